@@ -1,0 +1,19 @@
+//! The domain of Zen Mesh, without Kubernetes, async runtime or I/O: names, events, reason codes, retry schedule,
+//! breaker, settlements. Every other crate speaks in these types.
+
+pub mod breaker;
+pub mod event;
+pub mod name;
+pub mod observe;
+pub mod reason;
+pub mod retry;
+pub mod secret;
+pub mod settle;
+pub mod time;
+
+pub use event::Event;
+pub use name::{EventId, Name, Namespace, ObjectKey};
+pub use reason::{DeadReason, ObjectReason, Refusal};
+pub use secret::Secret;
+pub use settle::Settlement;
+pub use time::Timestamp;

@@ -1,0 +1,65 @@
+//! Reason codes: one table for responses, logs, metrics, statuses and dead letters.
+//!
+//! `docs/reference/reasons.md` is generated from [`TABLE`]; a test of this module fails when a code has no row or two rows.
+
+mod dead;
+mod object;
+mod refusal;
+
+pub use dead::DeadReason;
+pub use object::ObjectReason;
+pub use refusal::Refusal;
+
+/// Where a code can appear.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Area {
+    /// The answer of the intake to a webhook source.
+    Intake,
+    /// A condition of an object, a line of `zen check`.
+    Object,
+    /// A dead letter.
+    DeadLetter,
+}
+
+/// One documented code.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The stable code, in upper camel case.
+    pub code: &'static str,
+    /// Where it appears.
+    pub area: Area,
+    /// HTTP status at the intake; 0 elsewhere.
+    pub status: u16,
+    /// What happened, one sentence for people.
+    pub meaning: &'static str,
+    /// What to do about it.
+    pub hint: &'static str,
+}
+
+/// Every code of every area, in the order of the documentation.
+pub fn table() -> Vec<Row> {
+    let intake = Refusal::ALL.iter().map(|refusal| refusal.row());
+    let object = ObjectReason::ALL.iter().map(|reason| reason.row());
+    let dead = DeadReason::ALL.iter().map(|reason| reason.row());
+    intake.chain(object).chain(dead).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_code_has_one_documented_row_in_its_area() {
+        let rows = table();
+        let codes: BTreeSet<_> = rows.iter().map(|row| (row.code, row.area as u8)).collect();
+        assert_eq!(codes.len(), rows.len(), "a code stands twice");
+        for row in rows {
+            assert!(row.code.chars().all(|c| c.is_ascii_alphanumeric()), "{}", row.code);
+            assert!(row.code.starts_with(|c: char| c.is_ascii_uppercase()), "{}", row.code);
+            assert!(row.meaning.ends_with('.') && row.hint.ends_with('.'), "{}", row.code);
+            assert_eq!(row.area == Area::Intake, (400..600).contains(&row.status), "{}", row.code);
+        }
+    }
+}
