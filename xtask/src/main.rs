@@ -1,2 +1,59 @@
-//! x
-fn main() {}
+//! `cargo xtask`: everything that builds, checks and measures the project, on any machine with cargo.
+
+mod bench;
+mod cache;
+mod cluster;
+mod fuzz;
+mod generate;
+mod oracles;
+mod run;
+mod test;
+mod tools;
+
+use clap::{Parser, Subcommand};
+
+/// Build, check and measure Zen Mesh.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Format, lints, dependencies, generated files and every test; gets what is missing first.
+    Test {
+        /// Only the step whose name begins so (format, clippy, deny, generate, test, fuzz).
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// Write the CRDs and the reference in docs/ from the code.
+    Generate {
+        /// Fail when a file differs, write nothing.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Check the dependencies for published advisories (needs the advisory database from the internet).
+    Advisories,
+    /// Search for crashes in every parser of outside bytes.
+    Fuzz {
+        /// Target; default: each in turn.
+        target: Option<String>,
+        /// Seconds for each target.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+    /// Measure against references in the same run and print ratios.
+    Bench(bench::Arguments),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Test { only } => test::run(only.as_deref()),
+        Command::Generate { check } => generate::run(check),
+        Command::Advisories => tools::advisories(),
+        Command::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
+        Command::Bench(arguments) => bench::run(&arguments),
+    }
+}

@@ -1,0 +1,50 @@
+//! `cargo xtask test`: what CI runs, in the order in which a failure is cheapest to find.
+
+use std::process::Command;
+use std::time::SystemTime;
+
+use crate::{cluster, generate, oracles, run, tools};
+
+/// A named step.
+type Step = (&'static str, fn() -> anyhow::Result<()>);
+
+const STEPS: [Step; 5] = [
+    ("format", || run::done(&mut run::cargo(&["fmt", "--all", "--check"]))),
+    ("clippy", clippy),
+    ("deny", deny),
+    ("generate", || generate::run(true)),
+    ("test", tests),
+];
+
+/// Runs every step, or those whose names begin with `only`.
+pub fn run(only: Option<&str>) -> anyhow::Result<()> {
+    let began = SystemTime::now();
+    for (name, step) in STEPS.iter().filter(|(name, _)| name.starts_with(only.unwrap_or_default())) {
+        let step_began = SystemTime::now();
+        eprintln!("xtask: ── {name}");
+        step()?;
+        eprintln!("xtask: ── {name} took {} s", seconds(step_began));
+    }
+    eprintln!("xtask: everything passed in {} s", seconds(began));
+    Ok(())
+}
+
+fn clippy() -> anyhow::Result<()> {
+    run::done(&mut run::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+fn deny() -> anyhow::Result<()> {
+    let deny = tools::DENY.program()?;
+    let arguments = ["--log-level", "error", "check", "bans", "licenses", "sources"];
+    run::done(Command::new(deny).args(arguments).current_dir(run::root()))
+}
+
+fn tests() -> anyhow::Result<()> {
+    let (programs, oracles) = (cluster::programs()?, oracles::installed()?);
+    let mut test = run::cargo(&["test", "--workspace", "--no-fail-fast"]);
+    run::done(test.env("ZEN_CLUSTER_BIN", programs).env("ZEN_ORACLES", oracles))
+}
+
+fn seconds(since: SystemTime) -> u64 {
+    since.elapsed().unwrap_or_default().as_secs()
+}
