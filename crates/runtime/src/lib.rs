@@ -1,1 +1,15 @@
-//! x
+//! What every process of the mesh needs around its work: signals ([`Shutdown`]), ends that wait for what is in flight
+//! ([`Drain`]), readiness ([`Readiness`]), the admin port ([`admin`]), logs ([`telemetry`]), the event feed of a
+//! terminal ([`watch`]) and the rules of our metrics ([`metrics`]).
+
+pub mod admin;
+pub mod drain;
+pub mod metrics;
+pub mod readiness;
+pub mod shutdown;
+pub mod telemetry;
+pub mod watch;
+
+pub use drain::Drain;
+pub use readiness::{Gate, Readiness};
+pub use shutdown::Shutdown;
