@@ -3,6 +3,8 @@
 
 pub mod breaker;
 pub mod event;
+pub mod fault;
+pub mod header;
 pub mod name;
 pub mod observe;
 pub mod reason;
@@ -12,6 +14,7 @@ pub mod settle;
 pub mod time;
 
 pub use event::Event;
+pub use fault::Fault;
 pub use name::{EventId, Name, Namespace, ObjectKey};
 pub use reason::{DeadReason, ObjectReason, Refusal};
 pub use secret::Secret;
