@@ -1,1 +1,29 @@
-//! x
+//! Trust of the mesh: the built-in certificate authority, SPIFFE ids, and the rustls configurations of every hop between
+//! our own parts (T-02, T-03, T-05, D-03).
+//!
+//! * [`Ca`] is kept in a folder and issues leaves: server certificates for the intake, workload certificates for the mesh.
+//! * [`Identity`] is what one workload presents and whom it trusts; both are swapped while connections live on.
+//! * [`mtls_server`] and [`mtls_client`] are the only configurations between our parts: TLS 1.3, both sides
+//!   authenticated, the peer's SPIFFE id in an explicit list. There is no switch that turns any of it off.
+//! * [`intake_server`] faces webhook sources.
+//!
+//! All cryptography is aws-lc-rs, passed explicitly, so that no process-wide default can change it.
+
+pub mod ca;
+mod certificate;
+mod error;
+mod files;
+mod identity;
+mod renew;
+mod spiffe;
+mod tls;
+mod verify;
+
+pub use ca::Ca;
+pub use certificate::{KeyPairAndChain, TrustRoots, Validity};
+pub use error::Error;
+pub use identity::{HotCertificate, Identity};
+pub use renew::{Renewable, keep_fresh, keep_fresh_by};
+pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
+pub use tls::{intake_server, mtls_client, mtls_server};
+pub use verify::{PeerRefused, peer_id};

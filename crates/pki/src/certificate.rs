@@ -1,0 +1,162 @@
+//! Leaves with their keys, the time in which they are good, and the roots that peers are checked against.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use zen_model::{Secret, Timestamp};
+
+use crate::Error;
+
+/// Certificates are valid from this long before they are made, so that a peer whose clock is behind takes them.
+pub(crate) const BACKDATED: Duration = Duration::from_mins(5);
+
+/// A leaf certificate, the chain up to below the root, and the leaf's private key, which stays in memory unless the
+/// caller writes it.
+#[derive(Clone, Debug)]
+pub struct KeyPairAndChain {
+    chain_pem: String,
+    chain: Vec<CertificateDer<'static>>,
+    /// PKCS #8, DER.
+    key: Secret,
+    validity: Validity,
+}
+
+/// When a certificate may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before this instant.
+    pub from: Timestamp,
+    /// Not after this instant.
+    pub until: Timestamp,
+}
+
+impl Validity {
+    /// When to have a new certificate: two thirds of the way from issue to expiry. Issue is taken as five minutes after
+    /// `from`, because leaves are backdated by that much.
+    pub fn renew_at(&self) -> Timestamp {
+        let issued = self.from.plus(BACKDATED).min(self.until);
+        issued.plus(self.until.since(issued) * 2 / 3)
+    }
+}
+
+impl KeyPairAndChain {
+    /// From what the built-in CA has just signed.
+    pub(crate) fn issued(chain_pem: String, leaf: CertificateDer<'static>, key: Secret, validity: Validity) -> Self {
+        Self { chain_pem, chain: vec![leaf], key, validity }
+    }
+
+    /// From PEM text, leaf first: certificates that come from another issuer. The key is PKCS #8 (`PRIVATE KEY`). Fails
+    /// when the two do not belong together.
+    pub fn from_pem(chain: &str, key: &Secret) -> Result<Self, Error> {
+        let malformed = |what: &str, reason: String| Error::Malformed { what: what.to_owned(), reason };
+        let certificates = CertificateDer::pem_slice_iter(chain.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| malformed("the certificate chain", error.to_string()))?;
+        let leaf = certificates.first().ok_or_else(|| malformed("the certificate chain", "it is empty".to_owned()))?;
+        let (from, until) = {
+            let parsed = parse(leaf, "the certificate")?;
+            (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp())
+        };
+        // The parser's error may quote its input.
+        let key = PrivatePkcs8KeyDer::from_pem_slice(key.expose())
+            .map_err(|_| malformed("the private key", "it is not PKCS #8 in PEM".to_owned()))?;
+        let pair = Self {
+            chain_pem: chain.to_owned(),
+            validity: Validity { from: at(from), until: at(until) },
+            chain: certificates,
+            key: Secret::new(key.secret_pkcs8_der()),
+        };
+        pair.certified()?;
+        Ok(pair)
+    }
+
+    /// The certificates in PEM, leaf first.
+    pub fn chain_pem(&self) -> &str {
+        &self.chain_pem
+    }
+
+    /// The certificates in DER, leaf first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// The private key, PKCS #8 in DER.
+    pub fn key(&self) -> &Secret {
+        &self.key
+    }
+
+    /// When the leaf may be used.
+    pub fn validity(&self) -> Validity {
+        self.validity
+    }
+
+    /// In the form that rustls signs with; fails when key and leaf do not belong together.
+    pub(crate) fn certified(&self) -> Result<Arc<CertifiedKey>, Error> {
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.expose().to_vec()));
+        Ok(Arc::new(CertifiedKey::from_der(self.chain.clone(), key, &provider())?))
+    }
+}
+
+/// The certificate authorities that peers are checked against. Never empty.
+#[derive(Clone, Debug)]
+pub struct TrustRoots(pub(crate) Arc<RootCertStore>);
+
+impl TrustRoots {
+    /// From the certificates of a PEM text; overlap during a rotation is several of them.
+    pub fn from_pem(text: &str) -> Result<Self, Error> {
+        let malformed = |reason| Error::Malformed { what: "the trust bundle".to_owned(), reason };
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
+            let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
+            roots.add(certificate).map_err(|error| malformed(error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(malformed("it holds no certificate".to_owned()));
+        }
+        Ok(Self(Arc::new(roots)))
+    }
+
+    /// The roots, for a configuration that checks host names (a client of the intake).
+    pub fn store(&self) -> Arc<RootCertStore> {
+        Arc::clone(&self.0)
+    }
+}
+
+/// The one provider of every configuration here.
+pub(crate) fn provider() -> CryptoProvider {
+    rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// Reads a certificate; `what` names it in the error.
+pub(crate) fn parse<'a>(
+    der: &'a CertificateDer<'_>,
+    what: &str,
+) -> Result<x509_parser::certificate::X509Certificate<'a>, Error> {
+    let malformed = |reason: &str| Error::Malformed { what: what.to_owned(), reason: reason.to_owned() };
+    let (rest, certificate) =
+        x509_parser::parse_x509_certificate(der).map_err(|_| malformed("it is not an X.509 certificate"))?;
+    if rest.is_empty() { Ok(certificate) } else { Err(malformed("bytes follow the certificate")) }
+}
+
+/// From the seconds of an X.509 time; before 1970 is the epoch.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn renews_at_two_thirds_of_what_was_asked_for() {
+        let validity = Validity { from: Timestamp::from_secs(0), until: Timestamp::from_secs(300 + 3600) };
+        assert_eq!(validity.renew_at(), Timestamp::from_secs(300 + 2400));
+        let short = Validity { from: Timestamp::from_secs(0), until: Timestamp::from_secs(60) };
+        assert_eq!(short.renew_at(), Timestamp::from_secs(60));
+    }
+}

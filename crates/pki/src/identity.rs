@@ -1,0 +1,156 @@
+//! What this process presents, and whom it trusts, exchangeable while connections live on.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use rustls::RootCertStore;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+
+use crate::certificate::provider;
+use crate::error::Expected;
+use crate::verify::workload_id;
+use crate::{Error, KeyPairAndChain, SpiffeId, TrustRoots, Validity};
+
+/// The identity of one workload: its certificate and key, and the roots that its peers are checked against. Clones
+/// share it. A swap changes what the next handshake uses; connections that are established stay as they are.
+#[derive(Clone, Debug)]
+pub struct Identity(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    id: SpiffeId,
+    presented: ArcSwap<Presented>,
+    trusted: ArcSwap<Trusted>,
+}
+
+#[derive(Debug)]
+struct Presented {
+    key: Arc<CertifiedKey>,
+    validity: Validity,
+}
+
+/// Prepared when roots change, so that a handshake only looks it up.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    pub(crate) roots: Arc<RootCertStore>,
+    /// Chain, validity and purpose of client certificates.
+    pub(crate) clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl Identity {
+    /// The certificate must be a workload's: its SPIFFE id is read from it.
+    pub fn new(certificate: &KeyPairAndChain, roots: &TrustRoots) -> Result<Self, Error> {
+        let id = own_id(certificate)?;
+        let presented = ArcSwap::from_pointee(Presented::of(certificate)?);
+        let trusted = ArcSwap::from_pointee(Trusted::of(roots)?);
+        Ok(Self(Arc::new(Shared { id, presented, trusted })))
+    }
+
+    /// Who this is.
+    pub fn id(&self) -> &SpiffeId {
+        &self.0.id
+    }
+
+    /// When the certificate in use is good.
+    pub fn validity(&self) -> Validity {
+        self.0.presented.load().validity
+    }
+
+    /// Presents another certificate from the next handshake on. It must be of the same workload; otherwise the one in
+    /// use stays.
+    pub fn replace(&self, certificate: &KeyPairAndChain) -> Result<(), Error> {
+        let id = own_id(certificate)?;
+        if id != self.0.id {
+            return Err(Error::Foreign { id, expected: Expected::Id(self.0.id.clone()) });
+        }
+        self.0.presented.store(Arc::new(Presented::of(certificate)?));
+        Ok(())
+    }
+
+    /// Checks peers against other roots from the next handshake on.
+    pub fn replace_roots(&self, roots: &TrustRoots) -> Result<(), Error> {
+        self.0.trusted.store(Arc::new(Trusted::of(roots)?));
+        Ok(())
+    }
+
+    pub(crate) fn trusted(&self) -> Guard<Arc<Trusted>> {
+        self.0.trusted.load()
+    }
+
+    fn key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.0.presented.load().key)
+    }
+}
+
+fn own_id(certificate: &KeyPairAndChain) -> Result<SpiffeId, Error> {
+    let leaf = certificate.chain().first().ok_or(rustls::Error::NoCertificatesPresented)?;
+    workload_id(leaf).map_err(|refused| Error::Malformed {
+        what: "the workload certificate".to_owned(),
+        reason: refused.to_string(),
+    })
+}
+
+impl Presented {
+    fn of(certificate: &KeyPairAndChain) -> Result<Self, Error> {
+        Ok(Self { key: certificate.certified()?, validity: certificate.validity() })
+    }
+}
+
+impl Trusted {
+    fn of(roots: &TrustRoots) -> Result<Self, Error> {
+        let clients =
+            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots.0), Arc::new(provider()))
+                .build()
+                .map_err(|error| Error::Malformed { what: "the trust bundle".to_owned(), reason: error.to_string() })?;
+        Ok(Self { roots: Arc::clone(&roots.0), clients })
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.key())
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.key())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A server certificate without SPIFFE id that can be exchanged while connections live on: the intake's (W-14). Clones
+/// share it.
+#[derive(Clone, Debug)]
+pub struct HotCertificate(Arc<ArcSwap<Presented>>);
+
+impl HotCertificate {
+    /// Serves this certificate.
+    pub fn new(certificate: &KeyPairAndChain) -> Result<Self, Error> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Presented::of(certificate)?))))
+    }
+
+    /// Serves another certificate from the next handshake on.
+    pub fn replace(&self, certificate: &KeyPairAndChain) -> Result<(), Error> {
+        self.0.store(Arc::new(Presented::of(certificate)?));
+        Ok(())
+    }
+
+    /// When the certificate in use is good.
+    pub fn validity(&self) -> Validity {
+        self.0.load().validity
+    }
+}
+
+impl ResolvesServerCert for HotCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.load().key))
+    }
+}

@@ -1,0 +1,55 @@
+//! The TLS configurations of the mesh.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::server::NoServerSessionStorage;
+use rustls::version::TLS13;
+use rustls::{ClientConfig, ServerConfig};
+
+use crate::certificate::provider;
+use crate::verify::SpiffeVerifier;
+use crate::{Error, HotCertificate, Identity, SpiffeId};
+
+/// For listeners between our own parts: only these workloads get in, and an empty list lets nobody in (T-05, D-03).
+/// ALPN is `h2`; clone the configuration to offer another.
+pub fn mtls_server(identity: &Identity, allowed: Vec<SpiffeId>) -> Result<Arc<ServerConfig>, Error> {
+    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), allowed));
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(identity.clone()));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed session skips the certificates: roots that were exchanged, and ids that were taken off the list, would
+    // not count. Links are few and long-lived, so that full handshakes cost nothing.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// For connections to one other part of ours, by its id: whatever name or address it was reached at (D-03). ALPN is `h2`.
+pub fn mtls_client(identity: &Identity, expected: SpiffeId) -> Result<Arc<ClientConfig>, Error> {
+    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), vec![expected]));
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        // See [`SpiffeVerifier`]: everything that the default verifier checks except the host name, and the id on top.
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(Arc::new(identity.clone()));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// For the listener that faces webhook sources: TLS 1.3, HTTP/2 and HTTP/1.1, session tickets (W-14).
+pub fn intake_server(certificate: &HotCertificate) -> Result<Arc<ServerConfig>, Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(certificate.clone()));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
+    // Two tickets cost each new connection two more records; senders open few connections at a time.
+    config.send_tls13_tickets = 1;
+    Ok(Arc::new(config))
+}
