@@ -10,7 +10,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 pub fn folder() -> anyhow::Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(base) => PathBuf::from(base),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
     };
     let folder = base.join("zen-mesh");
     fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;

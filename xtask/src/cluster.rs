@@ -13,10 +13,7 @@ const MODULES: [(&str, &[(&str, &str)]); 2] = [
     ("etcd", &[("go.etcd.io/etcd/server/v3", "etcd")]),
     (
         "kubernetes",
-        &[
-            ("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"),
-            ("k8s.io/kubernetes/cmd/kubectl", "kubectl"),
-        ],
+        &[("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"), ("k8s.io/kubernetes/cmd/kubectl", "kubectl")],
     ),
 ];
 

@@ -28,9 +28,8 @@ pub fn search(target: Option<&str>, seconds: u64) -> anyhow::Result<()> {
 
 fn targets(folder: &Path) -> anyhow::Result<Vec<String>> {
     let entries = folder.read_dir().with_context(|| format!("failed to list {}", folder.display()))?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
-        .collect();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned)).collect();
     names.sort();
     Ok(names)
 }

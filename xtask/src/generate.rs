@@ -34,10 +34,8 @@ pub fn run(check: bool) -> anyhow::Result<()> {
 }
 
 fn files() -> Vec<(PathBuf, String)> {
-    let mut files: Vec<(PathBuf, String)> = zen_crds::yaml()
-        .into_iter()
-        .map(|(name, text)| (PathBuf::from("crds/yaml").join(name), text))
-        .collect();
+    let mut files: Vec<(PathBuf, String)> =
+        zen_crds::yaml().into_iter().map(|(name, text)| (PathBuf::from("crds/yaml").join(name), text)).collect();
     files.push(("docs/reference/crds.md".into(), zen_crds::reference_markdown()));
     files.push(("docs/reference/presets.md".into(), zen_verify::reference_markdown()));
     files.push(("docs/reference/reasons.md".into(), reasons()));
@@ -50,14 +48,22 @@ fn reasons() -> String {
          metrics, conditions and dead letters.\n",
     );
     let areas = [
-        (Area::Intake, "Refusals of the intake", "The body is `{\"code\": …, \"message\": …, \"request_id\": …}`; nothing of the request is stored."),
+        (
+            Area::Intake,
+            "Refusals of the intake",
+            "The body is `{\"code\": …, \"message\": …, \"request_id\": …}`; nothing of the request is stored.",
+        ),
         (Area::Object, "Verdicts on objects", "Shown by `zen check`, in the start banner and in `zen status`."),
         (Area::DeadLetter, "Dead letters", "Shown by `zen dead-letters list`; `zen dead-letters replay` tries again."),
     ];
     for (area, title, note) in areas {
         let _ = write!(text, "\n## {title}\n\n{note}\n\n");
         let intake = area == Area::Intake;
-        text.push_str(if intake { "| code | status | meaning | what to do |\n|---|---|---|---|\n" } else { "| code | meaning | what to do |\n|---|---|---|\n" });
+        text.push_str(if intake {
+            "| code | status | meaning | what to do |\n|---|---|---|---|\n"
+        } else {
+            "| code | meaning | what to do |\n|---|---|---|\n"
+        });
         for row in reason::table().into_iter().filter(|row| row.area == area) {
             let _ = if intake {
                 writeln!(text, "| `{}` | {} | {} | {} |", row.code, row.status, row.meaning, row.hint)

@@ -1,0 +1,24 @@
+//! `cargo xtask bench`: builds the release programs and runs the measurements.
+
+use crate::run;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// `path` (default) or `fairness`, and its options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+/// Runs the bench with the release build of `zen`.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    run::need("nginx", "nginx-light", "the reference of the bench")?;
+    run::done(&mut run::cargo(&["build", "--release", "--package", "zen", "--package", "zen-bench"]))?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), Into::into);
+    let mut bench = std::process::Command::new(target.join("release/zen-bench"));
+    bench.current_dir(run::root()).arg("--zen").arg(target.join("release/zen"));
+    if arguments.arguments.is_empty() {
+        bench.arg("path");
+    }
+    run::done(bench.args(&arguments.arguments))
+}
