@@ -101,7 +101,7 @@ pub fn configure(folder: &Path, certificates: &Certificates, routes: &[Route]) -
 }
 
 fn addresses(path: &Path) -> Option<(SocketAddr, SocketAddr)> {
-    let found: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    let found: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     Some((found["intake"].as_str()?.parse().ok()?, found["admin"].as_str()?.parse().ok()?))
 }
 
