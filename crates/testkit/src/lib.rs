@@ -1,1 +1,15 @@
-//! x
+//! What the tests of every crate share: a misbehaving [`Upstream`], a [`TestCa`] for its TLS, a [`FrozenClock`] that
+//! moves only when told, and [`Gate`]s to hold an answer back. Nothing here waits by time.
+//!
+//! Test code: a setup that fails panics with what failed.
+#![allow(clippy::missing_panics_doc, reason = "a test helper fails its test")]
+
+mod clock;
+mod gate;
+mod tls;
+mod upstream;
+
+pub use clock::FrozenClock;
+pub use gate::Gate;
+pub use tls::TestCa;
+pub use upstream::{Answer, Received, Upstream, closed_port};

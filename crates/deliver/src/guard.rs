@@ -1,0 +1,309 @@
+//! The SSRF guard (D-07): which addresses a delivery may connect to. Pure; asked at every connect, about the very address
+//! that is then connected to.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// Whether a connection to `address` may be made.
+///
+/// Public addresses may, private and special ones only when `allow` covers them or the target is a Service. The metadata
+/// services of clouds never: they hand out the node's credentials to whoever asks.
+/// An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64, Teredo) is decided by both.
+pub fn check(address: IpAddr, allow: &[IpNet], is_service: bool) -> Result<(), Denied> {
+    let inner = canonical(address);
+    if is_metadata(address) || inner.is_some_and(is_metadata) {
+        return Err(Denied { address, class: Class::Metadata });
+    }
+    if is_service {
+        return Ok(());
+    }
+    let class = classify(address);
+    if class == Class::Public || covered(address, allow) {
+        return Ok(());
+    }
+    // A mapped address is the IPv4 address itself, so that the grant for the latter is enough; a tunnel is not.
+    if let (Class::Mapped, Some(inner)) = (class, inner) {
+        return check(inner, allow, false).map_err(|denied| Denied { address, class: denied.class });
+    }
+    Err(Denied { address, class })
+}
+
+/// The guard said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is not allowed: {}", class.label())]
+pub struct Denied {
+    /// The address.
+    pub address: IpAddr,
+    /// What it is.
+    pub class: Class,
+}
+
+/// What kind of address it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Globally reachable.
+    Public,
+    /// Hands out credentials of the node.
+    Metadata,
+    /// `127.0.0.0/8`, `::1`.
+    Loopback,
+    /// RFC 1918, unique local, site local.
+    Private,
+    /// `169.254.0.0/16`, `fe80::/10`.
+    LinkLocal,
+    /// `100.64.0.0/10`, carrier-grade NAT (RFC 6598).
+    SharedAddressSpace,
+    /// Multicast.
+    Multicast,
+    /// `0.0.0.0/8`, `::`.
+    Unspecified,
+    /// `255.255.255.255` and `240.0.0.0/4`.
+    Reserved,
+    /// For documentation, benchmarks and protocol assignments: never a target.
+    Special,
+    /// An IPv4 address in IPv6 clothes (`::ffff:0:0/96`).
+    Mapped,
+    /// A tunnel or translation prefix: 6to4, Teredo, NAT64, IPv4-compatible.
+    Translation,
+}
+
+impl Class {
+    /// Words for logs and statuses.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Metadata => "metadata service",
+            Self::Loopback => "loopback",
+            Self::Private => "private",
+            Self::LinkLocal => "link-local",
+            Self::SharedAddressSpace => "carrier-grade NAT",
+            Self::Multicast => "multicast",
+            Self::Unspecified => "unspecified",
+            Self::Reserved => "reserved",
+            Self::Special => "special-purpose",
+            Self::Mapped => "IPv4-mapped",
+            Self::Translation => "translation or tunnel",
+        }
+    }
+}
+
+/// AWS, Azure, Google and most others; AWS over IPv6; Alibaba; Oracle; Azure's wire server; Google over IPv6; AWS ECS and EKS
+/// credentials, whose endpoints lie beside the first; OpenStack over IPv6.
+fn is_metadata(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => matches!(
+            v4.octets(),
+            [169, 254, 169, 254 | 253 | 249]
+                | [169, 254, 170, 2 | 23]
+                | [100, 100, 100, 200]
+                | [192, 0, 0, 192]
+                | [168, 63, 129, 16]
+        ),
+        IpAddr::V6(v6) => matches!(
+            v6.segments(),
+            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x253 | 0x23]
+                | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+                | [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+        ),
+    }
+}
+
+/// The IPv4 address that an IPv6 address carries.
+fn canonical(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = address else { return None };
+    let [a, b, c, d, e, f, g, h] = v6.segments();
+    let join = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
+    };
+    match [a, b, c, d, e, f] {
+        // Mapped, compatible (but not :: and ::1), and translated of RFC 2765.
+        [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] => join(g, h),
+        [0, 0, 0, 0, 0, 0] if g != 0 || h > 1 => join(g, h),
+        // NAT64, well-known and local-use.
+        [0x64, 0xff9b, ..] => join(g, h),
+        [0x2002, high, low, ..] => join(high, low),
+        // Teredo hides the client's address inverted.
+        [0x2001, 0, ..] => join(!g, !h),
+        _ => None,
+    }
+}
+
+fn classify(address: IpAddr) -> Class {
+    match address {
+        IpAddr::V4(v4) => classify_v4(v4),
+        IpAddr::V6(v6) => classify_v6(v6),
+    }
+}
+
+fn classify_v4(v4: Ipv4Addr) -> Class {
+    match v4.octets() {
+        [0, ..] => Class::Unspecified,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Class::Private,
+        [127, ..] => Class::Loopback,
+        [169, 254, ..] => Class::LinkLocal,
+        [100, 64..=127, ..] => Class::SharedAddressSpace,
+        [224..=239, ..] => Class::Multicast,
+        [240..=255, ..] => Class::Reserved,
+        // Protocol assignments, documentation, AS112, 6to4 relay, AMT, benchmarks.
+        [192, 0, 0 | 2, _]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _]
+        | [192, 88, 99, _]
+        | [192, 31, 196, _]
+        | [192, 52, 193, _]
+        | [192, 175, 48, _]
+        | [198, 18 | 19, ..] => Class::Special,
+        _ => Class::Public,
+    }
+}
+
+fn classify_v6(v6: Ipv6Addr) -> Class {
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
+        [0, 0, 0, 0, 0, 0xffff, ..] => Class::Mapped,
+        [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..] => {
+            Class::Translation
+        }
+        [0xfe80..=0xfebf, ..] => Class::LinkLocal,
+        // Site-local (deprecated, still routed inside some networks) and unique local.
+        [0xfec0..=0xfeff, ..] | [0xfc00..=0xfdff, ..] => Class::Private,
+        [0xff00..=0xffff, ..] => Class::Multicast,
+        // Discard, protocol assignments (2001::/23), documentation, segment routing.
+        [0x100, 0, 0, 0 | 1, ..] | [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] | [0x5f00, ..] => {
+            Class::Special
+        }
+        // Only 2000::/3 is given out as global unicast.
+        [0x2000..=0x3fff, ..] => Class::Public,
+        _ => Class::Reserved,
+    }
+}
+
+fn covered(address: IpAddr, allow: &[IpNet]) -> bool {
+    allow.iter().any(|net| match (net, address) {
+        (IpNet::V4(net), IpAddr::V4(v4)) => net.contains(&v4),
+        (IpNet::V6(net), IpAddr::V6(v6)) => net.contains(&v6),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ipnet::Ipv4Net;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    fn nets(texts: &[&str]) -> Vec<IpNet> {
+        texts.iter().map(|text| text.parse().expect("a network")).collect()
+    }
+
+    #[test]
+    fn each_class_is_refused_unless_allowed() {
+        let table = [
+            (Class::Loopback, &["127.0.0.1", "127.255.255.254", "::1"][..]),
+            (
+                Class::Private,
+                &["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fc00::1", "fd12::1", "fec0::1"],
+            ),
+            (Class::LinkLocal, &["169.254.0.1", "fe80::1", "febf::1"]),
+            (Class::SharedAddressSpace, &["100.64.0.1", "100.127.255.255"]),
+            (Class::Multicast, &["224.0.0.1", "239.255.255.255", "ff02::1"]),
+            (Class::Unspecified, &["0.0.0.0", "0.1.2.3", "::"]),
+            (Class::Reserved, &["240.0.0.1", "255.255.255.255", "4000::1", "200::1"]),
+            (
+                Class::Special,
+                &["192.0.0.1", "192.0.2.1", "198.51.100.1", "203.0.113.9", "198.18.0.1", "198.19.255.255"],
+            ),
+            (Class::Special, &["192.88.99.1", "2001:db8::1", "100::1", "2001:20::1", "3fff::1", "5f00::1"]),
+            (Class::Private, &["::ffff:10.0.0.1"]),
+            (Class::Loopback, &["::ffff:127.0.0.1"]),
+            (
+                Class::Translation,
+                &["::127.0.0.1", "64:ff9b::8.8.8.8", "64:ff9b:1::10.0.0.1", "2002:7f00:1::", "2001::1"],
+            ),
+            (Class::Translation, &["::ffff:0:127.0.0.1"]),
+        ];
+        for (class, addresses) in table {
+            for text in addresses {
+                let address = ip(text);
+                assert_eq!(check(address, &[], false), Err(Denied { address, class }), "{text}");
+                assert_eq!(check(address, &nets(&["0.0.0.0/0", "::/0"]), false), Ok(()), "{text} allowed");
+                assert_eq!(check(address, &[], true), Ok(()), "{text} of a Service");
+            }
+        }
+    }
+
+    #[test]
+    fn public_addresses_pass() {
+        for text in ["1.1.1.1", "8.8.8.8", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "2a00::1", "::ffff:8.8.8.8"]
+        {
+            assert_eq!(check(ip(text), &[], false), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_never_allowed() {
+        let all = nets(&["0.0.0.0/0", "::/0", "169.254.169.254/32", "fd00:ec2::254/128"]);
+        for text in [
+            "169.254.169.254",
+            "169.254.170.2",
+            "100.100.100.200",
+            "192.0.0.192",
+            "168.63.129.16",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "2001:0:1::5601:5601",
+        ] {
+            let denied = check(ip(text), &all, true).expect_err(text);
+            assert_eq!(denied.class, Class::Metadata, "{text}");
+            assert!(check(ip(text), &all, false).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_grant_for_an_ipv4_network_counts_for_the_mapped_form_but_not_for_tunnels() {
+        let allow = nets(&["10.20.0.0/16"]);
+        assert_eq!(check(ip("::ffff:10.20.1.1"), &allow, false), Ok(()));
+        assert!(check(ip("::ffff:10.21.1.1"), &allow, false).is_err());
+        assert!(check(ip("64:ff9b::10.20.1.1"), &allow, false).is_err());
+        assert!(check(ip("10.21.0.1"), &allow, false).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn mapped_forms_are_decided_as_their_ipv4(bits: u32, net: u32, len in 0_u8..=32, service: bool) {
+            let v4 = Ipv4Addr::from(bits);
+            let allow = [IpNet::V4(Ipv4Net::new(Ipv4Addr::from(net), len).expect("a network").trunc())];
+            let plain = check(IpAddr::V4(v4), &allow, service).map_err(|denied| denied.class);
+            let mapped = check(IpAddr::V6(v4.to_ipv6_mapped()), &allow, service).map_err(|denied| denied.class);
+            prop_assert_eq!(plain, mapped);
+        }
+
+        #[test]
+        fn what_the_standard_library_calls_special_is_never_public(bits: u32) {
+            let v4 = Ipv4Addr::from(bits);
+            let special = v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_broadcast()
+                || v4.is_documentation() || v4.is_multicast() || v4.is_unspecified();
+            prop_assert!(!special || check(IpAddr::V4(v4), &[], false).is_err());
+        }
+
+        #[test]
+        fn total_on_any_ipv6(bits: u128) {
+            let v6 = Ipv6Addr::from(bits);
+            let special = v6.is_loopback() || v6.is_multicast() || v6.is_unspecified() || v6.is_unique_local();
+            prop_assert!(!special || check(IpAddr::V6(v6), &[], false).is_err());
+        }
+    }
+}
