@@ -147,7 +147,7 @@ pub struct Attempt {
     /// Microseconds.
     #[prost(uint64, tag = "4")]
     pub took: u64,
-    /// Number of the stable error word in `zen_model::settle` (the owner adds a table of words); 0 for none.
+    /// Number of the `zen_model::fault::Fault`; 0 for none, 1000 for one without a number.
     #[prost(uint32, tag = "5")]
     pub error: u32,
     /// Beginning of the response, at most 4 KiB.

@@ -1,6 +1,7 @@
 //! Certificates renew themselves at two thirds of their lifetime.
 
 use std::fmt::Display;
+use std::future::Future;
 use std::time::Duration;
 
 use zen_model::Timestamp;
@@ -40,21 +41,20 @@ impl Renewable for HotCertificate {
 
 /// Renews for as long as it is polled; drop it to stop. A failure is logged and tried again well before the certificate
 /// ends; the one in use stays.
-pub async fn keep_fresh<T, E>(target: &T, issue: impl AsyncFnMut() -> Result<KeyPairAndChain, E>)
+pub async fn keep_fresh<T, F, E>(target: &T, issue: impl FnMut() -> F)
 where
     T: Renewable,
+    F: Future<Output = Result<KeyPairAndChain, E>>,
     E: Display,
 {
     keep_fresh_by(target, issue, Timestamp::now).await;
 }
 
 /// As [`keep_fresh`] by another wall clock, for tests.
-pub async fn keep_fresh_by<T, E>(
-    target: &T,
-    mut issue: impl AsyncFnMut() -> Result<KeyPairAndChain, E>,
-    clock: impl Fn() -> Timestamp,
-) where
+pub async fn keep_fresh_by<T, F, E>(target: &T, mut issue: impl FnMut() -> F, clock: impl Fn() -> Timestamp)
+where
     T: Renewable,
+    F: Future<Output = Result<KeyPairAndChain, E>>,
     E: Display,
 {
     loop {

@@ -1,0 +1,112 @@
+//! What the link counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::Error;
+use crate::session::Role;
+
+/// Metrics of every session of a process. Clones share the counts; register once.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    sessions: Family<Of, Gauge>,
+    ended: Family<Ended, Counter>,
+    dials: Family<Dial, Counter>,
+    refused: Family<Dial, Counter>,
+    frames: Family<Directed, Counter>,
+    bytes: Family<Directed, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Of {
+    role: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ended {
+    role: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Dial {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Directed {
+    role: &'static str,
+    direction: &'static str,
+}
+
+impl Metrics {
+    /// Registers everything in a registry whose prefix is `zen_link`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register("sessions", "Sessions that are up, by the role of this side", metrics.sessions.clone());
+        registry.register("sessions_ended", "Sessions that ended, by reason", metrics.ended.clone());
+        registry.register("dials", "Attempts to connect, by outcome", metrics.dials.clone());
+        registry.register("refused", "Incoming connections that became no session, by reason", metrics.refused.clone());
+        registry.register("frames", "Frames by direction", metrics.frames.clone());
+        registry.register("bytes", "Bytes of frames by direction", metrics.bytes.clone());
+        metrics
+    }
+
+    pub(crate) fn dialed(&self, outcome: Result<(), &Error>) {
+        self.dials.get_or_create(&Dial { outcome: outcome.map_or_else(Error::category, |()| "ok") }).inc();
+    }
+
+    pub(crate) fn refused(&self, error: &Error) {
+        self.refused.get_or_create(&Dial { outcome: error.category() }).inc();
+    }
+
+    pub(crate) fn traffic(&self, role: Role, direction: &'static str) -> Traffic {
+        let labels = Directed { role: role.label(), direction };
+        Traffic { frames: self.frames.get_or_create_owned(&labels), bytes: self.bytes.get_or_create_owned(&labels) }
+    }
+
+    pub(crate) fn session(&self, role: Role) -> Up {
+        let sessions = self.sessions.get_or_create_owned(&Of { role: role.label() });
+        sessions.inc();
+        Up { sessions, ended: self.ended.clone(), role, reason: "closed" }
+    }
+}
+
+/// Counters of one direction, looked up once.
+#[derive(Clone, Debug)]
+pub(crate) struct Traffic {
+    frames: Counter,
+    bytes: Counter,
+}
+
+impl Traffic {
+    pub(crate) fn frame(&self, bytes: usize) {
+        self.frames.inc();
+        self.bytes.inc_by(bytes as u64);
+    }
+}
+
+/// A session that is up; counts its end when dropped.
+#[derive(Debug)]
+pub(crate) struct Up {
+    sessions: Gauge,
+    ended: Family<Ended, Counter>,
+    role: Role,
+    reason: &'static str,
+}
+
+impl Up {
+    pub(crate) fn failed(&mut self, error: &Error) {
+        self.reason = error.category();
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        self.sessions.dec();
+        self.ended.get_or_create(&Ended { role: self.role.label(), reason: self.reason }).inc();
+    }
+}

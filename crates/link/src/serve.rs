@@ -1,0 +1,216 @@
+//! The side that listens.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::StreamExt;
+use tokio_stream::adapters::Map;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::server::{Grpc, StreamingService};
+use tonic::{Response, Status, Streaming};
+use zen_pki::{SpiffeId, peer_id};
+
+use crate::dial::MAX_DATA_FRAME;
+use crate::session::{Receiver, codec, open};
+use crate::{Error, METHOD, Metrics, Options, Session, Side};
+
+/// Time for the last frames of a session that was dropped to reach the peer.
+const LINGER: Duration = Duration::from_secs(5);
+/// Out of descriptors: accepting again at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts sessions until `shutdown` completes, then takes no more and returns when those that are up have ended by
+/// themselves; drop it to end them at once. `tls` is [`zen_pki::mtls_server`]'s: it decides who gets in. `on_session`
+/// runs as a task of its own for each session; the session is down when its future ends.
+pub async fn serve<S, F>(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    side: S,
+    options: Options,
+    metrics: Metrics,
+    on_session: impl Fn(Session<S>) -> F + Send + Sync + 'static,
+    shutdown: impl Future<Output = ()> + Send,
+) where
+    S: Side,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(options.max_sessions));
+    let shared = Arc::new(Listener { acceptor: TlsAcceptor::from(tls), side, options, metrics, on_session });
+    let mut shutdown = pin!(shutdown);
+    let mut tasks = JoinSet::new();
+    loop {
+        let accept = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            // Keeps the set from growing with tasks that have ended.
+            Some(_) = tasks.join_next() => continue,
+            accepted = accept => accepted,
+        };
+        match accepted {
+            Ok((tcp, address)) => {
+                let shared = Arc::clone(&shared);
+                tasks.spawn(async move {
+                    let _permit = permit;
+                    if let Err(error) = Box::pin(shared.session(tcp)).await {
+                        shared.metrics.refused(&error);
+                        refused(address, &error);
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a link connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+}
+
+fn refused(address: SocketAddr, error: &Error) {
+    tracing::warn!(peer = %address, %error, "link connection refused");
+}
+
+struct Listener<S, H> {
+    acceptor: TlsAcceptor,
+    side: S,
+    options: Options,
+    metrics: Metrics,
+    on_session: H,
+}
+
+impl<S: Side, H, F> Listener<S, H>
+where
+    H: Fn(Session<S>) -> F + Send + Sync,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// One connection from its first byte to its last.
+    async fn session(&self, tcp: TcpStream) -> Result<(), Error> {
+        let (peer, stream) = timeout(self.options.connect_timeout, self.secure(tcp))
+            .await
+            .map_err(|_| Error::TimedOut("establish mutual TLS"))??;
+        let (mut connection, feed) = self.drive(stream);
+        let feed = tokio::select! {
+            feed = timeout(self.options.greeting_timeout, feed) => feed,
+            ended = &mut connection.task => return Err(ended_early(ended)),
+        };
+        let (sender, receiver) = feed
+            .map_err(|_| Error::TimedOut("open the stream"))?
+            .map_err(|_| Error::Lost("the peer closed the connection".to_owned()))?;
+        let opened = open(&self.side, peer, sender, receiver, &self.options, &self.metrics).await;
+        let refused = match opened {
+            Ok(session) => {
+                tracing::info!(peer = %session.peer, "link is up");
+                (self.on_session)(session).await;
+                tracing::info!("link is down");
+                Ok(())
+            }
+            Err(error) => Err(error),
+        };
+        // The stream is dropped; its last frames are on their way. A peer that does not hang up is cut off.
+        let _ = timeout(LINGER, &mut connection.task).await;
+        refused
+    }
+
+    async fn secure(&self, tcp: TcpStream) -> Result<(SpiffeId, TlsStream<TcpStream>), Error> {
+        tcp.set_nodelay(true).map_err(|error| Error::Lost(error.to_string()))?;
+        let stream = self.acceptor.accept(tcp).await.map_err(|error| Error::Tls(error.to_string()))?;
+        let peer = peer_id(stream.get_ref().1.peer_certificates())?;
+        Ok((peer, stream))
+    }
+
+    /// Serves HTTP/2 in a task of its own; the stream is handed over when the peer opens it.
+    fn drive(&self, stream: TlsStream<TcpStream>) -> (Connection, oneshot::Receiver<Feed<S>>) {
+        let (hand_over, feed) = oneshot::channel();
+        let hand_over = Arc::new(Mutex::new(Some(hand_over)));
+        let (metrics, queue, max_frame) = (self.metrics.clone(), self.options.queue, self.options.max_frame);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let accept = Accept::<S> { hand_over: Arc::clone(&hand_over), queue };
+            let codec = codec::<S>(&metrics);
+            async move {
+                if request.uri().path() != METHOD {
+                    return Ok::<_, Infallible>(Status::unimplemented("unknown method").into_http());
+                }
+                let mut grpc =
+                    Grpc::new(codec).max_decoding_message_size(max_frame).max_encoding_message_size(max_frame);
+                Ok(grpc.streaming(accept, request).await)
+            }
+        });
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(self.options.window)
+            .initial_connection_window_size(self.options.window)
+            .max_frame_size(MAX_DATA_FRAME)
+            .max_send_buf_size(1 << 20)
+            .max_concurrent_streams(1)
+            .keep_alive_interval(self.options.keep_alive)
+            .keep_alive_timeout(self.options.keep_alive_timeout)
+            .serve_connection(TokioIo::new(stream), service);
+        let task = tokio::spawn(connection);
+        (Connection { abort: task.abort_handle(), task }, feed)
+    }
+}
+
+type Feed<S> = (mpsc::Sender<<S as Side>::Sent>, Receiver<<S as Side>::Received>);
+
+/// The HTTP/2 connection's task; it does not outlive this.
+struct Connection {
+    task: tokio::task::JoinHandle<Result<(), hyper::Error>>,
+    abort: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.abort.abort();
+    }
+}
+
+fn ended_early(ended: Result<Result<(), hyper::Error>, tokio::task::JoinError>) -> Error {
+    match ended {
+        Ok(Err(error)) => Error::of_transport(&error),
+        _ => Error::Lost("the peer closed the connection".to_owned()),
+    }
+}
+
+/// Takes the one stream of a connection.
+struct Accept<S: Side> {
+    hand_over: Arc<Mutex<Option<oneshot::Sender<Feed<S>>>>>,
+    queue: usize,
+}
+
+impl<S: Side> StreamingService<S::Received> for Accept<S> {
+    type Response = S::Sent;
+    type ResponseStream = Map<ReceiverStream<S::Sent>, fn(S::Sent) -> Result<S::Sent, Status>>;
+    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
+
+    fn call(&mut self, request: tonic::Request<Streaming<S::Received>>) -> Self::Future {
+        let (sender, outgoing) = mpsc::channel(self.queue);
+        let feed = (sender, Receiver::new(request.into_inner(), None));
+        let hand_over = self.hand_over.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let taken = hand_over.is_some_and(|hand_over| hand_over.send(feed).is_ok());
+        std::future::ready(if taken {
+            let frame: fn(S::Sent) -> Result<S::Sent, Status> = Ok;
+            Ok(Response::new(ReceiverStream::new(outgoing).map(frame)))
+        } else {
+            Err(Status::resource_exhausted("a connection has one stream"))
+        })
+    }
+}
