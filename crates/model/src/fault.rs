@@ -29,17 +29,15 @@ pub enum Fault {
     AnswerMalformed = 11,
     /// Descriptors, ports or memory of our own side are used up.
     OutOfResources = 12,
-    /// The event cannot be written as a request.
-    RequestInvalid = 13,
     /// The response was longer than `maxResponse`; the status counts.
-    ResponseCut = 14,
+    ResponseCut = 13,
     /// The response body did not arrive whole; the status counts.
-    ResponseIncomplete = 15,
+    ResponseIncomplete = 14,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectFailed,
@@ -52,7 +50,6 @@ impl Fault {
         Self::ConnectionLost,
         Self::AnswerMalformed,
         Self::OutOfResources,
-        Self::RequestInvalid,
         Self::ResponseCut,
         Self::ResponseIncomplete,
     ];
@@ -72,7 +69,6 @@ impl Fault {
             Self::ConnectionLost => "connection lost",
             Self::AnswerMalformed => "malformed answer",
             Self::OutOfResources => "out of descriptors",
-            Self::RequestInvalid => "request cannot be written",
             Self::ResponseCut => "response too long",
             Self::ResponseIncomplete => "response incomplete",
         }
