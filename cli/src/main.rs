@@ -1,2 +1,76 @@
-//! x
-fn main() {}
+//! `zen`: everything that people type (API.md). Each command is a module; this file knows only their names.
+
+mod failure;
+mod keys;
+mod listen;
+mod net;
+mod output;
+mod parse;
+mod state;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use failure::Outcome;
+use zen_runtime::telemetry;
+
+const EXAMPLES: &str = "\
+Examples:
+  zen up examples/quickstart --demo                           the whole mesh on this machine, with a demonstration
+  zen check examples/quickstart                               are these manifests right?
+  zen send github --dir examples/quickstart --webhook team-a/github
+  zen events --dir examples/quickstart                        what became of the events
+  zen dead-letters replay --all --dir examples/quickstart     deliver again what could not be delivered
+
+Commands that speak to a running mesh find it by --dir DIR (the manifests' folder), --state FOLDER, ZEN_STATE, or ./.zen.
+Exit codes: 0 done, 1 it did not work, 2 it could not be tried.";
+
+/// Webhooks in, verified and safe on disk, delivered to private services.
+#[derive(Debug, Parser)]
+#[command(name = "zen", version, after_help = EXAMPLES, propagate_version = true, max_term_width = 120)]
+struct Cli {
+    /// What to log on standard error: a level (error, warn, info, debug, trace) or TARGET=LEVEL,…
+    #[arg(long, global = true, env = "ZEN_LOG", default_value = "warn", value_name = "FILTER")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Listen(listen::Listen),
+    Keys(keys::KeysCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init(telemetry::Format::Auto, &cli.log) {
+        eprintln!("zen: {error}");
+        return ExitCode::from(2);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("zen: failed to start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let outcome = runtime.block_on(run(cli.command));
+    // What is left are tasks that nothing waits for any more.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("zen: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Listen(listen) => listen.run().await,
+        Command::Keys(keys) => keys.run(),
+    }
+}

@@ -1,0 +1,4 @@
+//! up
+mod narrate;
+mod printer;
+mod trust;
