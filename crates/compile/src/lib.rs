@@ -1,6 +1,210 @@
 //! Objects + secrets → one immutable [`Snapshot`] and a verdict per object. Pure, total, deterministic: the same code
 //! serves `zen check`, `zen up` and the pods.
+//!
+//! [`compile`] never fails: an object that cannot work becomes a [`Verdict`] with problems and, for a Webhook, an entry
+//! that refuses ([`Serving::Invalid`]); the others go on. What did not change since the snapshot before keeps its `Arc`.
 
+mod cache;
+mod credentials;
+mod destination;
+mod headers;
+pub mod mesh;
+pub mod network;
+mod objects;
+mod place;
+mod problem;
+mod resolve;
+mod sample;
+pub mod select;
 mod snapshot;
+mod target;
+mod tls;
+mod verification;
+mod webhook;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use cache::Cache;
+use cache::Entry;
+pub use headers::SAFE_HEADERS;
+pub use objects::*;
+use place::Claim;
+pub use place::Place;
+use problem::Problems;
+use resolve::{Environment, Resolver};
 pub use snapshot::*;
+pub use target::{Canonical, canonical};
+use zen_model::{ObjectKey, ObjectReason};
+
+/// Where the objects come from, which decides what may be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// A folder of one owner: without a mesh configuration everything is granted but metadata addresses.
+    Standalone,
+    /// The objects of a cluster with many owners: nothing beyond the own prefix and public targets is granted without it.
+    Cluster,
+}
+
+/// A compiled configuration.
+#[derive(Debug)]
+pub struct Compiled {
+    /// What requests and deliveries look things up in.
+    pub snapshot: Snapshot,
+    /// One verdict per object, by kind and key.
+    pub verdicts: Vec<Verdict>,
+}
+
+/// Compiles a configuration. The order of objects and the snapshot before change nothing but the effort.
+pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Compiled {
+    let environment = Environment::new(objects, mode);
+    let empty = Cache::default();
+    // Grants decide about every object: when they change, nothing is taken over.
+    let cache = previous.map(|snapshot| &snapshot.cache).filter(|cache| cache.environment == environment.digest);
+    let cache = cache.unwrap_or(&empty);
+    let mut snapshot = Snapshot {
+        generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
+        mesh: mesh_settings(&environment.mesh),
+        cache: Cache { environment: environment.digest, ..Cache::default() },
+        ..Snapshot::default()
+    };
+    let mut verdicts = Vec::with_capacity(objects.webhooks.len() + objects.destinations.len() + objects.refused.len());
+    destinations(objects, &environment, cache, &mut snapshot, &mut verdicts);
+    webhooks(objects, &environment, cache, &mut snapshot, &mut verdicts);
+    for refused in &objects.refused {
+        let reason = refused.problems.first().map_or(ObjectReason::Invalid, |problem| problem.reason);
+        if refused.kind == "Destination" && !snapshot.destinations.contains_key(&refused.key) {
+            snapshot.unusable.insert(refused.key.clone(), reason);
+        }
+        verdicts.push(Verdict {
+            kind: refused.kind,
+            key: refused.key.clone(),
+            serving: false,
+            problems: refused.problems.clone().into(),
+        });
+    }
+    verdicts.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
+    Compiled { snapshot, verdicts }
+}
+
+fn mesh_settings(config: &mesh::Config) -> Mesh {
+    let quotas = config.grants.iter().filter_map(|(namespace, grant)| Some((namespace.clone(), grant.bytes?)));
+    Mesh {
+        trust_domain: config.trust_domain.clone(),
+        quotas: quotas.collect(),
+        drain_delay: config.drain_delay,
+        certificate_lifetime: config.certificate_lifetime,
+    }
+}
+
+fn destinations(
+    objects: &Objects,
+    environment: &Environment<'_>,
+    cache: &Cache,
+    snapshot: &mut Snapshot,
+    verdicts: &mut Vec<Verdict>,
+) {
+    for (key, source) in &objects.destinations {
+        let again = cache.destinations.get(key);
+        let again = again.and_then(|entry| entry.again(source, None, environment, |a, b| a.spec == b.spec));
+        let entry = again.unwrap_or_else(|| {
+            let mut resolver = Resolver::new(environment);
+            let (compiled, mut problems) = destination::compile(&mut resolver, key, &source.spec);
+            schema("Destination", key, &source.spec, &mut problems);
+            let (revision, record) = cache::revision(key, &source.spec, resolver, &environment.digest);
+            let serves = problems.blocking().is_none();
+            let compiled = compiled.filter(|_| serves).map(|compiled| Arc::new(Destination { revision, ..compiled }));
+            Entry { source: Arc::clone(source), winner: None, record, compiled, problems: problems.into_list().into() }
+        });
+        if let Some(destination) = &entry.compiled {
+            snapshot.destinations.insert(key.clone(), Arc::clone(destination));
+        } else {
+            let reason = entry.problems.iter().map(|problem| problem.reason).find(|reason| !reason.is_warning());
+            snapshot.unusable.insert(key.clone(), reason.unwrap_or(ObjectReason::Invalid));
+        }
+        verdicts.push(Verdict {
+            kind: "Destination",
+            key: key.clone(),
+            serving: entry.compiled.is_some(),
+            problems: Arc::clone(&entry.problems),
+        });
+        snapshot.cache.destinations.insert(key.clone(), entry);
+    }
+}
+
+fn webhooks(
+    objects: &Objects,
+    environment: &Environment<'_>,
+    cache: &Cache,
+    snapshot: &mut Snapshot,
+    verdicts: &mut Vec<Verdict>,
+) {
+    let place = |key: &ObjectKey, spec: &zen_crds::WebhookSpec| {
+        Place::new(key, spec.hosts.iter().map(|host| &**host), spec.path.as_deref())
+    };
+    let places: BTreeMap<_, _> = objects.webhooks.iter().map(|(key, source)| (key, place(key, &source.spec))).collect();
+    let claims = places.iter().filter(|(key, place)| place.is_owned(&key.namespace, environment));
+    let claims = claims.map(|(key, place)| {
+        let created = objects.webhooks[*key].metadata.creation_timestamp.as_ref();
+        Claim { key, place, created: created.map(|time| time.0.as_nanosecond()) }
+    });
+    let losers = place::losers(claims.collect());
+    for (key, source) in &objects.webhooks {
+        let (winner, place) = (losers.get(key), &places[key]);
+        let again = cache.webhooks.get(key);
+        let again = again.and_then(|entry| entry.again(source, winner, environment, |a, b| a.spec == b.spec));
+        let entry = again.unwrap_or_else(|| {
+            let mut resolver = Resolver::new(environment);
+            let (mut compiled, mut problems) = webhook::compile(&mut resolver, key, &source.spec, place, winner);
+            schema("Webhook", key, &source.spec, &mut problems);
+            if let (Some(reason), Serving::Active(_)) = (problems.blocking(), &compiled.serving) {
+                compiled.serving = Serving::Invalid(reason);
+            }
+            let (revision, record) = cache::revision(key, &(&source.spec, winner), resolver, &environment.digest);
+            let compiled = Some(Arc::new(Webhook { revision, ..compiled }));
+            let (source, winner) = (Arc::clone(source), winner.cloned());
+            Entry { source, winner, record, compiled, problems: problems.into_list().into() }
+        });
+        if let Some(webhook) = &entry.compiled {
+            snapshot.webhooks.insert(key.clone(), Arc::clone(webhook));
+            if winner.is_none() && place.is_owned(&key.namespace, environment) {
+                snapshot.routes.insert(webhook);
+            }
+            verdicts.push(Verdict {
+                kind: "Webhook",
+                key: key.clone(),
+                serving: matches!(webhook.serving, Serving::Active(_)),
+                problems: Arc::clone(&entry.problems),
+            });
+        }
+        snapshot.cache.webhooks.insert(key.clone(), entry);
+    }
+}
+
+/// What the API server would refuse. Objects of a cluster passed it already, but perhaps with an older schema.
+fn schema(kind: &'static str, key: &ObjectKey, spec: &impl serde::Serialize, problems: &mut Problems) {
+    let object = serde_json::json!({
+        "apiVersion": zen_crds::API_VERSION,
+        "kind": kind,
+        "metadata": {"namespace": key.namespace.as_str(), "name": key.name.as_str()},
+        "spec": spec,
+    });
+    for problem in zen_crds::validate(kind, &object) {
+        // The compiler's own words come first where both noticed.
+        if !problems.has_field(&problem.field) {
+            problems.block(ObjectReason::Invalid, problem.field, problem.message);
+        }
+    }
+}
+
+impl RoutingTable {
+    fn insert(&mut self, webhook: &Arc<Webhook>) {
+        let entries = self.paths.entry(webhook.path.as_str().into()).or_default();
+        if webhook.hosts.is_empty() {
+            entries.push((None, Arc::clone(webhook)));
+        }
+        for host in &webhook.hosts {
+            entries.push((Some(host.as_str().into()), Arc::clone(webhook)));
+        }
+    }
+}

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use zen_model::{Namespace, ObjectKey, ObjectReason, Secret, breaker, retry};
 use zen_verify::{Answer, Source, Verifier};
+
+use crate::Cache;
 
 /// One configuration in effect. Swapped whole; a request sees one snapshot from beginning to end.
 #[derive(Debug, Default)]
@@ -19,12 +20,17 @@ pub struct Snapshot {
     /// Webhooks by path, then by host; the owner of this crate chooses the exact map so that one request costs one or
     /// two lookups and no allocation.
     pub routes: RoutingTable,
-    /// Every Webhook that is known, served or not, by key.
+    /// Every Webhook that could be read, served or not, by key.
     pub webhooks: BTreeMap<ObjectKey, Arc<Webhook>>,
     /// Every Destination in effect.
     pub destinations: HashMap<ObjectKey, Arc<Destination>>,
+    /// Destinations that exist and cannot be used, with the first reason: events for them wait. One that is in neither
+    /// map was deleted.
+    pub unusable: BTreeMap<ObjectKey, ObjectReason>,
     /// Mesh-wide settings.
     pub mesh: Mesh,
+    /// What the next compilation takes over from this one.
+    pub cache: Cache,
 }
 
 impl Snapshot {
@@ -62,7 +68,7 @@ impl RoutingTable {
 pub struct Webhook {
     /// Its name.
     pub key: ObjectKey,
-    /// `metadata.uid`-independent identity of the configuration: changes whenever anything below does.
+    /// Identity of the configuration: changes whenever anything below does, a secret included. Not for publication.
     pub revision: u64,
     /// The path it is served at.
     pub path: String,
@@ -90,6 +96,8 @@ pub struct Webhook {
     pub answer: Answer,
     /// Routes in order.
     pub routes: Vec<Route>,
+    /// Where no route has conditions: the Destinations of all of them, each once. See [`Webhook::select`].
+    pub unconditional: Option<Vec<ObjectKey>>,
     /// Whether a pointer of event, idempotency or a match needs the body parsed as JSON.
     pub needs_json: bool,
     /// Headers to keep with an event: the safe defaults and what the Destinations of the routes may forward, without
@@ -231,7 +239,7 @@ pub enum Format {
 }
 
 /// Mesh-wide settings of `mesh.yaml`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Mesh {
     /// SPIFFE trust domain.
     pub trust_domain: String,
@@ -239,6 +247,8 @@ pub struct Mesh {
     pub quotas: BTreeMap<Namespace, u64>,
     /// SIGTERM: how long intake goes on after readiness is withdrawn.
     pub drain_delay: Duration,
+    /// Lifetime of workload certificates.
+    pub certificate_lifetime: Duration,
 }
 
 /// What the compiler says about one object.
@@ -248,12 +258,14 @@ pub struct Verdict {
     pub kind: &'static str,
     /// The object.
     pub key: ObjectKey,
+    /// Whether it does its work, be it with problems: a Webhook that serves, a Destination that is attempted.
+    pub serving: bool,
     /// Problems and warnings; empty: in effect without remark.
-    pub problems: Vec<Problem>,
+    pub problems: Arc<[Problem]>,
 }
 
 impl Verdict {
-    /// In effect: nothing worse than a warning.
+    /// Nothing worse than a warning.
     pub fn accepted(&self) -> bool {
         self.problems.iter().all(|problem| problem.reason.is_warning())
     }
@@ -269,14 +281,3 @@ pub struct Problem {
     /// What is wrong, in a sentence; no secret.
     pub message: String,
 }
-
-/// SHA-256 of the canonical revision input, cut to 64 bits; helper for owners.
-pub fn revision_of(bytes: &[u8]) -> u64 {
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest.as_ref()[..8]);
-    u64::from_be_bytes(first)
-}
-
-/// Placeholder so that the skeleton compiles; the owner removes it.
-pub type Body = Bytes;

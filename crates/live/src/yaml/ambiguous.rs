@@ -16,7 +16,8 @@ pub fn explain(text: &str) -> Option<String> {
     let kind = if digits.contains(':') {
         is_sexagesimal(digits).then_some("a number to the base 60 in YAML 1.1 (kubectl) and text in YAML 1.2")
     } else if let Some(binary) = digits.strip_prefix("0b") {
-        all(binary, |c| matches!(c, b'0' | b'1' | b'_')).then_some("a binary number in YAML 1.1 (kubectl) and text in YAML 1.2")
+        all(binary, |c| matches!(c, b'0' | b'1' | b'_'))
+            .then_some("a binary number in YAML 1.1 (kubectl) and text in YAML 1.2")
     } else if let Some(octal) = digits.strip_prefix("0o") {
         all(octal, |c| matches!(c, b'0'..=b'7')).then_some("text in YAML 1.1 (kubectl) and an octal number in YAML 1.2")
     } else if digits.contains('_') {
@@ -43,7 +44,8 @@ fn is_sexagesimal(text: &str) -> bool {
     let first = parts.next().unwrap_or_default();
     first.starts_with(|c: char| c.is_ascii_digit())
         && all(first, |c| c.is_ascii_digit() || c == b'_')
-        && parts.all(|part| part.len() <= 2 && all(part, |c| c.is_ascii_digit()) && part.parse().is_ok_and(|n: u8| n < 60))
+        && parts
+            .all(|part| part.len() <= 2 && all(part, |c| c.is_ascii_digit()) && part.parse().is_ok_and(|n: u8| n < 60))
         && fraction.bytes().all(|c| c.is_ascii_digit() || c == b'_')
 }
 
@@ -70,14 +72,52 @@ mod tests {
     #[test]
     fn flags_what_the_versions_read_differently() {
         for text in [
-            "on", "Off", "YES", "n", "y", "0777", "-012", "08", "1_000", "1_000.5", "0x_ff", "12:30:45", "190:20:30.15",
-            "22:22", "0b101", "0o17",
+            "on",
+            "Off",
+            "YES",
+            "n",
+            "y",
+            "0777",
+            "-012",
+            "08",
+            "1_000",
+            "1_000.5",
+            "0x_ff",
+            "12:30:45",
+            "190:20:30.15",
+            "22:22",
+            "0b101",
+            "0o17",
         ] {
             assert!(explain(text).is_some(), "{text}");
         }
         for text in [
-            "", "true", "null", "0", "-1", "10", "0.5", "0x1f", "1e3", "once", "yesterday", "no-op", "a_b", "10.0.0.1",
-            "10:99", "1:2:3x", "::1", "2001:db8::1", "127.0.0.1:80", "2026-01-01", "5m", "_", "0", "1._2.3", ".", "-",
+            "",
+            "true",
+            "null",
+            "0",
+            "-1",
+            "10",
+            "0.5",
+            "0x1f",
+            "1e3",
+            "once",
+            "yesterday",
+            "no-op",
+            "a_b",
+            "10.0.0.1",
+            "10:99",
+            "1:2:3x",
+            "::1",
+            "2001:db8::1",
+            "127.0.0.1:80",
+            "2026-01-01",
+            "5m",
+            "_",
+            "0",
+            "1._2.3",
+            ".",
+            "-",
         ] {
             assert_eq!(explain(text), None, "{text}");
         }

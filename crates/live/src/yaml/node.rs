@@ -99,7 +99,8 @@ impl Node {
                 .entries()
                 .iter()
                 .filter(|(key, _)| {
-                    rest.strip_prefix(key.text.as_str()).is_some_and(|after| after.is_empty() || after.starts_with(['.', '[']))
+                    rest.strip_prefix(key.text.as_str())
+                        .is_some_and(|after| after.is_empty() || after.starts_with(['.', '[']))
                 })
                 .max_by_key(|(key, _)| key.text.len());
             match entry {

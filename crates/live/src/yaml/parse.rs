@@ -120,8 +120,7 @@ impl Builder {
             }
             Event::MappingStart(_, anchor, tag) => {
                 core_tag(tag.as_deref(), line)?;
-                let content =
-                    Content::Map { entries: Vec::new(), seen: HashSet::new(), key: None, merges: Vec::new() };
+                let content = Content::Map { entries: Vec::new(), seen: HashSet::new(), key: None, merges: Vec::new() };
                 self.begin(Open { line, anchor, content })?;
             }
             Event::SequenceEnd | Event::MappingEnd => {
@@ -249,10 +248,10 @@ mod tests {
 
     #[test]
     fn documents_maps_lists_and_json() {
-        assert_eq!(json("a: 1\nb: [x, 'on', null]\n---\n- {c: \"\\u00e9\"}\n"), [
-            json!({"a": 1, "b": ["x", "on", null]}),
-            json!([{"c": "é"}])
-        ]);
+        assert_eq!(
+            json("a: 1\nb: [x, 'on', null]\n---\n- {c: \"\\u00e9\"}\n"),
+            [json!({"a": 1, "b": ["x", "on", null]}), json!([{"c": "é"}])]
+        );
         assert_eq!(json("{\n\t\"a\": [1, 2.5, true, \"x\"]\n}"), [json!({"a": [1, 2.5, true, "x"]})]);
         assert_eq!(json("\u{feff}a: |\n  x\n  y\n"), [json!({"a": "x\ny\n"})]);
         assert_eq!(json("8080: x\ntrue: y\n"), [json!({"8080": "x", "true": "y"})], "keys are text");
@@ -262,9 +261,12 @@ mod tests {
     #[test]
     fn anchors_aliases_and_merges() {
         let text = "base: &b {x: 1, y: 2}\nuse: *b\nown: {<<: *b, y: 3}\nboth: {<<: [*b, {z: 4}]}\n";
-        assert_eq!(json(text), [json!({
-            "base": {"x": 1, "y": 2}, "use": {"x": 1, "y": 2}, "own": {"y": 3, "x": 1}, "both": {"x": 1, "y": 2, "z": 4}
-        })]);
+        assert_eq!(
+            json(text),
+            [json!({
+                "base": {"x": 1, "y": 2}, "use": {"x": 1, "y": 2}, "own": {"y": 3, "x": 1}, "both": {"x": 1, "y": 2, "z": 4}
+            })]
+        );
         assert_eq!(json("'<<': {x: 1}\n"), [json!({"<<": {"x": 1}})], "quoted it is a key like any other");
     }
 
@@ -272,7 +274,9 @@ mod tests {
     fn lines() {
         let (documents, _) = parse(b"# c\na:\n  b:\n    - c: 1\n    - d.e/f: 2\n---\nx: on\n");
         let root = &documents[0].root;
-        for (field, line) in [("a", 2), ("a.b", 3), ("a.b[1]", 5), ("a.b[1].d.e/f", 5), ("a.b[7].q", 3), ("a.zz", 2), ("", 2)] {
+        for (field, line) in
+            [("a", 2), ("a.b", 3), ("a.b[1]", 5), ("a.b[1].d.e/f", 5), ("a.b[7].q", 3), ("a.zz", 2), ("", 2)]
+        {
             assert_eq!(root.line_of(field), line, "{field}");
         }
         assert_eq!(documents[1].ambiguities[0].line, 7);

@@ -40,7 +40,8 @@ fn is_float(unsigned: &str) -> bool {
         None => (unsigned, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let mantissa_fits = (all(whole, digits) && fraction.chars().all(digits)) || (whole.is_empty() && all(fraction, digits));
+    let mantissa_fits =
+        (all(whole, digits) && fraction.chars().all(digits)) || (whole.is_empty() && all(fraction, digits));
     mantissa_fits && exponent.is_none_or(|exponent| all(exponent, digits))
 }
 

@@ -1,0 +1,74 @@
+//! What of the last compilation can be taken over.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::Serialize;
+use zen_model::ObjectKey;
+
+use crate::resolve::{Digest, Environment, Lookup, Resolver};
+use crate::{Destination, Problem, Webhook};
+
+/// Memory of one compilation, kept inside its snapshot.
+#[derive(Debug, Default)]
+pub struct Cache {
+    pub(crate) environment: Digest,
+    pub(crate) webhooks: HashMap<ObjectKey, Entry<zen_crds::Webhook, Webhook>>,
+    pub(crate) destinations: HashMap<ObjectKey, Entry<zen_crds::Destination, Destination>>,
+}
+
+/// One compiled object and everything that it was made of.
+#[derive(Debug)]
+pub(crate) struct Entry<S, T> {
+    pub(crate) source: Arc<S>,
+    /// Another Webhook that has this one's place.
+    pub(crate) winner: Option<ObjectKey>,
+    pub(crate) record: Arc<[(Lookup, Digest)]>,
+    pub(crate) compiled: Option<Arc<T>>,
+    pub(crate) problems: Arc<[Problem]>,
+}
+
+impl<S, T> Entry<S, T> {
+    /// The same again for an unchanged object, or none when anything that it was made of changed.
+    pub(crate) fn again(
+        &self,
+        source: &Arc<S>,
+        winner: Option<&ObjectKey>,
+        environment: &Environment<'_>,
+        same: impl Fn(&S, &S) -> bool,
+    ) -> Option<Self> {
+        let unchanged = (Arc::ptr_eq(&self.source, source) || same(&self.source, source))
+            && self.winner.as_ref() == winner
+            && self.record.iter().all(|(lookup, digest)| environment.digest(lookup) == *digest);
+        unchanged.then(|| Self {
+            source: Arc::clone(source),
+            winner: self.winner.clone(),
+            record: Arc::clone(&self.record),
+            compiled: self.compiled.clone(),
+            problems: Arc::clone(&self.problems),
+        })
+    }
+}
+
+/// Identity of a compiled object: its spec and every answer that it was compiled with. It covers digests of secrets, so
+/// that a changed secret changes it; it is not for publication.
+pub(crate) fn revision(
+    key: &ObjectKey,
+    spec: &impl Serialize,
+    resolver: Resolver<'_, '_>,
+    environment: &Digest,
+) -> (u64, Arc<[(Lookup, Digest)]>) {
+    let record = resolver.into_record();
+    let mut context = Context::new(&SHA256);
+    context.update(environment);
+    context.update(key.to_string().as_bytes());
+    context.update(&serde_json::to_vec(spec).unwrap_or_default());
+    for (lookup, digest) in &record {
+        context.update(format!("{lookup:?}").as_bytes());
+        context.update(digest);
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&context.finish().as_ref()[..8]);
+    (u64::from_be_bytes(first), record.into())
+}

@@ -1,0 +1,174 @@
+//! What the compiler reads: objects as any source delivers them, reduced to what matters here.
+//!
+//! Each object is behind an `Arc`: a source that hands in the same `Arc` again says that the object did not change.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use zen_model::{Namespace, ObjectKey, Secret};
+
+use crate::{Problem, mesh};
+
+/// Everything that a configuration is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// Webhooks that their source could read.
+    pub webhooks: BTreeMap<ObjectKey, Arc<zen_crds::Webhook>>,
+    /// Destinations that their source could read.
+    pub destinations: BTreeMap<ObjectKey, Arc<zen_crds::Destination>>,
+    /// Secrets.
+    pub secrets: BTreeMap<ObjectKey, Arc<SecretData>>,
+    /// Config maps.
+    pub config_maps: BTreeMap<ObjectKey, Arc<ConfigMapData>>,
+    /// Services.
+    pub services: BTreeMap<ObjectKey, Arc<Service>>,
+    /// Endpoint slices, by their own names.
+    pub endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
+    /// Labels of namespaces.
+    pub namespaces: BTreeMap<Namespace, Arc<BTreeMap<String, String>>>,
+    /// The mesh configuration; none where there is none, which grants everything under `zen up` and nothing in a
+    /// cluster.
+    pub mesh: Option<Arc<mesh::Config>>,
+    /// Addresses of Services from `--service NS/NAME=HOST:PORT`; they come before any Service object.
+    pub overrides: BTreeMap<ObjectKey, Vec<SocketAddr>>,
+    /// Objects that their source refused, so that they are reported and their paths are not given to others.
+    pub refused: Vec<Refused>,
+}
+
+/// An object that could not be read.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// `Webhook` or `Destination`, ….
+    pub kind: &'static str,
+    /// The object.
+    pub key: ObjectKey,
+    /// Why.
+    pub problems: Vec<Problem>,
+}
+
+/// The content of a Secret, decoded.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretData {
+    r#type: String,
+    data: BTreeMap<String, Secret>,
+    digest: [u8; 32],
+}
+
+impl SecretData {
+    /// A Secret of a type (`Opaque`, `kubernetes.io/tls`, …) with these keys.
+    pub fn new(r#type: impl Into<String>, data: BTreeMap<String, Secret>) -> Self {
+        let r#type = r#type.into();
+        let entries = data.iter().map(|(key, value)| (key.as_str(), value.expose()));
+        let digest = digest_of(&r#type, entries);
+        Self { r#type, data, digest }
+    }
+
+    /// The Secret's type.
+    pub fn r#type(&self) -> &str {
+        &self.r#type
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Secret> {
+        self.data.get(key)
+    }
+
+    /// Names of the keys, for messages.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.data.keys().map(String::as_str)
+    }
+
+    /// Changes whenever the content does.
+    pub(crate) const fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+impl fmt::Debug for SecretData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SecretData").field("type", &self.r#type).field("keys", &self.data.len()).finish_non_exhaustive()
+    }
+}
+
+/// The content of a `ConfigMap`, binary and text alike.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigMapData {
+    data: BTreeMap<String, Vec<u8>>,
+    digest: [u8; 32],
+}
+
+impl ConfigMapData {
+    /// A `ConfigMap` with these keys.
+    pub fn new(data: BTreeMap<String, Vec<u8>>) -> Self {
+        let digest = digest_of("", data.iter().map(|(key, value)| (key.as_str(), value.as_slice())));
+        Self { data, digest }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        self.data.get(key).map(Vec::as_slice)
+    }
+
+    /// Changes whenever the content does.
+    pub(crate) const fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+/// Lengths first, so that no two contents run together to one input.
+fn digest_of<'a>(head: &str, entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    let mut part = |bytes: &[u8]| {
+        context.update(&bytes.len().to_be_bytes());
+        context.update(bytes);
+    };
+    part(head.as_bytes());
+    for (key, value) in entries {
+        part(key.as_bytes());
+        part(value);
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+/// What matters of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Service {
+    /// `ExternalName`: a name of anyone's choice, refused as a target (D-01).
+    pub external_name: bool,
+    /// Its ports.
+    pub ports: Vec<ServicePort>,
+}
+
+/// A port of a Service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ServicePort {
+    /// Its name; empty where it has none.
+    pub name: String,
+    /// The number that clients of the Service use.
+    pub port: u16,
+}
+
+/// What matters of an `EndpointSlice`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EndpointSlice {
+    /// The Service that it belongs to, from the label `kubernetes.io/service-name`.
+    pub service: String,
+    /// Port numbers by the name of the Service's port.
+    pub ports: BTreeMap<String, u16>,
+    /// Addresses that are ready.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An address of an `EndpointSlice`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// The address.
+    pub address: IpAddr,
+    /// Whether a pod stands behind it; any other address passes the SSRF guard first (D-01).
+    pub is_pod: bool,
+}

@@ -1,0 +1,211 @@
+//! References of an object to others, and the record of them.
+//!
+//! Whatever a compiled object depended on beside its own spec is looked up here and noted with a digest of the answer.
+//! The next compilation repeats the look-ups; where every answer is the same, the compiled object is too (see
+//! [`crate::cache`]).
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use zen_crds::DestinationSpec;
+use zen_model::{Namespace, ObjectKey};
+
+use crate::{ConfigMapData, EndpointSlice, Mode, Objects, SecretData, mesh, network};
+
+/// SHA-256; zeros where there is nothing.
+pub(crate) type Digest = [u8; 32];
+
+/// One look-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Lookup {
+    Secret(ObjectKey),
+    ConfigMap(ObjectKey),
+    Service(ObjectKey, u16),
+    Consent { destination: ObjectKey, from: Namespace },
+    Labels,
+}
+
+/// Everything that is the same for all objects of one compilation.
+pub(crate) struct Environment<'a> {
+    pub(crate) objects: &'a Objects,
+    pub(crate) mode: Mode,
+    pub(crate) mesh: mesh::Config,
+    /// `zen up` without a mesh configuration: the owner of the folder is the owner of the machine.
+    pub(crate) permissive: bool,
+    slices: HashMap<(&'a Namespace, &'a str), Vec<&'a EndpointSlice>>,
+    refused: HashMap<(&'static str, &'a ObjectKey), ()>,
+    labels: Digest,
+    pub(crate) digest: Digest,
+}
+
+/// Whether a Destination takes events from a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Consent {
+    /// There is none of this name.
+    Missing,
+    /// It does not allow the namespace.
+    Refused,
+    /// It may, and forwards these received headers.
+    Given { forward: Vec<String> },
+}
+
+/// Why a Service has no addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Unresolved {
+    Missing,
+    ExternalName,
+    NoSuchPort,
+}
+
+impl<'a> Environment<'a> {
+    pub(crate) fn new(objects: &'a Objects, mode: Mode) -> Self {
+        let permissive = objects.mesh.is_none() && mode == Mode::Standalone;
+        let mut mesh = objects.mesh.as_deref().cloned().unwrap_or_default();
+        if permissive {
+            mesh.drain_delay = std::time::Duration::ZERO;
+        }
+        let mut slices: HashMap<_, Vec<_>> = HashMap::new();
+        for (key, slice) in &objects.endpoint_slices {
+            slices.entry((&key.namespace, slice.service.as_str())).or_default().push(&**slice);
+        }
+        let refused = objects.refused.iter().map(|refused| ((refused.kind, &refused.key), ())).collect();
+        let digest = digest_of(&(&mesh, mode, permissive));
+        Self { objects, mode, mesh, permissive, slices, refused, labels: digest_of(&objects.namespaces), digest }
+    }
+
+    pub(crate) fn digest(&self, lookup: &Lookup) -> Digest {
+        match lookup {
+            Lookup::Secret(key) => self.objects.secrets.get(key).map_or([0; 32], |secret| secret.digest()),
+            Lookup::ConfigMap(key) => self.objects.config_maps.get(key).map_or([0; 32], |map| map.digest()),
+            Lookup::Service(key, port) => digest_of(&self.service(key, *port)),
+            Lookup::Consent { destination, from } => digest_of(&self.consent(destination, from)),
+            Lookup::Labels => self.labels,
+        }
+    }
+
+    fn consent(&self, destination: &ObjectKey, from: &Namespace) -> Consent {
+        let Some(object) = self.objects.destinations.get(destination) else {
+            let known = destination.namespace == *from && self.refused.contains_key(&("Destination", destination));
+            return if known { Consent::Given { forward: Vec::new() } } else { Consent::Missing };
+        };
+        if destination.namespace != *from && !self.allows(&object.spec, from) {
+            return Consent::Refused;
+        }
+        let forward = object.spec.headers.iter().flat_map(|headers| &headers.forward);
+        Consent::Given { forward: forward.map(|name| name.to_ascii_lowercase()).collect() }
+    }
+
+    fn allows(&self, spec: &DestinationSpec, from: &Namespace) -> bool {
+        spec.allow_from.as_ref().is_some_and(|allow| {
+            allow.namespaces.iter().any(|name| **name == *from.as_str())
+                || allow.selector.as_ref().is_some_and(|selector| {
+                    let labels = self.objects.namespaces.get(from).map(|labels| &**labels);
+                    selects(selector.match_labels.iter().map(|(key, value)| (key.as_str(), &**value)), from, labels)
+                })
+        })
+    }
+
+    /// Every known namespace that a Destination allows.
+    pub(crate) fn allowed(&self, spec: &DestinationSpec) -> Vec<Namespace> {
+        let named = spec.allow_from.iter().flat_map(|allow| &allow.namespaces).map(|name| Namespace::from(&**name));
+        let selected = self.objects.namespaces.keys().filter(|namespace| self.allows(spec, namespace)).cloned();
+        let mut allowed: Vec<_> = named.chain(selected).collect();
+        allowed.sort();
+        allowed.dedup();
+        allowed
+    }
+
+    /// Addresses of a Service, each with whether it may be used without asking the guard.
+    fn service(&self, key: &ObjectKey, port: u16) -> Result<Vec<(SocketAddr, bool)>, Unresolved> {
+        if let Some(addresses) = self.objects.overrides.get(key) {
+            return Ok(addresses.iter().map(|address| (*address, true)).collect());
+        }
+        let service = self.objects.services.get(key).ok_or(Unresolved::Missing)?;
+        if service.external_name {
+            return Err(Unresolved::ExternalName);
+        }
+        let name = &service.ports.iter().find(|own| own.port == port).ok_or(Unresolved::NoSuchPort)?.name;
+        let slices = self.slices.get(&(&key.namespace, key.name.as_str()));
+        let mut addresses = BTreeMap::new();
+        for slice in slices.into_iter().flatten() {
+            let Some(port) = slice.ports.get(name) else { continue };
+            for endpoint in &slice.endpoints {
+                // In a folder of manifests there are no pods: whoever writes the folder names the addresses.
+                let trusted = endpoint.is_pod || self.mode == Mode::Standalone;
+                addresses.insert(SocketAddr::new(endpoint.address, *port), trusted);
+            }
+        }
+        addresses.retain(|address, _| !network::is_metadata(address.ip()));
+        Ok(addresses.into_iter().collect())
+    }
+}
+
+/// Every namespace has the label `kubernetes.io/metadata.name`, whether its manifest says so or not.
+fn selects<'a>(
+    mut wanted: impl Iterator<Item = (&'a str, &'a str)>,
+    namespace: &Namespace,
+    labels: Option<&BTreeMap<String, String>>,
+) -> bool {
+    wanted.all(|(key, value)| match key {
+        "kubernetes.io/metadata.name" => namespace.as_str() == value,
+        _ => labels.and_then(|labels| labels.get(key)).is_some_and(|own| own == value),
+    })
+}
+
+/// Looks up, and remembers what.
+pub(crate) struct Resolver<'e, 'a> {
+    pub(crate) environment: &'e Environment<'a>,
+    record: Vec<(Lookup, Digest)>,
+}
+
+impl<'e, 'a> Resolver<'e, 'a> {
+    pub(crate) const fn new(environment: &'e Environment<'a>) -> Self {
+        Self { environment, record: Vec::new() }
+    }
+
+    pub(crate) fn secret(&mut self, key: &ObjectKey) -> Option<&'a SecretData> {
+        self.note(Lookup::Secret(key.clone()));
+        self.environment.objects.secrets.get(key).map(|secret| &**secret)
+    }
+
+    pub(crate) fn config_map(&mut self, key: &ObjectKey) -> Option<&'a ConfigMapData> {
+        self.note(Lookup::ConfigMap(key.clone()));
+        self.environment.objects.config_maps.get(key).map(|map| &**map)
+    }
+
+    pub(crate) fn service(&mut self, key: &ObjectKey, port: u16) -> Result<Vec<(SocketAddr, bool)>, Unresolved> {
+        self.note(Lookup::Service(key.clone(), port));
+        self.environment.service(key, port)
+    }
+
+    pub(crate) fn consent(&mut self, destination: &ObjectKey, from: &Namespace) -> Consent {
+        self.note(Lookup::Consent { destination: destination.clone(), from: from.clone() });
+        self.environment.consent(destination, from)
+    }
+
+    pub(crate) fn allowed(&mut self, spec: &DestinationSpec) -> Vec<Namespace> {
+        if spec.allow_from.as_ref().is_some_and(|allow| allow.selector.is_some()) {
+            self.note(Lookup::Labels);
+        }
+        self.environment.allowed(spec)
+    }
+
+    fn note(&mut self, lookup: Lookup) {
+        if !self.record.iter().any(|(noted, _)| *noted == lookup) {
+            let digest = self.environment.digest(&lookup);
+            self.record.push((lookup, digest));
+        }
+    }
+
+    pub(crate) fn into_record(self) -> Vec<(Lookup, Digest)> {
+        self.record
+    }
+}
+
+/// A digest of anything whose `Debug` shows all of it; nothing that holds a secret comes here.
+pub(crate) fn digest_of(value: &impl std::fmt::Debug) -> Digest {
+    let mut out = [0; 32];
+    out.copy_from_slice(digest(&SHA256, format!("{value:?}").as_bytes()).as_ref());
+    out
+}
