@@ -24,7 +24,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::client::Grpc;
-use zen_pki::peer_id;
+use zen_pki::{explain, peer_id};
 
 use crate::session::{Receiver, codec, open};
 use crate::{Error, METHOD, Metrics, Options, Session, Side};
@@ -148,7 +148,7 @@ impl<S: Side> Dialer<S> {
         // The peer is known by its SPIFFE id; the name is not compared with anything, and an address sends none.
         let name = ServerName::IpAddress(address.ip().into());
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        connector.connect(name, tcp).await.map_err(|error| Error::Tls(error.to_string()))
+        connector.connect(name, tcp).await.map_err(|error| Error::Tls(explain(&error)))
     }
 
     async fn tcp(&self) -> io::Result<TcpStream> {

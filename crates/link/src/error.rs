@@ -74,9 +74,10 @@ impl Error {
         let mut text = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
-            let tls = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-            if let Some(tls) = tls.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-                return Self::Tls(tls.to_string());
+            if let Some(io) = cause.downcast_ref::<io::Error>()
+                && io.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
+            {
+                return Self::Tls(zen_pki::explain(io));
             }
             let more = cause.to_string();
             if !text.contains(&more) {

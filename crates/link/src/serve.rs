@@ -23,7 +23,7 @@ use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Response, Status, Streaming};
-use zen_pki::{SpiffeId, peer_id};
+use zen_pki::{SpiffeId, explain, peer_id};
 
 use crate::dial::MAX_DATA_FRAME;
 use crate::session::{Receiver, codec, open};
@@ -132,7 +132,7 @@ where
 
     async fn secure(&self, tcp: TcpStream) -> Result<(SpiffeId, TlsStream<TcpStream>), Error> {
         tcp.set_nodelay(true).map_err(|error| Error::Lost(error.to_string()))?;
-        let stream = self.acceptor.accept(tcp).await.map_err(|error| Error::Tls(error.to_string()))?;
+        let stream = self.acceptor.accept(tcp).await.map_err(|error| Error::Tls(explain(&error)))?;
         let peer = peer_id(stream.get_ref().1.peer_certificates())?;
         Ok((peer, stream))
     }

@@ -26,4 +26,4 @@ pub use identity::{HotCertificate, Identity};
 pub use renew::{Renewable, keep_fresh, keep_fresh_by};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use tls::{intake_server, mtls_client, mtls_server};
-pub use verify::{PeerRefused, peer_id};
+pub use verify::{PeerRefused, explain, peer_id};

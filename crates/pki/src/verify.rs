@@ -1,5 +1,6 @@
 //! Who may be on the other end: chain, validity and purpose as WebPKI checks them, then the SPIFFE id.
 
+use std::io;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -37,6 +38,16 @@ pub enum PeerRefused {
     /// A good certificate of somebody else: default deny (T-05).
     #[error("{0} is not allowed here")]
     NotAllowed(SpiffeId),
+}
+
+/// A handshake's failure in words for people: rustls shows what a verifier refused only as `Debug` does.
+pub fn explain(error: &io::Error) -> String {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(refused)))) => {
+            format!("invalid peer certificate: {refused}")
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// The id in a peer's certificate, leaf first as TLS gives them. Only meaningful after a handshake that [`mtls_server`] or

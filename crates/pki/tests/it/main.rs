@@ -1,0 +1,8 @@
+//! The CA on disk, and real handshakes over in-memory streams.
+
+mod ca;
+mod handshake;
+mod intake;
+mod renewal;
+mod support;
+mod swap;
