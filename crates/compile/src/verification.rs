@@ -17,6 +17,8 @@ const TOLERANCE: Duration = Duration::from_mins(5);
 pub(crate) struct Compiled {
     pub(crate) preset: Option<&'static Preset>,
     pub(crate) verifier: Option<Verifier>,
+    /// What the verifier was made of, for whoever signs.
+    pub(crate) config: Option<Config>,
     pub(crate) labels: Vec<String>,
 }
 
@@ -32,7 +34,7 @@ pub(crate) fn compile(
         let names: Vec<_> = verify::presets().iter().map(|preset| preset.name).collect();
         let message = format!("there is no provider {provider:?}; use one of {}", names.join(", "));
         problems.block(ObjectReason::UnknownProvider, "spec.verification.provider", message);
-        return Compiled { preset: None, verifier: None, labels: Vec::new() };
+        return Compiled { preset: None, verifier: None, config: None, labels: Vec::new() };
     };
     let tolerance =
         spec.tolerance.as_ref().map(|text| problems.valid("spec.verification.tolerance", text.to_duration()));
@@ -46,7 +48,7 @@ pub(crate) fn compile(
         }
     }
     if secrets.is_empty() && !spec.secrets.is_empty() {
-        return Compiled { preset: Some(preset), verifier: None, labels: Vec::new() };
+        return Compiled { preset: Some(preset), verifier: None, config: None, labels: Vec::new() };
     }
     let config = Config {
         preset,
@@ -70,8 +72,9 @@ pub(crate) fn compile(
             );
         }
     }
-    let labels = secrets.into_iter().map(|(_, secret)| secret.label).collect();
-    Compiled { preset: Some(preset), verifier, labels }
+    let labels = secrets.iter().map(|(_, secret)| secret.label.clone()).collect();
+    let config = Config { secrets: secrets.into_iter().map(|(_, secret)| secret).collect(), ..config };
+    Compiled { preset: Some(preset), verifier, config: Some(config), labels }
 }
 
 fn refuse_unbuilt(spec: &Verification, problems: &mut Problems) {
