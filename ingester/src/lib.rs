@@ -1,1 +1,111 @@
-//! x
+//! Takes webhooks in: verify, keep safe on disk, answer, and hand to an egress.
+//!
+//! * [`listener`]: connections within the limits of W-16.
+//! * `pipeline`: the checks of W-02 in their order, then one durable commit.
+//! * [`feed`]: leases towards the egress sessions, fair and behind circuit breakers.
+//! * [`admin`]: the API that `zen status`, `events` and `dead-letters` speak with.
+//!
+//! [`Ingester`] holds them together and is all that a process composes.
+
+pub mod admin;
+mod budget;
+mod core;
+pub mod feed;
+pub mod limits;
+pub mod listener;
+mod metrics;
+mod pipeline;
+mod seen;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use zen_compile::Snapshot;
+use zen_model::observe::Observer;
+use zen_queue::Queue;
+use zen_verify::zen_signature::Keys;
+
+use crate::core::Core;
+pub use limits::Limits;
+
+/// What an intake is made of.
+pub struct Parts {
+    /// The configuration in effect; whoever swaps it calls [`feed::Handle::configured`].
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where events are kept.
+    pub queue: Arc<dyn Queue>,
+    /// Who watches.
+    pub observer: Arc<dyn Observer>,
+    /// Keys of the link, for `X-Zen-Signature` (W-12).
+    pub link_keys: Arc<Keys>,
+    /// Bounds of the intake.
+    pub limits: Limits,
+    /// Settings of the feed.
+    pub feed: feed::Options,
+}
+
+/// The ingester. Cheap to clone.
+#[derive(Clone)]
+pub struct Ingester {
+    core: Arc<Core>,
+    board: Arc<feed::Board>,
+    keys: Arc<Keys>,
+    options: feed::Options,
+}
+
+impl Ingester {
+    /// Registers its metrics below `registry`, which carries the prefix `zen_ingester`.
+    pub fn new(parts: Parts, registry: &mut Registry) -> Self {
+        let board = Arc::<feed::Board>::default();
+        let metrics = Arc::new(metrics::Metrics::register(registry, &board));
+        let core = Core {
+            snapshot: parts.snapshot,
+            queue: parts.queue,
+            observer: parts.observer,
+            limits: parts.limits,
+            metrics,
+            budget: budget::Budget::new(parts.limits.body_budget),
+            seen: seen::Seen::default(),
+            draining: AtomicBool::new(false),
+        };
+        Self { core: Arc::new(core), board, keys: parts.link_keys, options: parts.feed }
+    }
+
+    /// Serves webhooks until `shutdown`, then finishes the requests in flight, at most about `Limits::drain_timeout`.
+    /// Without `tls` it speaks plain HTTP/1.1: behind a proxy that ends TLS, and in tests.
+    pub async fn serve(&self, listener: TcpListener, tls: Option<Arc<ServerConfig>>, shutdown: CancellationToken) {
+        listener::serve(Arc::clone(&self.core), listener, tls, shutdown).await;
+    }
+
+    /// From now on every request is answered with 503 `Draining`: for the last moments of a process whose listener must
+    /// stay open.
+    pub fn refuse_new_requests(&self) {
+        self.core.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The feed: its future, to be run on a task of its own until `shutdown` and the drain after it, and the handle that
+    /// takes egress sessions.
+    pub fn feed(&self, shutdown: CancellationToken) -> (feed::Handle, impl Future<Output = ()> + Send + 'static) {
+        let parts = feed::Parts {
+            snapshot: Arc::clone(&self.core.snapshot),
+            queue: Arc::clone(&self.core.queue),
+            observer: Arc::clone(&self.core.observer),
+            keys: Arc::clone(&self.keys),
+            metrics: Arc::clone(&self.core.metrics),
+            board: Arc::clone(&self.board),
+            options: self.options,
+        };
+        feed::start(parts, shutdown)
+    }
+
+    /// Bytes of bodies in memory now, of all requests together.
+    pub fn body_bytes_in_flight(&self) -> usize {
+        self.core.budget.used()
+    }
+}

@@ -1,0 +1,215 @@
+//! What sessions say.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use zen_link::frame::{FromEgress, FromIngester, Token};
+use zen_model::settle::Class;
+use zen_model::{DeadReason, Timestamp};
+use zen_queue::{LeaseToken, Settled};
+
+use super::super::board::SessionView;
+use super::super::convert;
+use super::super::lane::Probe;
+use super::super::session::Session;
+use super::super::{Heard, Link};
+use super::{Dispatcher, Done, enqueue, judge};
+
+impl Dispatcher {
+    /// Takes what was heard; the settlements of all frames become one call.
+    pub(super) fn hear(&mut self, heard: &mut Vec<Heard>) {
+        let mut settled = Vec::new();
+        for heard in heard.drain(..) {
+            match heard {
+                Heard::Up(link, ended) => self.connect(link, ended),
+                Heard::Down(id) => self.disconnect(id),
+                Heard::Frame(id, frame) => self.frame(id, frame, &mut settled),
+            }
+        }
+        if !settled.is_empty() {
+            self.parts.metrics.settlements.inc_by(settled.len() as u64);
+            self.settle(settled);
+        }
+    }
+
+    pub(super) fn settle(&mut self, settled: Vec<Settled>) {
+        let queue = Arc::clone(&self.parts.queue);
+        self.unsettled += 1;
+        self.running.push(async move { Done::Settled(queue.settle(settled).await) }.boxed());
+    }
+
+    fn connect(&mut self, link: Link, ended: oneshot::Sender<()>) {
+        let id = self.new_id();
+        let Link { peer, hello, outgoing, mut incoming } = link;
+        tracing::debug!(%peer, instance = hello.instance, "egress session");
+        let (sender, mut frames) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(frame) = frames.recv().await {
+                if outgoing.send(frame).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let heard = self.handle.heard.clone();
+        tokio::spawn(async move {
+            while let Some(frame) = incoming.next().await {
+                if heard.send(Heard::Frame(id, frame)).await.is_err() {
+                    return;
+                }
+            }
+            let _ = heard.send(Heard::Down(id)).await;
+        });
+        let view = Arc::new(SessionView {
+            peer,
+            instance: hello.instance.chars().take(128).collect(),
+            since: Timestamp::now(),
+            leases: 0.into(),
+            bytes: 0.into(),
+            draining: false.into(),
+        });
+        self.parts.board.connected(id, Arc::clone(&view));
+        self.sessions.insert(id, Session::new(&hello, sender, view, ended));
+        self.requeue_all();
+    }
+
+    /// What the session held is due again at once, uncharged but counted towards `Poison`.
+    fn disconnect(&mut self, id: u64) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        self.parts.board.disconnected(id);
+        let tokens: Vec<_> = session.held.keys().copied().collect();
+        if !tokens.is_empty() {
+            tracing::info!(peer = session.view.peer, leases = tokens.len(), "egress session ended with leases");
+            self.parts.metrics.lost_leases.inc_by(tokens.len() as u64);
+            self.parts.queue.abandon(&tokens);
+        }
+        for (token, held) in &session.held {
+            self.returned(*token, *held);
+        }
+        session.end();
+        self.look = true;
+    }
+
+    fn frame(&mut self, id: u64, frame: FromEgress, settled: &mut Vec<Settled>) {
+        if !self.sessions.contains_key(&id) {
+            return;
+        }
+        if frame.draining
+            && let Some(session) = self.sessions.get(&id)
+        {
+            session.view.draining.store(true, Relaxed);
+        }
+        for ended in frame.settled {
+            match convert::settled(ended) {
+                Ok(ended) => {
+                    self.account(id, &ended);
+                    settled.push(ended);
+                }
+                Err(error) => {
+                    // A peer of another make: nothing that it says can be relied on.
+                    tracing::warn!(%error, "malformed settlement; the session is ended");
+                    self.disconnect(id);
+                    return;
+                }
+            }
+        }
+        self.renew(id, frame.renew);
+        if !frame.begin.is_empty() {
+            self.begin(id, frame.begin);
+        }
+        if let Some(session) = self.sessions.get(&id) {
+            session.show();
+        }
+    }
+
+    /// Books a settlement out of its session and lane, and tells the breaker.
+    fn account(&mut self, id: u64, settled: &Settled) {
+        let Some(held) = self.sessions.get_mut(&id).and_then(|session| session.release(&settled.token)) else {
+            // Late: the lease expired. The queue decides what it is worth.
+            return;
+        };
+        let Some(mut lane) = self.lanes.remove(&held.lane) else { return };
+        lane.returned(held.bytes);
+        let now = self.origin.elapsed();
+        let is_probe = lane.probe == Probe::Out(settled.token);
+        let class = settled.attempt.as_ref().map(|attempt| attempt.class);
+        match class.and_then(judge) {
+            Some(true) => {
+                lane.probe = Probe::None;
+                if lane.breaker.success() {
+                    self.show(&lane, Some(false));
+                }
+            }
+            Some(false) => {
+                if lane.breaker.failure(now) {
+                    self.show(&lane, Some(true));
+                }
+                if is_probe {
+                    lane.probe = Probe::None;
+                    if lane.breaker.hold_exceeded(now) {
+                        lane.bury = Some(DeadReason::HoldExceeded);
+                    }
+                }
+            }
+            None if is_probe => lane.abandon_probe(),
+            None => {}
+        }
+        if class == Some(Class::Gone)
+            && let Some(destination) = self.snapshot.destination(&lane.key)
+        {
+            tracing::warn!(destination = %lane.key, "the target answered 410: nothing is delivered until the Destination changes");
+            lane.gone = Some(destination.revision);
+            self.show(&lane, None);
+        }
+        enqueue(&mut self.line, held.lane, &mut lane);
+        self.lanes.insert(held.lane, lane);
+    }
+
+    fn renew(&mut self, id: u64, tokens: Vec<Token>) {
+        if tokens.is_empty() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let now = Instant::now();
+        // Only what the session holds: nobody keeps another's lease alive.
+        let tokens: Vec<LeaseToken> = tokens
+            .into_iter()
+            .map(convert::token)
+            .filter(|token| match session.held.get_mut(token) {
+                Some(held) => {
+                    held.expires = now + held.term;
+                    true
+                }
+                None => false,
+            })
+            .collect();
+        self.parts.queue.renew(&tokens);
+    }
+
+    fn begin(&mut self, id: u64, tokens: Vec<Token>) {
+        let asked: Vec<LeaseToken> = tokens.into_iter().map(convert::token).collect();
+        let queue = Arc::clone(&self.parts.queue);
+        let call = async move {
+            let result = queue.begin(asked.clone()).await;
+            Done::Begun { session: id, asked, result }
+        };
+        self.running.push(call.boxed());
+    }
+
+    /// The begin is durable: only now may the egress send the first byte (D-04).
+    pub(super) fn begun(&mut self, id: u64, asked: Vec<LeaseToken>, result: Result<Vec<LeaseToken>, zen_queue::Error>) {
+        let good = result.unwrap_or_else(|error| {
+            tracing::warn!(%error, "failed to store the beginning of attempts");
+            Vec::new()
+        });
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (proceed, refused): (Vec<_>, Vec<_>) = asked.into_iter().partition(|token| good.contains(token));
+        session.send(FromIngester {
+            proceed: proceed.into_iter().map(convert::frame_token).collect(),
+            refused: refused.into_iter().map(convert::frame_token).collect(),
+            ..FromIngester::default()
+        });
+    }
+}

@@ -1,0 +1,215 @@
+//! From what is due to leases in frames.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use zen_compile::Destination;
+use zen_link::frame;
+use zen_model::{DeadReason, Namespace, Settlement, Timestamp};
+use zen_queue::{Demand, Leased, Settled};
+
+use super::super::lane::{Probe, Step};
+use super::super::{convert, session::Held};
+use super::{Dispatcher, Done, PAUSE, consents, enqueue};
+
+/// A lease outlives the request that it is for by so much.
+const MARGIN: Duration = Duration::from_secs(15);
+
+impl Dispatcher {
+    /// Gives every lane in line its step, once around.
+    pub(super) fn grant(&mut self) {
+        for _ in 0..self.line.len() {
+            let Some(id) = self.line.pop_front() else { return };
+            let Some(lane) = self.lanes.get_mut(&id) else { continue };
+            lane.queued = false;
+            if self.stopping || lane.busy {
+                continue;
+            }
+            match self.snapshot.destination(&lane.key).cloned() {
+                Some(destination) => self.step(id, &destination),
+                None => self.missing(id),
+            }
+        }
+    }
+
+    fn step(&mut self, id: u64, destination: &Destination) {
+        let now = self.origin.elapsed();
+        let roomiest = self.roomiest();
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let step = lane.step(destination, roomiest.map(|(_, room)| room), now);
+        match (step, roomiest) {
+            (Step::Lease { max, max_bytes }, Some((session, _))) => {
+                lane.busy = true;
+                lane.due = false;
+                if let Some(session) = self.sessions.get_mut(&session) {
+                    session.asked += max;
+                }
+                let term = self.parts.options.term.max(destination.request_timeout + MARGIN);
+                let demand = Demand { destination: destination.key.clone(), max, max_bytes, term };
+                let queue = Arc::clone(&self.parts.queue);
+                let call = async move {
+                    let result = queue.lease(demand).await;
+                    Done::Leased { lane: id, session, asked: max, term, result }
+                };
+                self.running.push(call.boxed());
+            }
+            (Step::Bury(reason), _) => self.bury(id, None, reason),
+            (Step::Later(wait), _) => {
+                self.timers.insert((Instant::now() + wait, id));
+            }
+            (Step::Park | Step::Lease { .. }, _) => {}
+        }
+    }
+
+    /// A Destination that is not in effect: wait for it, or bury what is for it once it is known to be deleted.
+    fn missing(&mut self, id: u64) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let known = self.handle.known.load();
+        let deleted = known.as_ref().is_some_and(|known| !known.contains(&lane.key));
+        drop(known);
+        if !deleted {
+            lane.missing_since = None;
+            return;
+        }
+        let grace = self.parts.options.deletion_grace;
+        let since = *lane.missing_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= grace {
+            self.bury(id, None, DeadReason::DestinationDeleted);
+        } else {
+            self.timers.insert((since + grace, id));
+        }
+    }
+
+    fn bury(&mut self, id: u64, only_from: Option<Namespace>, reason: DeadReason) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.busy = true;
+        lane.due = false;
+        lane.bury = None;
+        let queue = Arc::clone(&self.parts.queue);
+        let destination = lane.key.clone();
+        let call = async move {
+            let result = queue.bury(destination, only_from, reason).await;
+            Done::Buried { lane: id, reason, result }
+        };
+        self.running.push(call.boxed());
+    }
+
+    pub(super) fn buried(&mut self, id: u64, reason: DeadReason, result: Result<u64, zen_queue::Error>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.busy = false;
+        match result {
+            Ok(0) => {}
+            Ok(count) => {
+                if matches!(reason, DeadReason::ConsentWithdrawn | DeadReason::DestinationDeleted) {
+                    self.parts.metrics.withdrawn.inc_by(count);
+                }
+                tracing::warn!(destination = %lane.key, count, reason = reason.code(), "deliveries became dead letters");
+            }
+            Err(error) => {
+                tracing::warn!(destination = %lane.key, %error, reason = reason.code(), "failed to bury deliveries");
+                lane.due = true;
+                self.timers.insert((Instant::now() + PAUSE, id));
+                return;
+            }
+        }
+        enqueue(&mut self.line, id, lane);
+        self.look = true;
+    }
+
+    pub(super) fn leased(
+        &mut self,
+        id: u64,
+        session_id: u64,
+        asked: usize,
+        term: Duration,
+        result: Result<Vec<Leased>, zen_queue::Error>,
+    ) {
+        if let Some(session) = self.sessions.get_mut(&session_id) {
+            session.asked = session.asked.saturating_sub(asked);
+        }
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        lane.busy = false;
+        let leased = match result {
+            Ok(leased) => leased,
+            Err(error) => {
+                tracing::warn!(destination = %lane.key, %error, "failed to lease");
+                lane.due = true;
+                if lane.probe == Probe::Asked {
+                    lane.abandon_probe();
+                }
+                self.timers.insert((Instant::now() + PAUSE, id));
+                return;
+            }
+        };
+        if leased.is_empty() {
+            if lane.probe == Probe::Asked {
+                lane.abandon_probe();
+            }
+            // It may have become due while the queue was asked.
+            enqueue(&mut self.line, id, lane);
+            return;
+        }
+        // More may be due: the queue knows.
+        self.look = true;
+        self.hand_out(id, session_id, term, leased);
+    }
+
+    /// Signs what was leased and sends it, but for what may no longer go to this Destination.
+    fn hand_out(&mut self, id: u64, session_id: u64, term: Duration, leased: Vec<Leased>) {
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let destination = self.snapshot.destination(&lane.key);
+        let Some(session) = self.sessions.get_mut(&session_id) else {
+            // It ended while the queue was asked.
+            let tokens: Vec<_> = leased.iter().map(|leased| leased.token).collect();
+            self.parts.queue.abandon(&tokens);
+            lane.abandon_probe();
+            return;
+        };
+        let now = Timestamp::now();
+        let expires = Instant::now() + term;
+        let name = lane.key.to_string();
+        let mut frames = Vec::with_capacity(leased.len());
+        let mut refused = Vec::new();
+        let mut withdrawn = HashSet::new();
+        for leased in leased {
+            if let Some(destination) = destination
+                && !consents(destination, &leased.event.namespace)
+            {
+                withdrawn.insert(leased.event.namespace.clone());
+                let settlement = Settlement::Dead { reason: DeadReason::ConsentWithdrawn };
+                refused.push(Settled { token: leased.token, settlement, attempt: None });
+                continue;
+            }
+            lane.leased += 1;
+            lane.bytes += leased.record.len();
+            if lane.probe == Probe::Asked {
+                lane.probe = Probe::Out(leased.token);
+            }
+            session.hold(leased.token, Held { lane: id, bytes: leased.record.len(), expires, term });
+            frames.push(frame::Lease {
+                token: convert::frame_token(leased.token),
+                destination: name.clone(),
+                attempts: leased.attempts,
+                first_attempt: leased.first_attempt.map_or(0, |at| at.0),
+                signature: self.parts.keys.sign(&leased.event.id, &leased.event.content_hash, now),
+                record: leased.record,
+            });
+        }
+        if lane.probe == Probe::Asked {
+            lane.abandon_probe();
+        }
+        self.parts.metrics.leases.inc_by(frames.len() as u64);
+        self.parts.metrics.frames.inc_by(session.send_leases(frames));
+        session.show();
+        if !refused.is_empty() {
+            self.parts.metrics.withdrawn.inc_by(refused.len() as u64);
+            self.settle(refused);
+        }
+        for namespace in withdrawn {
+            self.bury(id, Some(Namespace::from(namespace)), DeadReason::ConsentWithdrawn);
+        }
+    }
+}
