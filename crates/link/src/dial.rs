@@ -195,7 +195,7 @@ impl<S: Side> Dialer<S> {
         let answer =
             grpc.streaming(tonic::Request::new(ReceiverStream::new(outgoing)), path, codec::<S>(&self.metrics));
         let stream = answer.await.map_err(|status| Error::of_status(&status))?.into_inner();
-        Ok((sender, Receiver::new(stream, Some(requests))))
+        Ok((sender, Receiver::dialed(stream, requests)))
     }
 }
 

@@ -74,8 +74,9 @@ impl Error {
         let mut text = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
+            // Below HTTP/2 the error is text only; its kind still says who spoke: rustls uses this one for TLS, sockets never.
             if let Some(io) = cause.downcast_ref::<io::Error>()
-                && io.get_ref().is_some_and(<dyn StdError + Send + Sync>::is::<rustls::Error>)
+                && io.kind() == io::ErrorKind::InvalidData
             {
                 return Self::Tls(zen_pki::explain(io));
             }

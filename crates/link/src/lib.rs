@@ -20,6 +20,7 @@ mod options;
 mod serve;
 mod session;
 
+pub use codec::Frame;
 pub use cut::{FrameCutter, MAX_LEASES, TARGET_BYTES};
 pub use dial::{Dialer, Target};
 pub use error::Error;

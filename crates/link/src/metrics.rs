@@ -46,13 +46,18 @@ impl Metrics {
     /// Registers everything in a registry whose prefix is `zen_link`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register("sessions", "Sessions that are up, by the role of this side", metrics.sessions.clone());
-        registry.register("sessions_ended", "Sessions that ended, by reason", metrics.ended.clone());
-        registry.register("dials", "Attempts to connect, by outcome", metrics.dials.clone());
-        registry.register("refused", "Incoming connections that became no session, by reason", metrics.refused.clone());
-        registry.register("frames", "Frames by direction", metrics.frames.clone());
-        registry.register("bytes", "Bytes of frames by direction", metrics.bytes.clone());
+        metrics.register_in(registry);
         metrics
+    }
+
+    /// Registers these counts in a registry whose prefix is `zen_link`.
+    pub fn register_in(&self, registry: &mut Registry) {
+        registry.register("sessions", "Sessions that are up, by the role of this side", self.sessions.clone());
+        registry.register("sessions_ended", "Sessions that ended, by reason", self.ended.clone());
+        registry.register("dials", "Attempts to connect, by outcome", self.dials.clone());
+        registry.register("refused", "Incoming connections that became no session, by reason", self.refused.clone());
+        registry.register("frames", "Frames by direction", self.frames.clone());
+        registry.register("bytes", "Bytes of frames by direction", self.bytes.clone());
     }
 
     pub(crate) fn dialed(&self, outcome: Result<(), &Error>) {

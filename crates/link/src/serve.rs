@@ -3,18 +3,21 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use hyper::body::Incoming;
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -69,10 +72,7 @@ pub async fn serve<S, F>(
                 let shared = Arc::clone(&shared);
                 tasks.spawn(async move {
                     let _permit = permit;
-                    if let Err(error) = Box::pin(shared.session(tcp)).await {
-                        shared.metrics.refused(&error);
-                        refused(address, &error);
-                    }
+                    Box::pin(shared.session(tcp, address)).await;
                 });
             }
             Err(error) => {
@@ -83,10 +83,6 @@ pub async fn serve<S, F>(
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
-}
-
-fn refused(address: SocketAddr, error: &Error) {
-    tracing::warn!(peer = %address, %error, "link connection refused");
 }
 
 struct Listener<S, H> {
@@ -103,31 +99,39 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     /// One connection from its first byte to its last.
-    async fn session(&self, tcp: TcpStream) -> Result<(), Error> {
-        let (peer, stream) = timeout(self.options.connect_timeout, self.secure(tcp))
-            .await
-            .map_err(|_| Error::TimedOut("establish mutual TLS"))??;
-        let (mut connection, feed) = self.drive(stream);
+    async fn session(&self, tcp: TcpStream, address: SocketAddr) {
+        let mut connection = None;
+        match self.open(tcp, &mut connection).await {
+            Ok(session) => {
+                let peer = session.peer.clone();
+                tracing::info!(%peer, %address, "link is up");
+                (self.on_session)(session).await;
+                tracing::info!(%peer, %address, "link is down");
+            }
+            Err(error) => {
+                self.metrics.refused(&error);
+                tracing::warn!(%address, %error, "link connection refused");
+            }
+        }
+        if let Some(connection) = &mut connection {
+            // The stream is dropped, its last frames are on their way. A peer that does not hang up is cut off.
+            let _ = timeout(LINGER, &mut connection.0).await;
+        }
+    }
+
+    async fn open(&self, tcp: TcpStream, connection: &mut Option<Connection>) -> Result<Session<S>, Error> {
+        let securing = timeout(self.options.connect_timeout, self.secure(tcp));
+        let (peer, stream) = securing.await.map_err(|_| Error::TimedOut("establish mutual TLS"))??;
+        let (driver, feed) = self.drive(stream);
+        let driver = connection.insert(driver);
         let feed = tokio::select! {
             feed = timeout(self.options.greeting_timeout, feed) => feed,
-            ended = &mut connection.task => return Err(ended_early(ended)),
+            ended = &mut driver.0 => return Err(ended_early(ended)),
         };
         let (sender, receiver) = feed
             .map_err(|_| Error::TimedOut("open the stream"))?
             .map_err(|_| Error::Lost("the peer closed the connection".to_owned()))?;
-        let opened = open(&self.side, peer, sender, receiver, &self.options, &self.metrics).await;
-        let refused = match opened {
-            Ok(session) => {
-                tracing::info!(peer = %session.peer, "link is up");
-                (self.on_session)(session).await;
-                tracing::info!("link is down");
-                Ok(())
-            }
-            Err(error) => Err(error),
-        };
-        // The stream is dropped; its last frames are on their way. A peer that does not hang up is cut off.
-        let _ = timeout(LINGER, &mut connection.task).await;
-        refused
+        open(&self.side, peer, sender, receiver, &self.options, &self.metrics).await
     }
 
     async fn secure(&self, tcp: TcpStream) -> Result<(SpiffeId, TlsStream<TcpStream>), Error> {
@@ -143,7 +147,9 @@ where
         let hand_over = Arc::new(Mutex::new(Some(hand_over)));
         let (metrics, queue, max_frame) = (self.metrics.clone(), self.options.queue, self.options.max_frame);
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let accept = Accept::<S> { hand_over: Arc::clone(&hand_over), queue };
+            let broken = Broken::default();
+            let request = request.map(|body| Watched { body, broken: broken.clone() });
+            let accept = Accept::<S> { hand_over: Arc::clone(&hand_over), queue, broken };
             let codec = codec::<S>(&metrics);
             async move {
                 if request.uri().path() != METHOD {
@@ -164,29 +170,58 @@ where
             .keep_alive_interval(self.options.keep_alive)
             .keep_alive_timeout(self.options.keep_alive_timeout)
             .serve_connection(TokioIo::new(stream), service);
-        let task = tokio::spawn(connection);
-        (Connection { abort: task.abort_handle(), task }, feed)
+        (Connection(tokio::spawn(connection)), feed)
     }
 }
 
 type Feed<S> = (mpsc::Sender<<S as Side>::Sent>, Receiver<<S as Side>::Received>);
 
 /// The HTTP/2 connection's task; it does not outlive this.
-struct Connection {
-    task: tokio::task::JoinHandle<Result<(), hyper::Error>>,
-    abort: AbortHandle,
-}
+struct Connection(JoinHandle<Result<(), hyper::Error>>);
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.abort.abort();
+        self.0.abort();
     }
 }
 
-fn ended_early(ended: Result<Result<(), hyper::Error>, tokio::task::JoinError>) -> Error {
+fn ended_early(ended: Result<Result<(), hyper::Error>, JoinError>) -> Error {
     match ended {
         Ok(Err(error)) => Error::of_transport(&error),
         _ => Error::Lost("the peer closed the connection".to_owned()),
+    }
+}
+
+/// Notes whether a request stream ended without the peer's end mark. To tonic a client that vanished, was reset or fell
+/// silent has merely finished; to a session that is a loss.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Broken(Arc<AtomicBool>);
+
+impl Broken {
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A request body that sets its [`Broken`].
+struct Watched {
+    body: Incoming,
+    broken: Broken,
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if !matches!(frame, Some(Ok(_))) && !self.body.is_end_stream() {
+            self.broken.0.store(true, Ordering::Release);
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -194,6 +229,7 @@ fn ended_early(ended: Result<Result<(), hyper::Error>, tokio::task::JoinError>) 
 struct Accept<S: Side> {
     hand_over: Arc<Mutex<Option<oneshot::Sender<Feed<S>>>>>,
     queue: usize,
+    broken: Broken,
 }
 
 impl<S: Side> StreamingService<S::Received> for Accept<S> {
@@ -203,7 +239,7 @@ impl<S: Side> StreamingService<S::Received> for Accept<S> {
 
     fn call(&mut self, request: tonic::Request<Streaming<S::Received>>) -> Self::Future {
         let (sender, outgoing) = mpsc::channel(self.queue);
-        let feed = (sender, Receiver::new(request.into_inner(), None));
+        let feed = (sender, Receiver::served(request.into_inner(), self.broken.clone()));
         let hand_over = self.hand_over.lock().unwrap_or_else(PoisonError::into_inner).take();
         let taken = hand_over.is_some_and(|hand_over| hand_over.send(feed).is_ok());
         std::future::ready(if taken {

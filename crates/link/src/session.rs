@@ -13,6 +13,7 @@ use zen_pki::SpiffeId;
 use crate::codec::{Frame, FrameCodec};
 use crate::frame::{FromEgress, FromIngester, Hello, VERSION, Welcome};
 use crate::metrics::{Metrics, Traffic, Up};
+use crate::serve::Broken;
 use crate::{Error, Options};
 
 /// What this process is on the link, whoever dials.
@@ -127,11 +128,17 @@ pub struct Receiver<R> {
     ended: bool,
     /// A client's connection closes when its last request handle is dropped; a server's has none.
     _connection: Option<SendRequest<tonic::body::Body>>,
+    /// Of a server: whether the stream broke off where tonic sees an end.
+    broken: Broken,
 }
 
 impl<R: Frame> Receiver<R> {
-    pub(crate) fn new(stream: Streaming<R>, connection: Option<SendRequest<tonic::body::Body>>) -> Self {
-        Self { stream, up: None, ended: false, _connection: connection }
+    pub(crate) fn dialed(stream: Streaming<R>, connection: SendRequest<tonic::body::Body>) -> Self {
+        Self { stream, up: None, ended: false, _connection: Some(connection), broken: Broken::default() }
+    }
+
+    pub(crate) fn served(stream: Streaming<R>, broken: Broken) -> Self {
+        Self { stream, up: None, ended: false, _connection: None, broken }
     }
 
     /// The next frame; an error once when the session breaks; none after that, and when the peer has ended it. Safe to
@@ -140,21 +147,20 @@ impl<R: Frame> Receiver<R> {
         if self.ended {
             return None;
         }
-        match self.stream.message().await {
-            Ok(Some(frame)) => Some(Ok(frame)),
+        let error = match self.stream.message().await {
+            Ok(Some(frame)) => return Some(Ok(frame)),
+            Ok(None) if self.broken.is_set() => Error::Lost("the stream broke off".to_owned()),
             Ok(None) => {
                 self.ended = true;
-                None
+                return None;
             }
-            Err(status) => {
-                self.ended = true;
-                let error = Error::of_status(&status);
-                if let Some(up) = &mut self.up {
-                    up.failed(&error);
-                }
-                Some(Err(error))
-            }
+            Err(status) => Error::of_status(&status),
+        };
+        self.ended = true;
+        if let Some(up) = &mut self.up {
+            up.failed(&error);
         }
+        Some(Err(error))
     }
 
     async fn first(&mut self) -> Result<R, Error> {

@@ -1,0 +1,8 @@
+//! Both sides in one process, over real mutual TLS on loopback.
+
+mod faults;
+mod flow;
+mod proto;
+mod reconnect;
+mod sessions;
+mod support;
