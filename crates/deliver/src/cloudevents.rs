@@ -150,7 +150,8 @@ mod tests {
             ("application/xml", b"<a/>"),
             ("", b"{}"),
         ] {
-            let json: serde_json::Value = serde_json::from_slice(&structured(&event(content_type, body))).expect("JSON");
+            let json: serde_json::Value =
+                serde_json::from_slice(&structured(&event(content_type, body))).expect("JSON");
             assert_eq!(json["data_base64"], STANDARD.encode(body), "{content_type}");
             assert_eq!(json["id"], "a\"b");
             assert_eq!(json.get("datacontenttype").is_some(), !content_type.is_empty());

@@ -13,10 +13,10 @@ use tokio::time::{sleep, timeout};
 use zen_compile::{Destination, Target};
 use zen_model::Fault;
 
+use crate::guard;
 use crate::prepare::{Prepared, Tls};
 use crate::resolve::{Resolve, localhost};
 use crate::stream::Stream;
-use crate::guard;
 
 /// How long an address may keep silent before the next one is tried beside it (RFC 8305, 5).
 const STAGGER: Duration = Duration::from_millis(250);

@@ -105,9 +105,5 @@ fn drive(driver: &mut Option<Pin<Box<Driver>>>, cx: &mut Context<'_>) {
 }
 
 fn lost(error: &hyper::Error) -> Fault {
-    if error.is_parse() {
-        Fault::AnswerMalformed
-    } else {
-        Fault::ConnectionLost
-    }
+    if error.is_parse() { Fault::AnswerMalformed } else { Fault::ConnectionLost }
 }

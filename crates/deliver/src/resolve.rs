@@ -51,7 +51,8 @@ impl SystemResolver {
     }
 
     fn current(&self) -> Result<TokioResolver, Fault> {
-        let stamp = ["/etc/resolv.conf", "/etc/hosts"].map(|path| std::fs::metadata(path).and_then(|file| file.modified()).ok());
+        let stamp = ["/etc/resolv.conf", "/etc/hosts"]
+            .map(|path| std::fs::metadata(path).and_then(|file| file.modified()).ok());
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = current.as_ref().filter(|current| current.stamp == stamp) {
             return Ok(current.resolver.clone());
@@ -90,7 +91,9 @@ impl Resolve for SystemResolver {
 /// cannot be reached is our own side.
 fn fault(error: &NetError) -> Fault {
     match error {
-        NetError::Dns(DnsError::NoRecordsFound(_) | DnsError::ResponseCode(_)) | NetError::Proto(_) => Fault::NameNotFound,
+        NetError::Dns(DnsError::NoRecordsFound(_) | DnsError::ResponseCode(_)) | NetError::Proto(_) => {
+            Fault::NameNotFound
+        }
         _ => Fault::ResolverFailed,
     }
 }

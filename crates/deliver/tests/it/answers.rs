@@ -53,8 +53,12 @@ async fn a_response_is_read_to_its_cap_and_the_status_counts() {
 
 #[tokio::test]
 async fn ends_without_an_answer_are_transient_and_ambiguous_where_a_repeat_does_harm() {
-    let answers =
-        [Answer::close(), Answer::reset(), Answer::status(200).stall_after(5).reset_after(5), Answer::garbage("SSH-2.0\r\n\r\n")];
+    let answers = [
+        Answer::close(),
+        Answer::reset(),
+        Answer::status(200).stall_after(5).reset_after(5),
+        Answer::garbage("SSH-2.0\r\n\r\n"),
+    ];
     for answer in answers {
         for (idempotent, class) in [(true, Class::Transient), (false, Class::Ambiguous)] {
             let upstream = Upstream::http().await;
@@ -78,7 +82,7 @@ async fn a_silent_target_is_left_at_the_request_timeout() {
     for (answer, class, status) in [
         (Answer::never(), Class::Transient, 0),
         (Answer::status(200).body("x").stall_after(20), Class::Transient, 0),
-        (Answer::status(404).body("0123456789").stall_after(60), Class::Rejected, 404),
+        (Answer::status(404).body("0123456789").stall_after(50), Class::Rejected, 404),
     ] {
         let upstream = Upstream::http().await;
         upstream.then(answer);

@@ -63,7 +63,7 @@ pub fn service(addresses: &[SocketAddr]) -> Destination {
 }
 
 pub fn keys() -> Arc<Keys> {
-    Arc::new(Keys::new(vec![("k1".into(), Secret::new(*b"0123456789abcdef0123456789abcdef"))]))
+    Arc::new(Keys::new(vec![("k1".into(), Secret::new(*b"0123456789abcdef0123456789abcdef"))]).expect("a key ring"))
 }
 
 pub fn prepare(destination: Destination) -> Prepared {

@@ -9,7 +9,7 @@ use zen_compile::{Destination, Target};
 use zen_deliver::{Deliverer, Resolve, Resolving, StaticResolver};
 use zen_model::Fault;
 use zen_model::settle::Class;
-use zen_testkit::{TestCa, Upstream, closed_port};
+use zen_testkit::{FrozenClock, TestCa, Upstream, closed_port};
 
 use crate::fixture::{NOW, attempt, destination, event, plain, prepare, secure, service};
 
@@ -97,8 +97,12 @@ async fn certificates_are_verified() {
         assert!(upstream.received().is_empty());
     }
     let no_tls = Upstream::http().await;
-    let result = attempt(Destination { request_timeout: Duration::from_secs(3), ..secure(&no_tls, &ca) }).await;
-    assert_eq!(result.class, Class::Transient, "{:?}", result.fault);
+    let clock = FrozenClock::new();
+    let running = tokio::spawn(attempt(Destination { idempotent: false, ..secure(&no_tls, &ca) }));
+    no_tls.wait_for_connections(1).await;
+    clock.advance(Duration::from_secs(6)).await;
+    let result = running.await.expect("no panic");
+    assert_eq!((result.class, result.fault), (Class::Transient, Some(Fault::ConnectTimeout)));
 }
 
 #[tokio::test]

@@ -71,7 +71,8 @@ async fn standard_webhooks_signatures_cover_what_is_sent_with_every_key() {
     for format in [Format::Raw, Format::Structured] {
         let signing = secrets.map(Secret::new).to_vec();
         let request = deliver(|destination| Destination { format, signing, ..destination }, &event()).await;
-        let (id, timestamp) = (request.header("webhook-id").expect("id"), request.header("webhook-timestamp").expect("t"));
+        let (id, timestamp) =
+            (request.header("webhook-id").expect("id"), request.header("webhook-timestamp").expect("t"));
         assert_eq!((id, timestamp), ("evt-1", "1700000000"));
         let mut content = format!("{id}.{timestamp}.").into_bytes();
         content.extend_from_slice(&request.body);
@@ -86,7 +87,8 @@ async fn standard_webhooks_signatures_cover_what_is_sent_with_every_key() {
 #[tokio::test]
 async fn structured_mode_sends_one_json_object() {
     let with_encoding = Event { headers: vec![header("content-encoding", b"gzip")], ..event() };
-    let request = deliver(|destination| Destination { format: Format::Structured, ..destination }, &with_encoding).await;
+    let request =
+        deliver(|destination| Destination { format: Format::Structured, ..destination }, &with_encoding).await;
     assert_eq!(request.header("content-type"), Some("application/cloudevents+json; charset=utf-8"));
     assert!(request.header("content-encoding").is_none() && request.header("ce-id").is_none());
     let json: serde_json::Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -113,7 +115,8 @@ async fn headers_pass_by_the_allow_list_only() {
         ],
         ..event()
     };
-    let forward = ["x-github-event", "authorization", "cookie", "transfer-encoding", "x-env", "host", "ce-id", "x-broken"];
+    let forward =
+        ["x-github-event", "authorization", "cookie", "transfer-encoding", "x-env", "host", "ce-id", "x-broken"];
     let change = |destination| Destination {
         forward: forward.map(name).to_vec(),
         set: vec![
