@@ -1,4 +1,4 @@
-//! Who may be on the other end: chain, validity and purpose as WebPKI checks them, then the SPIFFE id.
+//! Who may be on the other end: chain, validity and purpose as webpki checks them, then the SPIFFE id.
 
 use std::io;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ pub fn peer_id(certificates: Option<&[CertificateDer<'_>]>) -> Result<SpiffeId, 
     workload_id(certificates.and_then(<[_]>::first).ok_or(PeerRefused::Unreadable)?)
 }
 
-/// The one SPIFFE id of a workload certificate, with the checks on the leaf that WebPKI does not make.
+/// The one SPIFFE id of a workload certificate, with the checks on the leaf that webpki does not make.
 pub(crate) fn workload_id(leaf: &CertificateDer<'_>) -> Result<SpiffeId, PeerRefused> {
     let certificate = parse(leaf, "the certificate").map_err(|_| PeerRefused::Unreadable)?;
     if certificate.is_ca() {

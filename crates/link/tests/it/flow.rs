@@ -15,7 +15,7 @@ const HELD_BACK: Duration = Duration::from_millis(500);
 #[tokio::test]
 async fn a_reader_that_stops_stops_the_sender() {
     let options = Options { window: 4 << 20, ..Options::default() };
-    let queue = options.queue;
+    let queue = options.queue as u64;
     let (near, mut far, _listening) = pair(options).await;
     let frame = |seq| FromIngester { leases: vec![lease(seq, TARGET_BYTES)], ..FromIngester::default() };
     let mut sent = 0;
@@ -24,7 +24,7 @@ async fn a_reader_that_stops_stops_the_sender() {
         assert!(sent < 100, "nothing holds the sender back");
     }
     // The window of 4 MiB, the queue, and a few in the buffers of encoder, HTTP/2 and sockets.
-    assert!(sent as usize <= 4 + queue + 8, "{sent} MiB wait for a reader that does not read");
+    assert!(sent <= 4 + queue + 8, "{sent} MiB wait for a reader that does not read");
     // Nothing of it was lost, and it goes on as soon as the reader does.
     let sender = near.sender.clone();
     let rest = tokio::spawn(async move {

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
+/// Number and name of the field in a line, given the line before it.
+type Field = fn(&str, Option<&str>) -> Option<(u32, String)>;
+
 /// Every field as `Message.name = number`, from the text of a source.
-fn fields<'a>(
-    lines: impl Iterator<Item = &'a str>,
-    begins: &str,
-    number_and_name: fn(&str, Option<&str>) -> Option<(u32, String)>,
-) -> BTreeSet<String> {
+fn fields<'a>(lines: impl Iterator<Item = &'a str>, begins: &str, field: Field) -> BTreeSet<String> {
     let mut message = None;
     let mut before = None;
     let mut found = BTreeSet::new();
@@ -16,7 +15,7 @@ fn fields<'a>(
             message = rest.strip_suffix('{').map(|name| name.trim().to_owned());
         } else if line == "}" {
             message = None;
-        } else if let (Some(message), Some((number, name))) = (&message, number_and_name(line, before)) {
+        } else if let (Some(message), Some((number, name))) = (&message, field(line, before)) {
             found.insert(format!("{message}.{name} = {number}"));
         }
         before = Some(line);

@@ -49,7 +49,7 @@ impl Mesh {
 }
 
 pub fn ingester() -> Ingester {
-    Ingester { instance: "ingester-0".into(), term: Duration::from_secs(60) }
+    Ingester { instance: "ingester-0".into(), term: Duration::from_mins(1) }
 }
 
 pub fn egress() -> Egress {

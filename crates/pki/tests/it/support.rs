@@ -61,5 +61,5 @@ pub async fn connect(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Re
 }
 
 pub async fn refusal(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> String {
-    connect(client, server).await.err().expect("the handshake must fail")
+    connect(client, server).await.expect_err("the handshake must fail")
 }
