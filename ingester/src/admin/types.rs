@@ -212,7 +212,7 @@ pub struct DeadLetterDetail {
     #[serde(flatten)]
     pub letter: DeadLetter,
     /// The stored event.
-    pub event: Stored,
+    pub stored: Stored,
 }
 
 /// A stored event, as it is shown.
