@@ -73,18 +73,7 @@ pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Co
     let mut verdicts = Vec::with_capacity(objects.webhooks.len() + objects.destinations.len() + objects.refused.len());
     destinations(objects, &environment, cache, &mut snapshot, &mut verdicts);
     webhooks(objects, &environment, cache, &mut snapshot, &mut verdicts);
-    for refused in &objects.refused {
-        let reason = refused.problems.first().map_or(ObjectReason::Invalid, |problem| problem.reason);
-        if refused.kind == "Destination" && !snapshot.destinations.contains_key(&refused.key) {
-            snapshot.unusable.insert(refused.key.clone(), reason);
-        }
-        verdicts.push(Verdict {
-            kind: refused.kind,
-            key: refused.key.clone(),
-            serving: false,
-            problems: refused.problems.clone().into(),
-        });
-    }
+    refused(objects, &mut snapshot, &mut verdicts);
     verdicts.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
     Compiled { snapshot, verdicts }
 }
@@ -134,6 +123,22 @@ fn destinations(
     }
 }
 
+/// Objects that their source could not read: reported, and known not to be deleted.
+fn refused(objects: &Objects, snapshot: &mut Snapshot, verdicts: &mut Vec<Verdict>) {
+    for refused in &objects.refused {
+        let reason = refused.problems.first().map_or(ObjectReason::Invalid, |problem| problem.reason);
+        if refused.kind == "Destination" && !snapshot.destinations.contains_key(&refused.key) {
+            snapshot.unusable.insert(refused.key.clone(), reason);
+        }
+        verdicts.push(Verdict {
+            kind: refused.kind,
+            key: refused.key.clone(),
+            serving: false,
+            problems: refused.problems.clone().into(),
+        });
+    }
+}
+
 fn webhooks(
     objects: &Objects,
     environment: &Environment<'_>,
@@ -145,12 +150,30 @@ fn webhooks(
         Place::new(key, spec.hosts.iter().map(|host| &**host), spec.path.as_deref())
     };
     let places: BTreeMap<_, _> = objects.webhooks.iter().map(|(key, source)| (key, place(key, &source.spec))).collect();
-    let claims = places.iter().filter(|(key, place)| place.is_owned(&key.namespace, environment));
-    let claims = claims.map(|(key, place)| {
-        let created = objects.webhooks[*key].metadata.creation_timestamp.as_ref();
+    // One that could not be read keeps its place: nobody else's secrets are asked for there.
+    let unread: BTreeMap<_, _> = objects
+        .refused
+        .iter()
+        .filter(|refused| !objects.webhooks.contains_key(&refused.key))
+        .filter_map(|refused| Some((&refused.key, (refused.place.as_ref()?, refused))))
+        .collect();
+    let all =
+        places.iter().map(|(key, place)| (*key, place)).chain(unread.iter().map(|(key, (place, _))| (*key, *place)));
+    let claims = all.filter(|(key, place)| place.is_owned(&key.namespace, environment)).map(|(key, place)| {
+        // Manifests in a folder have no age, whatever an export left in them.
+        let source = objects.webhooks.get(key).filter(|_| environment.mode == Mode::Cluster);
+        let created = source.and_then(|source| source.metadata.creation_timestamp.as_ref());
         Claim { key, place, created: created.map(|time| time.0.as_nanosecond()) }
     });
     let losers = place::losers(claims.collect());
+    for (key, (place, refused)) in unread {
+        let reason = refused.problems.first().map_or(ObjectReason::Invalid, |problem| problem.reason);
+        let webhook = Arc::new(Webhook::unread(key, place, reason));
+        snapshot.webhooks.insert(key.clone(), Arc::clone(&webhook));
+        if !losers.contains_key(key) && place.is_owned(&key.namespace, environment) {
+            snapshot.routes.insert(&webhook);
+        }
+    }
     for (key, source) in &objects.webhooks {
         let (winner, place) = (losers.get(key), &places[key]);
         let again = cache.webhooks.get(key);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use zen_model::{Namespace, ObjectKey, Secret};
 
-use crate::{Problem, mesh};
+use crate::{Place, Problem, mesh};
 
 /// Everything that a configuration is made of.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +47,8 @@ pub struct Refused {
     pub key: ObjectKey,
     /// Why.
     pub problems: Vec<Problem>,
+    /// Where a Webhook would be served, as far as that could be read.
+    pub place: Option<Place>,
 }
 
 /// The content of a Secret, decoded.

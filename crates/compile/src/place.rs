@@ -117,7 +117,7 @@ mod tests {
         let (one, other) = (place(&["h"], "/n/x"), place(&["h", "i"], "/n/x"));
         let claim = |key, place, created| Claim { key, place, created };
         let lost = losers(vec![claim(&a, &one, Some(2)), claim(&b, &other, Some(1)), claim(&c, &one, None)]);
-        assert_eq!(lost, BTreeMap::from([(a.clone(), b.clone()), (c, b.clone())]));
+        assert_eq!(lost, BTreeMap::from([(a.clone(), b.clone()), (c.clone(), b.clone())]));
         let lost = losers(vec![claim(&b, &other, None), claim(&a, &one, None)]);
         assert_eq!(lost, BTreeMap::from([(b.clone(), a.clone())]));
         let any = place(&[], "/n/x");

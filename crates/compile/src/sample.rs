@@ -1,21 +1,32 @@
-//! Plain objects for tests of the crates that use compiled ones. Whole configurations are compiled from manifests
+//! Plain objects: the stand-in for a Webhook that could not be read, and samples for tests of the crates that use
+//! compiled ones. Whole configurations are compiled from manifests
 //! instead (`zen_live::testing`).
 
 use std::time::Duration;
 
-use zen_model::{ObjectKey, breaker, retry};
+use zen_model::{ObjectKey, ObjectReason, breaker, retry};
 use zen_verify::Answer;
 
-use crate::{Destination, Format, Serving, Target, Webhook};
+use crate::{Destination, Format, Place, Serving, Target, Webhook};
 
 impl Webhook {
     /// A Webhook `namespace/name` at its default path that serves nothing yet and has no routes.
     pub fn sample(key: &str) -> Self {
         let key = parse(key);
         let path = format!("/{key}");
+        Self::bare(key, Vec::new(), path)
+    }
+
+    /// What answers in the place of a Webhook that could not be read.
+    pub(crate) fn unread(key: &ObjectKey, place: &Place, reason: ObjectReason) -> Self {
+        let webhook = Self::bare(key.clone(), place.hosts.clone(), place.path.clone());
+        Self { serving: Serving::Invalid(reason), ..webhook }
+    }
+
+    fn bare(key: ObjectKey, hosts: Vec<String>, path: String) -> Self {
         Self {
             revision: 1,
-            hosts: Vec::new(),
+            hosts,
             provider: "none",
             serving: Serving::Inactive,
             max_body: 1 << 20,

@@ -19,7 +19,8 @@ pub fn signing_config(objects: &Objects, key: &ObjectKey) -> Result<Config, Vec<
     };
     let environment = Environment::new(objects, Mode::Standalone);
     let mut problems = Problems::default();
-    let compiled = verification::compile(&mut Resolver::new(&environment), key, &webhook.spec.verification, &mut problems);
+    let compiled =
+        verification::compile(&mut Resolver::new(&environment), key, &webhook.spec.verification, &mut problems);
     match (compiled.config, compiled.verifier) {
         (Some(config), Some(_)) => Ok(config),
         _ => Err(problems.into_list()),

@@ -1,3 +1,18 @@
-//! Sources of objects: a directory of manifests, read, watched, compiled and published.
+//! Sources of objects: a folder of manifests, read ([`manifest`]), checked ([`check()`]), watched, compiled and published
+//! ([`Live`]).
 
+mod check;
+mod error;
+mod finding;
+pub mod folder;
+pub mod manifest;
+mod publish;
+mod scan;
+pub mod testing;
+mod watcher;
 pub mod yaml;
+
+pub use check::{Overrides, check, service_override};
+pub use error::Error;
+pub use finding::Finding;
+pub use publish::{Live, Options, Published};

@@ -112,6 +112,41 @@ impl Node {
         }
     }
 
+    /// The last line that anything of it begins on.
+    pub fn last_line(&self) -> u32 {
+        match &self.value {
+            Value::List(elements) => elements.iter().map(Self::last_line).fold(self.line, u32::max),
+            Value::Map(entries) => {
+                entries.iter().map(|(key, node)| key.line.max(node.last_line())).fold(self.line, u32::max)
+            }
+            _ => self.line,
+        }
+    }
+
+    /// Adds a text to a map that has no such key.
+    pub(crate) fn default_field(&mut self, field: &str, text: &str) {
+        let line = self.line;
+        if self.get(field).is_none()
+            && let Value::Map(entries) = &mut self.value
+        {
+            let node = Self { line, value: Value::String(text.to_owned()) };
+            entries.push((Key { line, text: field.to_owned() }, node));
+        }
+    }
+
+    /// Forgets the texts of a map, but not its keys: they are secrets.
+    pub(crate) fn cut(&mut self, field: &str) {
+        if let Value::Map(entries) = &mut self.value {
+            for (key, node) in entries.iter_mut().filter(|(key, _)| key.text == field) {
+                let Value::Map(secrets) = &mut node.value else {
+                    *node = Self { line: key.line, value: Value::Null };
+                    continue;
+                };
+                secrets.iter_mut().for_each(|(_, secret)| secret.value = Value::Null);
+            }
+        }
+    }
+
     /// Nodes in the tree, itself included.
     pub(super) fn count(&self) -> usize {
         1 + match &self.value {

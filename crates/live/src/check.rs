@@ -1,0 +1,44 @@
+//! `zen check`: the reader and the compiler over a folder, once.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+
+use zen_compile::Mode;
+use zen_model::ObjectKey;
+
+use crate::folder::Folder;
+use crate::{Error, Finding};
+
+/// Addresses of Services given on the command line.
+pub type Overrides = BTreeMap<ObjectKey, Vec<SocketAddr>>;
+
+/// Everything that is wrong with the manifests in a folder, by file and line. No problem: an empty list.
+pub fn check(dir: &Path, overrides: &Overrides) -> Result<Vec<Finding>, Error> {
+    let mut folder = Folder::open(dir)?;
+    folder.refresh()?;
+    if folder.is_empty() {
+        return Err(Error::Empty(dir.to_owned()));
+    }
+    let (objects, mut findings) = folder.objects(overrides);
+    let compiled = zen_compile::compile(&objects, None, Mode::Standalone);
+    findings.extend(folder.findings_of(&objects, &compiled.verdicts));
+    findings.sort();
+    findings.dedup();
+    Ok(findings)
+}
+
+/// `NS/NAME=HOST:PORT` of `--service`. Resolves the host, which may block.
+pub fn service_override(text: &str) -> Result<(ObjectKey, Vec<SocketAddr>), Error> {
+    let error = |message: &str| Error::ServiceOverride { text: text.to_owned(), message: message.to_owned() };
+    let (service, address) = text.split_once('=').ok_or_else(|| error("it must be NS/NAME=HOST:PORT"))?;
+    let service = service.parse().map_err(|_| error("it must begin with NS/NAME of a Service"))?;
+    let addresses: Vec<_> = match address.to_socket_addrs() {
+        Ok(addresses) => addresses.collect(),
+        Err(_) => return Err(error("HOST:PORT must be an address or a name that resolves, and a port")),
+    };
+    if addresses.is_empty() {
+        return Err(error("the host has no address"));
+    }
+    Ok((service, addresses))
+}
