@@ -10,7 +10,9 @@ use crate::units::{parse_duration, parse_quantity};
 /// A rule of one place in a schema.
 #[derive(Debug)]
 pub struct Rule {
-    /// For the API server. `self` is the place that carries the rule.
+    /// For the API server. `self` is the place that carries the rule. A rule of a place that has the default `{}` asks
+    /// with `has` first: the API server checks that default before it fills in those below. And it asks for the form
+    /// first where it converts: the API server evaluates it although a pattern was not matched.
     pub cel: &'static str,
     /// What is wrong when it does not hold.
     pub message: &'static str,
@@ -84,11 +86,10 @@ pub(crate) static CA_SOURCE: &[Rule] = &[Rule::new(
     |value| count(value, &["configMapRef", "secretRef"]) == 1,
 )];
 
-pub(crate) static KEY_SOURCE: &[Rule] = &[Rule::new(
-    "has(self.header) != has(self.pointer)",
-    "exactly one of header and pointer is required",
-    |value| count(value, &["header", "pointer"]) == 1,
-)];
+pub(crate) static KEY_SOURCE: &[Rule] =
+    &[Rule::new("has(self.header) != has(self.pointer)", "exactly one of header and pointer is required", |value| {
+        count(value, &["header", "pointer"]) == 1
+    })];
 
 pub(crate) static CIDR: &[Rule] =
     &[Rule::new("isCIDR(self)", "must be an address range such as 10.20.0.0/16 or 2001:db8::/32", |value| {
@@ -102,7 +103,7 @@ pub(crate) static VALUE_SOURCE: &[Rule] = &[Rule::new(
 )];
 
 pub(crate) static LIMITS: &[Rule] = &[Rule::new(
-    "quantity(string(self.body)).compareTo(quantity('15Mi')) <= 0",
+    "!has(self.body) || !isQuantity(string(self.body)) || quantity(string(self.body)).compareTo(quantity('15Mi')) <= 0",
     "must be between 1 byte and 15Mi",
     |value| bytes(value, "body").is_none_or(|body| body <= 15 << 20),
 )
@@ -275,28 +276,32 @@ const RESERVED_HEADERS: [&str; 15] = [
 ];
 
 pub(crate) static DELIVERY: &[Rule] = &[Rule::new(
-    "quantity(string(self.maxResponse)).compareTo(quantity('1Mi')) <= 0",
+    "!has(self.maxResponse) || !isQuantity(string(self.maxResponse)) || quantity(string(self.maxResponse)).compareTo(quantity('1Mi')) <= 0",
     "must be between 1 byte and 1Mi",
     |value| bytes(value, "maxResponse").is_none_or(|size| size <= 1 << 20),
 )
 .at("maxResponse")];
 
 pub(crate) static TIMEOUTS: &[Rule] = &[Rule::new(
-    "duration(self.connect) <= duration(self.request)",
+    "!has(self.connect) || !has(self.request) || \
+     ![self.connect, self.request].all(it, it.matches('^[1-9][0-9]{0,5}(ms|s|m|h)$')) || duration(self.connect) <= duration(self.request)",
     "connect must not be longer than request, which includes it",
     |value| not_longer(value, "connect", "request"),
 )];
 
-pub(crate) static TRANSIENT_RETRY: &[Rule] =
-    &[Rule::new("duration(self.initial) <= duration(self.within)", "initial must not be longer than within", |value| {
-        not_longer(value, "initial", "within")
-    })];
+pub(crate) static TRANSIENT_RETRY: &[Rule] = &[Rule::new(
+    "!has(self.initial) || !has(self.within) || \
+         ![self.initial, self.within].all(it, it.matches('^[1-9][0-9]{0,5}(ms|s|m|h)$')) || duration(self.initial) <= duration(self.within)",
+    "initial must not be longer than within",
+    |value| not_longer(value, "initial", "within"),
+)];
 
-pub(crate) static CLUSTER_ENROLLMENT: &[Rule] =
-    &[Rule::new("duration(self.ttl) <= duration('24h')", "must be at most 24h", |value| {
-        parse_duration(text(value, "ttl")).is_none_or(|ttl| ttl.as_secs() <= 24 * 3600)
-    })
-    .at("ttl")];
+pub(crate) static CLUSTER_ENROLLMENT: &[Rule] = &[Rule::new(
+    "!self.ttl.matches('^[1-9][0-9]{0,5}(ms|s|m|h)$') || duration(self.ttl) <= duration('24h')",
+    "must be at most 24h",
+    |value| parse_duration(text(value, "ttl")).is_none_or(|ttl| ttl.as_secs() <= 24 * 3600),
+)
+.at("ttl")];
 
 fn has(value: &Value, field: &str) -> bool {
     value.get(field).is_some()

@@ -43,7 +43,7 @@ pub fn validate(kind: &str, object: &Value) -> Vec<SchemaProblem> {
 
     let mut wanted = Value::Object(fields.iter().filter(|(name, _)| *name == "spec").map(own).collect());
     defaults::fill(&mut wanted, schema);
-    Walk { problems: &mut problems }.node(&mut String::new(), &wanted, schema, 0);
+    Walk { problems: &mut problems, blocking: 0 }.node(&mut String::new(), &wanted, schema, 0);
     problems
 }
 
@@ -57,6 +57,8 @@ fn problem(field: &str, message: impl Into<String>) -> SchemaProblem {
 
 struct Walk<'a> {
     problems: &'a mut Vec<SchemaProblem>,
+    /// How many problems left a value that rules cannot be asked about: a wrong type, a missing field, too much of it.
+    blocking: usize,
 }
 
 impl Walk<'_> {
@@ -65,21 +67,23 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return;
         }
-        let before = self.problems.len();
+        let before = self.blocking;
         if let Some(message) = scalar::wrong_type(value, schema) {
+            self.blocking += 1;
             self.add(path, message, schema);
             return;
         }
-        for message in scalar::broken_bounds(value, schema) {
-            self.add(path, message, schema);
+        for broken in scalar::broken_bounds(value, schema) {
+            self.blocking += usize::from(broken.blocking);
+            self.add(path, broken.message, schema);
         }
         match value {
             Value::Object(fields) => self.object(path, fields, schema, depth),
             Value::Array(items) => self.array(path, items, schema, depth),
             _ => {}
         }
-        // A rule presumes a value of the right form; so does the API server, which then skips all of them.
-        if self.problems.len() == before {
+        // The API server then skips the rules of the whole object; those of another place may still be worth saying.
+        if self.blocking == before {
             self.rules(path, value, schema);
         }
     }
@@ -87,6 +91,7 @@ impl Walk<'_> {
     fn object(&mut self, path: &mut String, fields: &Map<String, Value>, schema: &Value, depth: usize) {
         for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
             if !fields.contains_key(name) {
+                self.blocking += 1;
                 within(path, name, |path| self.problems.push(problem(path, "Required value")));
             }
         }
@@ -99,6 +104,7 @@ impl Walk<'_> {
                 None if anything => {}
                 None => within(path, name, |path| {
                     let hint = known.and_then(|known| closest(name, known.keys()));
+                    self.blocking += 1;
                     self.problems.push(SchemaProblem {
                         field: path.clone(),
                         message: format!("unknown field \"{path}\""),

@@ -1,1 +1,9 @@
-//! x
+//! A real Kubernetes API server for tests: etcd and kube-apiserver, ready in seconds, without root or Docker (K-07).
+//!
+//! Nothing runs beside them: no controllers, so namespaces stay and ServiceAccounts get no tokens of their own. Tests
+//! that need pods take the cluster of `cargo xtask cluster`.
+
+mod control_plane;
+mod pki;
+
+pub use control_plane::ControlPlane;

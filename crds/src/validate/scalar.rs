@@ -38,62 +38,79 @@ pub(super) fn wrong_type(value: &Value, schema: &Value) -> Option<String> {
     (!fits).then(|| format!("must be of type {wanted}: \"{found}\""))
 }
 
+/// A bound that a value breaks.
+pub(super) struct Broken {
+    /// In the API server's words.
+    pub message: String,
+    /// The API server asks no rule about such a value.
+    pub blocking: bool,
+}
+
+impl Broken {
+    fn form(message: String) -> Self {
+        Self { message, blocking: false }
+    }
+
+    fn too_much(message: String) -> Self {
+        Self { message, blocking: true }
+    }
+}
+
 /// Every bound that the value breaks.
-pub(super) fn broken_bounds(value: &Value, schema: &Value) -> Vec<String> {
-    let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
-    let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
+pub(super) fn broken_bounds(value: &Value, schema: &Value) -> Vec<Broken> {
     let mut broken = Vec::new();
     if let Some(words) = schema.get("enum").and_then(Value::as_array)
         && !words.contains(value)
     {
         let words: Vec<String> = words.iter().map(Value::to_string).collect();
-        broken.push(format!("supported values: {}", words.join(", ")));
+        broken.push(Broken::too_much(format!("supported values: {}", words.join(", "))));
     }
     match value {
-        Value::String(text) => {
-            let length = text.chars().count() as u64;
-            if let Some(max) = bound("maxLength").filter(|max| length > *max) {
-                broken.push(format!("may not be more than {max}"));
-            }
-            if let Some(min) = bound("minLength").filter(|min| length < *min) {
-                broken.push(format!("should be at least {min} chars long"));
-            }
-            if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-                && !matches(pattern, text)
-            {
-                broken.push(format!("should match '{pattern}'"));
-            }
-        }
+        Value::String(text) => broken_text(text, schema, &mut broken),
         Value::Number(number) => {
+            let limit = |keyword: &str| schema.get(keyword).and_then(Value::as_f64);
             let number = number.as_f64().unwrap_or(f64::NAN);
             if let Some(max) = limit("maximum").filter(|max| number > *max) {
-                broken.push(format!("should be less than or equal to {max}"));
+                broken.push(Broken::form(format!("should be less than or equal to {max}")));
             }
             if let Some(min) = limit("minimum").filter(|min| number < *min) {
-                broken.push(format!("should be greater than or equal to {min}"));
+                broken.push(Broken::form(format!("should be greater than or equal to {min}")));
             }
         }
-        Value::Array(items) => {
-            let count = items.len() as u64;
-            if let Some(max) = bound("maxItems").filter(|max| count > *max) {
-                broken.push(format!("must have at most {max} item"));
-            }
-            if let Some(min) = bound("minItems").filter(|min| count < *min) {
-                broken.push(format!("should have at least {min} items"));
-            }
-        }
+        Value::Array(items) => broken_count(items.len(), ["minItems", "maxItems"], "items", schema, &mut broken),
         Value::Object(fields) => {
-            let count = fields.len() as u64;
-            if let Some(max) = bound("maxProperties").filter(|max| count > *max) {
-                broken.push(format!("must have at most {max} item"));
-            }
-            if let Some(min) = bound("minProperties").filter(|min| count < *min) {
-                broken.push(format!("should have at least {min} properties"));
-            }
+            broken_count(fields.len(), ["minProperties", "maxProperties"], "properties", schema, &mut broken);
         }
         Value::Null | Value::Bool(_) => {}
     }
     broken
+}
+
+fn broken_text(text: &str, schema: &Value, broken: &mut Vec<Broken>) {
+    let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
+    let length = text.chars().count() as u64;
+    if let Some(max) = bound("maxLength").filter(|max| length > *max) {
+        broken.push(Broken::too_much(format!("may not be more than {max}")));
+    }
+    if let Some(min) = bound("minLength").filter(|min| length < *min) {
+        broken.push(Broken::form(format!("should be at least {min} chars long")));
+    }
+    if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        && !matches(pattern, text)
+    {
+        broken.push(Broken::form(format!("should match '{pattern}'")));
+    }
+}
+
+fn broken_count(count: usize, [least, most]: [&str; 2], noun: &str, schema: &Value, broken: &mut Vec<Broken>) {
+    let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_u64);
+    let count = count as u64;
+    if let Some(max) = bound(most).filter(|max| count > *max) {
+        broken.push(Broken::too_much(format!("must have at most {max} item")));
+    }
+    if let Some(min) = bound(least).filter(|min| count < *min) {
+        broken.push(Broken::form(format!("should have at least {min} {noun}")));
+    }
 }
 
 /// The patterns are our own and few: each is compiled once.

@@ -1,0 +1,149 @@
+//! Starts etcd and kube-apiserver in a temporary folder, and ends them with the test, however that ends.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::pki;
+
+/// How long a start may take on a loaded machine. It takes about four seconds on a quiet one.
+const START: Duration = Duration::from_secs(90);
+
+/// Runs both programs until standard input ends. The kernel closes that pipe when the test's process is gone, whether
+/// it returned, panicked or was killed: so nothing is left behind, without a signal handler.
+const SCRIPT: &str = r#"
+cd "$1" || exit 1
+"$2/etcd" --name default --data-dir etcd --unsafe-no-fsync --logger zap --log-level warn \
+  --listen-client-urls unix://etcd:1 --advertise-client-urls unix://etcd:1 \
+  --listen-peer-urls unix://etcd:2 --initial-advertise-peer-urls unix://etcd:2 \
+  --initial-cluster default=unix://etcd:2 >etcd.log 2>&1 </dev/null &
+etcd=$!
+"$2/kube-apiserver" --etcd-servers=unix://etcd:1 --bind-address=127.0.0.1 --secure-port="$3" \
+  --advertise-address=192.0.2.1 --endpoint-reconciler-type=none --service-cluster-ip-range=10.96.0.0/24 \
+  --authorization-mode=RBAC --disable-admission-plugins=ServiceAccount \
+  --client-ca-file=ca.crt --tls-cert-file=apiserver.crt --tls-private-key-file=apiserver.key \
+  --service-account-issuer=https://kubernetes.default.svc.cluster.local \
+  --service-account-key-file=sa.pub --service-account-signing-key-file=sa.key >kube-apiserver.log 2>&1 </dev/null &
+apiserver=$!
+read -r _
+kill -9 $apiserver $etcd
+wait
+rm -rf "$1"
+"#;
+
+/// A running control plane. Dropping it ends it and removes its folder.
+#[derive(Debug)]
+pub struct ControlPlane {
+    folder: TempDir,
+    binaries: PathBuf,
+    guard: Child,
+}
+
+impl ControlPlane {
+    /// Starts one on a free port of the loopback and waits until it is ready.
+    ///
+    /// The programs come from the folder `ZEN_CLUSTER_BIN`, or `~/.cache/zen-mesh/bin`.
+    pub async fn start() -> Result<Self> {
+        let binaries = binaries()?;
+        let folder = tempfile::Builder::new().prefix("zen-e2e-").tempdir().context("failed to make a folder")?;
+        pki::write(folder.path())?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        std::fs::write(folder.path().join("kubeconfig"), kubeconfig(port))?;
+        let guard = Command::new("sh")
+            .args(["-c", SCRIPT, "control-plane"])
+            .args([folder.path(), &binaries])
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("failed to start a shell")?;
+        let control_plane = Self { folder, binaries, guard };
+        control_plane.ready().await?;
+        Ok(control_plane)
+    }
+
+    async fn ready(&self) -> Result<()> {
+        let deadline = Instant::now() + START;
+        let client = self.client().await?;
+        loop {
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            if client.request_text(request).await.is_ok() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the API server was not ready within {START:?}:\n{}", self.last_log_lines());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A client with all rights. It belongs to the runtime that uses it first.
+    pub async fn client(&self) -> Result<kube::Client> {
+        let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(kube::Client::try_from(config)?)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    /// `kubectl` as administrator; its standard output. Fails with its standard error.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = tokio::process::Command::new(self.binaries.join("kubectl"));
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments);
+        command.arg("--cache-dir").arg(self.folder.path().join("kubectl-cache"));
+        let output = command.stdin(Stdio::null()).output().await.context("failed to run kubectl")?;
+        if !output.status.success() {
+            bail!("kubectl {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    fn last_log_lines(&self) -> String {
+        let tail = |name: &str| {
+            let log = std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().rev().take(15).collect();
+            format!("== {name}\n{}\n", lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
+        };
+        tail("etcd.log") + &tail("kube-apiserver.log")
+    }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+fn binaries() -> Result<PathBuf> {
+    let folder = std::env::var_os("ZEN_CLUSTER_BIN")
+        .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache/zen-mesh/bin"), PathBuf::from);
+    for program in ["etcd", "kube-apiserver", "kubectl"] {
+        if !Path::new(&folder).join(program).is_file() {
+            bail!("{program} is missing in {}: `cargo xtask test` builds it", folder.display());
+        }
+    }
+    Ok(folder)
+}
+
+fn kubeconfig(port: u16) -> String {
+    format!(
+        "apiVersion: v1
+kind: Config
+current-context: test
+contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
+clusters: [{{name: test, cluster: {{server: \"https://127.0.0.1:{port}\", certificate-authority: ca.crt}}}}]
+users: [{{name: admin, user: {{client-certificate: admin.crt, client-key: admin.key}}}}]
+"
+    )
+}

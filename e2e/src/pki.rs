@@ -1,0 +1,52 @@
+//! Certificates of a control plane: one CA, the API server's, an administrator's, and the key of ServiceAccount tokens.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer};
+use rcgen::{KeyPair, KeyUsagePurpose};
+
+/// Writes `ca.crt`, `apiserver.{crt,key}`, `admin.{crt,key}` and `sa.{key,pub}` into a folder.
+pub(crate) fn write(folder: &Path) -> Result<()> {
+    let ca_key = KeyPair::generate().context("failed to make a key")?;
+    let mut params = named("cluster-ca", None);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    let ca = params.self_signed(&ca_key)?;
+    let issuer = Issuer::new(params, ca_key);
+    put(folder, "ca.crt", &ca.pem())?;
+
+    let mut server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
+    server.distinguished_name = named("kube-apiserver", None).distinguished_name;
+    server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    issue(folder, "apiserver", &server, &issuer)?;
+
+    let mut admin = named("admin", Some("system:masters"));
+    admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    issue(folder, "admin", &admin, &issuer)?;
+
+    let tokens = KeyPair::generate()?;
+    put(folder, "sa.key", &tokens.serialize_pem())?;
+    put(folder, "sa.pub", &tokens.public_key_pem())
+}
+
+fn named(common_name: &str, organization: Option<&str>) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    if let Some(organization) = organization {
+        params.distinguished_name.push(DnType::OrganizationName, organization);
+    }
+    params
+}
+
+fn issue(folder: &Path, name: &str, params: &CertificateParams, issuer: &Issuer<'_, KeyPair>) -> Result<()> {
+    let key = KeyPair::generate()?;
+    put(folder, &format!("{name}.crt"), &params.signed_by(&key, issuer)?.pem())?;
+    put(folder, &format!("{name}.key"), &key.serialize_pem())
+}
+
+fn put(folder: &Path, name: &str, content: &str) -> Result<()> {
+    let path = folder.join(name);
+    std::fs::write(&path, content).with_context(|| format!("failed to write {}", path.display()))
+}
