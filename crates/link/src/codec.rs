@@ -8,29 +8,34 @@ use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic_prost::{ProstDecoder, ProstEncoder};
 
-use crate::frame::{FromEgress, FromIngester};
+use crate::convert::Invalid;
+use crate::frame::{FromEgress, FromIngester, Settled};
 use crate::metrics::Traffic;
 
 /// A message that travels as one frame.
 pub trait Frame: Message + Default + Send + Sync + 'static {
-    /// Lets go of the buffer that the frame was read into.
-    fn detach(&mut self);
+    /// Makes a frame ready that was just read: refuses what cannot be, and lets go of the buffer that it was read into.
+    fn accept(&mut self) -> Result<(), Invalid>;
 }
 
 impl Frame for FromEgress {
-    /// Settlements are short-lived, and their responses are all that the frame holds.
-    fn detach(&mut self) {}
+    /// A settlement that says nothing sensible must end the session, before any of its neighbours is believed. The
+    /// buffer stays: settlements are short-lived, and their responses are most of what it holds.
+    fn accept(&mut self) -> Result<(), Invalid> {
+        self.settled.iter().try_for_each(Settled::check)
+    }
 }
 
 impl Frame for FromIngester {
     /// Records point into the frame. One that waits for a slow target would keep a whole frame of others in memory, so
     /// that a bound on leases would bound nothing: each gets memory of its own. A record that is the frame stays.
-    fn detach(&mut self) {
+    fn accept(&mut self) -> Result<(), Invalid> {
         if self.leases.len() > 1 {
             for lease in &mut self.leases {
                 lease.record = Bytes::copy_from_slice(&lease.record);
             }
         }
+        Ok(())
     }
 }
 
@@ -95,10 +100,10 @@ impl<R: Frame> Decoder for FrameDecoder<R> {
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<R>, Status> {
         self.received.frame(buffer.remaining());
         // `DataLoss` marks our own refusal; see `Error::of_status`.
-        let frame = self.inner.decode(buffer).map_err(|status| Status::data_loss(status.message()))?;
-        Ok(frame.map(|mut frame| {
-            frame.detach();
-            frame
-        }))
+        let mut frame = self.inner.decode(buffer).map_err(|status| Status::data_loss(status.message()))?;
+        if let Some(frame) = &mut frame {
+            frame.accept().map_err(|invalid| Status::data_loss(invalid.to_string()))?;
+        }
+        Ok(frame)
     }
 }

@@ -43,25 +43,46 @@ impl Settled {
         Self { token, kind, after: millis(after), reason, attempt: attempt.map(Attempt::from) }
     }
 
-    /// What the egress says happened, as received.
+    /// What the egress says happened. A frame that a [`Receiver`](crate::Receiver) has given out is valid already.
     pub fn into_parts(self) -> Result<(Token, Settlement, Option<settle::Attempt>), Invalid> {
-        let after = Duration::from_millis(self.after);
-        let settlement = match self.kind {
-            1 => Settlement::Ack,
-            2 => Settlement::Retry { after },
-            3 => {
-                let reason = u8::try_from(self.reason).ok().and_then(DeadReason::from_number);
-                Settlement::Dead { reason: reason.ok_or(Invalid { field: "dead reason", number: self.reason })? }
-            }
-            4 => {
-                let reason = release_reason(self.reason);
-                let reason = reason.ok_or(Invalid { field: "release reason", number: self.reason })?;
-                Settlement::Release { after, reason }
-            }
-            number => return Err(Invalid { field: "settlement", number }),
-        };
+        let settlement = self.settlement()?;
         let attempt = self.attempt.map(settle::Attempt::try_from).transpose()?;
         Ok((self.token, settlement, attempt))
+    }
+
+    /// Whether [`Settled::into_parts`] will succeed.
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
+        self.settlement()?;
+        self.attempt.as_ref().map_or(Ok(()), |attempt| attempt.class().and(attempt.status()).map(drop))
+    }
+
+    fn settlement(&self) -> Result<Settlement, Invalid> {
+        let after = Duration::from_millis(self.after);
+        let reason = |field| Invalid { field, number: self.reason };
+        match self.kind {
+            1 => Ok(Settlement::Ack),
+            2 => Ok(Settlement::Retry { after }),
+            3 => {
+                let known = u8::try_from(self.reason).ok().and_then(DeadReason::from_number);
+                Ok(Settlement::Dead { reason: known.ok_or(reason("dead reason"))? })
+            }
+            4 => {
+                let known = release_reason(self.reason);
+                Ok(Settlement::Release { after, reason: known.ok_or(reason("release reason"))? })
+            }
+            number => Err(Invalid { field: "settlement", number }),
+        }
+    }
+}
+
+impl Attempt {
+    fn class(&self) -> Result<Class, Invalid> {
+        let class = self.class.checked_sub(1).and_then(|index| Class::ALL.get(index as usize)).copied();
+        class.ok_or(Invalid { field: "class", number: self.class })
+    }
+
+    fn status(&self) -> Result<u16, Invalid> {
+        u16::try_from(self.status).map_err(|_| Invalid { field: "status", number: self.status })
     }
 }
 
@@ -83,11 +104,10 @@ impl TryFrom<Attempt> for settle::Attempt {
     type Error = Invalid;
 
     fn try_from(attempt: Attempt) -> Result<Self, Invalid> {
-        let class = attempt.class.checked_sub(1).and_then(|index| Class::ALL.get(index as usize)).copied();
         Ok(Self {
             at: Timestamp(attempt.at),
-            class: class.ok_or(Invalid { field: "class", number: attempt.class })?,
-            status: u16::try_from(attempt.status).map_err(|_| Invalid { field: "status", number: attempt.status })?,
+            class: attempt.class()?,
+            status: attempt.status()?,
             took: Duration::from_micros(attempt.took),
             error: match attempt.error {
                 0 => None,

@@ -15,6 +15,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -34,6 +35,8 @@ use crate::{Error, METHOD, Metrics, Options, Session, Side};
 
 /// Time for the last frames of a session that was dropped to reach the peer.
 const LINGER: Duration = Duration::from_secs(5);
+/// Time for a refused peer to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Out of descriptors: accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -136,7 +139,15 @@ where
 
     async fn secure(&self, tcp: TcpStream) -> Result<(SpiffeId, TlsStream<TcpStream>), Error> {
         tcp.set_nodelay(true).map_err(|error| Error::Lost(error.to_string()))?;
-        let stream = self.acceptor.accept(tcp).await.map_err(|error| Error::Tls(explain(&error)))?;
+        let stream = match self.acceptor.accept(tcp).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, tcp)) => {
+                // The peer is told by an alert. Closing over bytes that were not read would reset the connection, and
+                // the alert with it.
+                let _ = timeout(FAREWELL, hang_up(tcp)).await;
+                return Err(Error::Tls(explain(&error)));
+            }
+        };
         let peer = peer_id(stream.get_ref().1.peer_certificates())?;
         Ok((peer, stream))
     }
@@ -183,6 +194,12 @@ impl Drop for Connection {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+async fn hang_up(mut tcp: TcpStream) -> std::io::Result<()> {
+    tcp.shutdown().await?;
+    tokio::io::copy(&mut tcp, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 fn ended_early(ended: Result<Result<(), hyper::Error>, JoinError>) -> Error {

@@ -16,6 +16,9 @@ use crate::metrics::{Metrics, Traffic, Up};
 use crate::serve::Broken;
 use crate::{Error, Options};
 
+/// Time for a refused peer to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What this process is on the link, whoever dials.
 pub trait Side: Clone + Send + Sync + 'static {
     /// Frames that it sends.
@@ -184,7 +187,17 @@ pub(crate) async fn open<S: Side>(
     metrics: &Metrics,
 ) -> Result<Session<S>, Error> {
     let greeting = timeout(options.greeting_timeout, side.greet(&sender, &mut receiver));
-    let (hello, welcome) = greeting.await.map_err(|_| Error::TimedOut("exchange greetings"))??;
+    let greeted = greeting.await.map_err(|_| Error::TimedOut("exchange greetings")).flatten();
+    let (hello, welcome) = match greeted {
+        Ok(greeted) => greeted,
+        Err(error) => {
+            // Our own greeting may still be on its way, and says what version this is: dropping the stream at once
+            // would take it back.
+            drop(sender);
+            let _ = timeout(FAREWELL, async { while let Some(Ok(_)) = receiver.next().await {} }).await;
+            return Err(error);
+        }
+    };
     receiver.up = Some(metrics.session(S::ROLE));
     Ok(Session { peer, hello, welcome, sender, receiver })
 }

@@ -21,7 +21,11 @@ fn attempt(class: Class, error: Option<&'static str>) -> settle::Attempt {
 fn crossed(settled: Settled) -> Result<(Token, Settlement, Option<settle::Attempt>), Invalid> {
     let bytes = FromEgress { settled: vec![settled], ..FromEgress::default() }.encode_to_vec();
     let mut frame = FromEgress::decode(bytes.as_slice()).expect("decodes");
-    frame.settled.remove(0).into_parts()
+    let settled = frame.settled.remove(0);
+    let check = settled.check();
+    let parts = settled.into_parts();
+    assert_eq!(check, parts.as_ref().map(|_| ()).map_err(|invalid| *invalid));
+    parts
 }
 
 #[test]

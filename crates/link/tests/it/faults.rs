@@ -8,8 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
-use zen_link::frame::{FromEgress, FromIngester, Hello, Lease, Welcome};
-use zen_link::{Error, Frame, Options, Receiver, Role, Side};
+use zen_link::convert::Invalid;
+use zen_link::frame::{FromEgress, FromIngester, Hello, Lease, Settled, Welcome};
+use zen_link::{Error, Frame, Metrics, Options, Receiver, Role, Side};
 
 use crate::support::{Mesh, PATIENCE, dialer, egress, ingester, lease, listen, pair};
 
@@ -78,6 +79,17 @@ async fn proxy(to: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
     (address, cut)
 }
 
+/// Waits until the line is among the metrics.
+async fn counted(metrics: &Metrics, line: &str) {
+    let waiting = async {
+        while !crate::reconnect::text(metrics).contains(line) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = timeout(PATIENCE, waiting).await;
+    assert!(in_time.is_ok(), "{line} is not among {}", crate::reconnect::text(metrics));
+}
+
 /// A mismatch of identities never yields a session (D-03).
 #[tokio::test]
 async fn a_wrong_identity_is_refused_on_either_side() {
@@ -91,6 +103,7 @@ async fn a_wrong_identity_is_refused_on_either_side() {
     let refused = dialer(listening.address, stranger, ingester()).connect().await;
     assert!(matches!(refused, Err(Error::Tls(_))), "{refused:?}");
     assert!(listening.sessions.try_recv().is_err());
+    counted(&listening.metrics, r#"zen_link_refused_total{outcome="tls"} 3"#).await;
     // And the right one gets in still.
     let right = dialer(listening.address, mesh.client("ingester", "egress"), ingester());
     let _near = right.connect().await.expect("up");
@@ -133,6 +146,8 @@ async fn another_version_is_refused_and_both_sides_say_so() {
     let listening = listen(mesh.server("egress", "ingester"), NextVersion, Options::default()).await;
     let refused = dialer(listening.address, mesh.client("ingester", "egress"), ingester()).connect().await;
     assert!(matches!(refused, Err(Error::Version { ours: 1, theirs: 2 })), "{refused:?}");
+    // The side that listens knows too, although it was the other that hung up.
+    counted(&listening.metrics, r#"zen_link_refused_total{outcome="version"} 1"#).await;
     let text = refused.expect_err("refused").to_string();
     assert!(text.contains("this side speaks link version 1, the peer 2"), "{text}");
 }
@@ -153,7 +168,9 @@ struct Nonsense {
 }
 
 impl Frame for Nonsense {
-    fn detach(&mut self) {}
+    fn accept(&mut self) -> Result<(), Invalid> {
+        Ok(())
+    }
 }
 
 impl Side for Broken {
@@ -184,8 +201,18 @@ async fn a_malformed_frame_ends_the_session_with_a_typed_error() {
     assert!(matches!(end, Err(Error::Malformed(_))), "{end:?}");
     assert!(far.receiver.next().await.is_none());
     drop(far);
-    let counted = crate::reconnect::text(&listening.metrics);
-    assert!(counted.contains(r#"zen_link_sessions_ended_total{role="egress",reason="malformed"} 1"#), "{counted}");
+    counted(&listening.metrics, r#"zen_link_sessions_ended_total{role="egress",reason="malformed"} 1"#).await;
+}
+
+/// Well-formed, and yet no settlement that there is: none of its frame is believed.
+#[tokio::test]
+async fn a_settlement_of_no_kind_ends_the_session() {
+    let (mut near, far, _listening) = pair(Options::default()).await;
+    let settled = vec![Settled { kind: 1, ..Settled::default() }, Settled { kind: 9, ..Settled::default() }];
+    far.sender.send(FromEgress { settled, ..FromEgress::default() }).await.expect("up");
+    let end = timeout(PATIENCE, near.receiver.next()).await.expect("in time").expect("an end");
+    let Err(Error::Malformed(text)) = end else { panic!("{end:?}") };
+    assert!(text.contains("9 is not the number of a settlement"), "{text}");
 }
 
 #[tokio::test]
@@ -215,6 +242,5 @@ async fn a_peer_that_does_not_greet_is_no_session() {
     let mut rest = Vec::new();
     let _ = timeout(PATIENCE, tls.read_to_end(&mut rest)).await.expect("hung up in time");
     assert!(listening.sessions.try_recv().is_err());
-    let counted = crate::reconnect::text(&listening.metrics);
-    assert!(counted.contains(r#"zen_link_refused_total{outcome="no_greeting"} 1"#), "{counted}");
+    counted(&listening.metrics, r#"zen_link_refused_total{outcome="no_greeting"} 1"#).await;
 }
