@@ -1,0 +1,35 @@
+//! Golden snapshots: the verdicts of every folder of examples.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use zen_live::{Live, Options};
+
+fn folders() -> Vec<PathBuf> {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let Ok(entries) = std::fs::read_dir(&examples) else { return Vec::new() };
+    let mut folders: Vec<_> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
+}
+
+#[tokio::test]
+async fn verdicts_of_the_examples() {
+    for folder in folders() {
+        let name = folder.file_name().expect("a folder has a name").to_string_lossy().into_owned();
+        let live = Live::start(&folder, Options::default()).await.expect("the example can be read");
+        let published = live.published().borrow().clone();
+        let mut text = String::new();
+        for verdict in &published.verdicts {
+            let state = if verdict.serving { "serving" } else { "not serving" };
+            writeln!(text, "{} {}: {state}", verdict.kind, verdict.key).expect("writes to a string");
+        }
+        for finding in &published.findings {
+            writeln!(text, "{finding}").expect("writes to a string");
+        }
+        insta::with_settings!({ prepend_module_to_snapshot => false, omit_expression => true }, {
+            insta::assert_snapshot!(format!("example-{name}"), text);
+        });
+    }
+}
