@@ -104,21 +104,23 @@ where
     /// One connection from its first byte to its last.
     async fn session(&self, tcp: TcpStream, address: SocketAddr) {
         let mut connection = None;
-        match self.open(tcp, &mut connection).await {
+        let linger = match self.open(tcp, &mut connection).await {
             Ok(session) => {
                 let peer = session.peer.clone();
                 tracing::info!(%peer, %address, "link is up");
                 (self.on_session)(session).await;
                 tracing::info!(%peer, %address, "link is down");
+                LINGER
             }
             Err(error) => {
                 self.metrics.refused(&error);
                 tracing::warn!(%address, %error, "link connection refused");
+                FAREWELL
             }
-        }
+        };
         if let Some(connection) = &mut connection {
             // The stream is dropped, its last frames are on their way. A peer that does not hang up is cut off.
-            let _ = timeout(LINGER, &mut connection.0).await;
+            let _ = timeout(linger, &mut connection.0).await;
         }
     }
 

@@ -122,6 +122,7 @@ async fn shutdown_takes_no_more_and_waits_for_what_is_up() {
     near.sender.send(FromIngester::default()).await.expect("still up");
     next(&mut far).await;
     drop((near, far));
+    listening.handlers.clear();
     timeout(PATIENCE, listening.task).await.expect("in time").expect("ended");
 }
 

@@ -59,7 +59,9 @@ pub fn egress() -> Egress {
 /// A listener that hands its sessions over.
 pub struct Listening<S: Side> {
     pub address: SocketAddr,
-    pub sessions: mpsc::Receiver<Session<S>>,
+    pub sessions: mpsc::Receiver<(Session<S>, oneshot::Sender<()>)>,
+    /// The handler of each session waits for one of these to be dropped; its connection would be cut off otherwise.
+    pub handlers: Vec<oneshot::Sender<()>>,
     pub metrics: Metrics,
     pub task: JoinHandle<()>,
     pub shutdown: Option<oneshot::Sender<()>>,
@@ -79,11 +81,9 @@ pub fn listen_on<S: Side>(listener: TcpListener, tls: Arc<ServerConfig>, side: S
     let task = tokio::spawn(async move {
         let on_session = move |session| {
             let hand_over = hand_over.clone();
-            // The test owns the session; the connection lives until both of its halves are dropped.
             async move {
-                let (done, ended) = oneshot::channel::<()>();
-                drop(done);
-                let _ = hand_over.send(session).await;
+                let (handler, ended) = oneshot::channel();
+                let _ = hand_over.send((session, handler)).await;
                 let _ = ended.await;
             }
         };
@@ -92,12 +92,14 @@ pub fn listen_on<S: Side>(listener: TcpListener, tls: Arc<ServerConfig>, side: S
         };
         zen_link::serve(listener, tls, side, options, counted, on_session, stopped).await;
     });
-    Listening { address, sessions, metrics, task, shutdown: Some(shutdown) }
+    Listening { address, sessions, handlers: Vec::new(), metrics, task, shutdown: Some(shutdown) }
 }
 
 impl<S: Side> Listening<S> {
     pub async fn session(&mut self) -> Session<S> {
-        timeout(PATIENCE, self.sessions.recv()).await.expect("in time").expect("listening")
+        let (session, handler) = timeout(PATIENCE, self.sessions.recv()).await.expect("in time").expect("listening");
+        self.handlers.push(handler);
+        session
     }
 }
 

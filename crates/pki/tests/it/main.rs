@@ -1,6 +1,7 @@
 //! The CA on disk, and real handshakes over in-memory streams.
 
 mod ca;
+mod damage;
 mod handshake;
 mod intake;
 mod renewal;
