@@ -93,17 +93,13 @@ pub struct Ordering {
 
 words! {
     /// What the events behind a dead letter do.
+    #[derive(Default)]
     OnDeadLetter {
         /// They go on.
+        #[default]
         Continue = "continue",
         /// They wait until it is replayed or dropped.
         Block = "block",
-    }
-}
-
-impl Default for OnDeadLetter {
-    fn default() -> Self {
-        Self::Continue
     }
 }
 

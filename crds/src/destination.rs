@@ -54,7 +54,7 @@ pub struct DestinationSpec {
     /// `Relay` (the egress of the member cluster that `cluster` names).
     #[serde(default)]
     pub mode: Mode,
-    /// The ClusterEnrollment of this namespace whose cluster delivers. For mode `Relay`.
+    /// The `ClusterEnrollment` of this namespace whose cluster delivers. For mode `Relay`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ObjectName>,
     /// Which namespaces may route here beside its own. None unless set.
@@ -119,35 +119,27 @@ fn root_path() -> PathAndQuery {
 
 words! {
     /// How a Service is spoken to.
+    #[derive(Default)]
     Scheme {
         /// TLS.
+        #[default]
         Https = "https",
         /// Plain text.
         Http = "http",
     }
 }
 
-impl Default for Scheme {
-    fn default() -> Self {
-        Self::Https
-    }
-}
-
 words! {
     /// Who attempts deliveries (D-02).
+    #[derive(Default)]
     Mode {
         /// The egress of this cluster.
+        #[default]
         Egress = "Egress",
         /// The ingester itself, to a public URL.
         Direct = "Direct",
         /// The egress of a member cluster.
         Relay = "Relay",
-    }
-}
-
-impl Default for Mode {
-    fn default() -> Self {
-        Self::Egress
     }
 }
 

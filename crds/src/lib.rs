@@ -1,9 +1,11 @@
-//! The objects that users write: Webhook, Destination, ZenLock and ClusterEnrollment, group `zen-mesh.io`.
+//! The objects that users write: Webhook, Destination, ZenLock and `ClusterEnrollment`, group `zen-mesh.io`.
 //!
 //! The Rust types are the one source: the manifests in `crds/yaml` ([`yaml()`]), offline validation ([`validate()`]) and
 //! the reference in the documentation ([`reference_markdown()`]) all come from their schemas. Deserializing a type checks
 //! almost nothing and ignores unknown fields, so that an older pod goes on after the schema was upgraded; what a user
 //! wrote is checked by [`validate()`] and by the API server, in the same words.
+
+#![allow(clippy::duplicated_attributes, reason = "every printer column of kube's derive has a name, a type and a path")]
 
 mod cluster_enrollment;
 mod common;

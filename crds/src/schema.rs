@@ -132,14 +132,15 @@ fn children_mut(node: &mut Map<String, Value>) -> impl Iterator<Item = &mut Valu
 /// The schema as the API server takes it: without our own keywords.
 pub(crate) fn without_hints(schema: &Value) -> Value {
     let mut schema = schema.clone();
-    fn strip(schema: &mut Value) {
-        if let Some(node) = schema.as_object_mut() {
-            node.remove("x-zen-hint");
-            children_mut(node).for_each(strip);
-        }
-    }
-    strip(&mut schema);
+    strip_hints(&mut schema);
     schema
+}
+
+fn strip_hints(schema: &mut Value) {
+    if let Some(node) = schema.as_object_mut() {
+        node.remove("x-zen-hint");
+        children_mut(node).for_each(strip_hints);
+    }
 }
 
 /// Types that exist for their schema only.

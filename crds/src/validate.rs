@@ -134,7 +134,9 @@ impl Walk<'_> {
         if let Some(schema) = schema.get("items") {
             for (index, item) in items.iter().enumerate() {
                 let end = path.len();
-                path.push_str(&format!("[{index}]"));
+                path.push('[');
+                path.push_str(&index.to_string());
+                path.push(']');
                 self.node(path, item, schema, depth + 1);
                 path.truncate(end);
             }

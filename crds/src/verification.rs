@@ -132,8 +132,10 @@ words! {
 
 words! {
     /// How a signature's bytes are written.
+    #[derive(Default)]
     Encoding {
         /// Hexadecimal digits of either case.
+        #[default]
         Hex = "hex",
         /// Base64 (RFC 4648, section 4).
         Base64 = "base64",
@@ -142,26 +144,16 @@ words! {
     }
 }
 
-impl Default for Encoding {
-    fn default() -> Self {
-        Self::Hex
-    }
-}
-
 words! {
     /// How a timestamp is written.
+    #[derive(Default)]
     TimestampFormat {
         /// Seconds since 1970.
+        #[default]
         Unix = "unix",
         /// Milliseconds since 1970.
         UnixMillis = "unixMillis",
         /// RFC 3339.
         Rfc3339 = "rfc3339",
-    }
-}
-
-impl Default for TimestampFormat {
-    fn default() -> Self {
-        Self::Unix
     }
 }

@@ -201,17 +201,13 @@ pub struct PayloadSchema {
 
 words! {
     /// What a failed schema check does.
+    #[derive(Default)]
     SchemaMode {
         /// The event becomes a dead letter.
+        #[default]
         Enforce = "enforce",
         /// The event goes on and is counted.
         Report = "report",
-    }
-}
-
-impl Default for SchemaMode {
-    fn default() -> Self {
-        Self::Enforce
     }
 }
 

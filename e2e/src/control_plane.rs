@@ -1,6 +1,7 @@
 //! Starts etcd and kube-apiserver in a temporary folder, and ends them with the test, however that ends.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -50,21 +51,33 @@ impl ControlPlane {
     ///
     /// The programs come from the folder `ZEN_CLUSTER_BIN`, or `~/.cache/zen-mesh/bin`.
     pub async fn start() -> Result<Self> {
-        let binaries = binaries()?;
+        let default = || std::env::home_dir().unwrap_or_default().join(".cache/zen-mesh/bin");
+        Self::start_from(&std::env::var_os("ZEN_CLUSTER_BIN").map_or_else(default, PathBuf::from)).await
+    }
+
+    /// As [`ControlPlane::start`], with the programs of this folder.
+    pub async fn start_from(binaries: &Path) -> Result<Self> {
+        for program in ["etcd", "kube-apiserver", "kubectl"] {
+            if !binaries.join(program).is_file() {
+                bail!("{program} is missing in {}: `cargo xtask test` builds it", binaries.display());
+            }
+        }
         let folder = tempfile::Builder::new().prefix("zen-e2e-").tempdir().context("failed to make a folder")?;
         pki::write(folder.path())?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         std::fs::write(folder.path().join("kubeconfig"), kubeconfig(port))?;
         let guard = Command::new("sh")
             .args(["-c", SCRIPT, "control-plane"])
-            .args([folder.path(), &binaries])
+            .args([folder.path(), binaries])
             .arg(port.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // An interrupt from the terminal must not end the shell before what it runs.
+            .process_group(0)
             .spawn()
             .context("failed to start a shell")?;
-        let control_plane = Self { folder, binaries, guard };
+        let control_plane = Self { folder, binaries: binaries.to_owned(), guard };
         control_plane.ready().await?;
         Ok(control_plane)
     }
@@ -123,17 +136,6 @@ impl Drop for ControlPlane {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
-}
-
-fn binaries() -> Result<PathBuf> {
-    let folder = std::env::var_os("ZEN_CLUSTER_BIN")
-        .map_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache/zen-mesh/bin"), PathBuf::from);
-    for program in ["etcd", "kube-apiserver", "kubectl"] {
-        if !Path::new(&folder).join(program).is_file() {
-            bail!("{program} is missing in {}: `cargo xtask test` builds it", folder.display());
-        }
-    }
-    Ok(folder)
 }
 
 fn kubeconfig(port: u16) -> String {

@@ -45,7 +45,7 @@ async fn install(client: &kube::Client) {
         let name = manifest["metadata"]["name"].as_str().unwrap();
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
         api.apply(&path, &manifest).await.unwrap_or_else(|refused| panic!("{file}: {refused:#?}"));
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let found = api.get(&path).await;
             let conditions = found["status"]["conditions"].as_array().cloned().unwrap_or_default();
@@ -59,7 +59,7 @@ async fn install(client: &kube::Client) {
         }
     }
     // Established definitions are served a moment later.
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     for kind in KINDS {
         let object = json!({ "apiVersion": API_VERSION, "kind": kind, "metadata": { "name": "probe" } });
         while matches!(api.create(&object).await, Verdict::Refused(causes) if causes.iter().all(|(field, _)| field.is_empty()))

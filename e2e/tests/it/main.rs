@@ -1,11 +1,14 @@
 //! The API types on a real API server (K-01): it takes our manifests and examples, and refuses what it should, in the
 //! words of the offline check.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails as the test does")]
+
 mod api_server;
 mod bounds;
 mod columns;
 mod defaults;
 mod examples;
+mod lifetime;
 mod rules;
 mod samples;
 mod verdicts;
