@@ -43,6 +43,7 @@ impl SigningKeys {
 
     fn keys(&self, info: &str) -> Keys {
         Keys::new(vec![(VERSION.to_owned(), zen_signature::derive(&self.root, info))])
+            .expect("one derived key of 32 bytes with a sound id is a key ring")
     }
 }
 

@@ -1,12 +1,19 @@
 //! `zen`: everything that people type (API.md). Each command is a module; this file knows only their names.
 
+mod check;
+mod client;
+mod dead_letters;
+mod events;
 mod failure;
 mod keys;
 mod listen;
+mod manifests;
 mod net;
 mod output;
 mod parse;
+mod send;
 mod state;
+mod status;
 mod up;
 
 use std::process::ExitCode;
@@ -39,7 +46,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Up(up::Up),
+    Check(check::Check),
+    Send(send::Send),
     Listen(listen::Listen),
+    Status(status::StatusCommand),
+    Events(events::Events),
+    DeadLetters(dead_letters::DeadLetters),
     Keys(keys::KeysCommand),
 }
 
@@ -70,7 +83,13 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> Outcome {
     match command {
+        Command::Up(up) => up.run().await,
+        Command::Check(check) => check.run(),
+        Command::Send(send) => send.run().await,
         Command::Listen(listen) => listen.run().await,
+        Command::Status(status) => status.run().await,
+        Command::Events(events) => events.run().await,
+        Command::DeadLetters(dead_letters) => dead_letters.run().await,
         Command::Keys(keys) => keys.run(),
     }
 }

@@ -1,4 +1,326 @@
-//! up
+//! `zen up DIR`: ingester, egress, queue and CA in one process on the manifests of a folder.
+//!
+//! The composition root, top-down: open what is durable, bind what listens, put the parts together, say what is there,
+//! serve, drain. Nothing here is a stand-in: the parts are those of the pods, and the link between them is mutual TLS.
+
+mod banner;
+mod configuration;
+mod demo;
+mod drain;
 mod narrate;
 mod printer;
+mod receiver;
 mod trust;
+mod upkeep;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use clap::Args;
+use configuration::Appliances;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use trust::Trust;
+use zen_compile::Mode;
+use zen_deliver::{Deliverer, SystemResolver};
+use zen_egress::Egress;
+use zen_ingester::{Ingester, Limits, admin as api, feed};
+use zen_link::Dialer;
+use zen_live::Live;
+use zen_model::observe::Observer;
+use zen_queue::Queue;
+use zen_queue::embedded::{self, Embedded};
+use zen_runtime::{Readiness, Shutdown, admin, watch};
+use zen_seal::{Keyring, RootKey};
+
+use crate::check::overrides;
+use crate::failure::{Context as _, Failure, Outcome};
+use crate::keys::SigningKeys;
+use crate::state::{Addresses, Place, State};
+use banner::Facts;
+use demo::Demo;
+use printer::{Printer, Reader};
+use receiver::Receiver;
+
+/// What both sides of the link call themselves in logs.
+const INSTANCE: &str = "zen-up";
+/// Observations that wait for a slow terminal; more are dropped and counted.
+const TAP: usize = 4096;
+
+/// Run everything on the manifests of a folder.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  zen up examples/quickstart --demo
+  zen up . --intake 0.0.0.0:8443 --service team-a/ci=127.0.0.1:9000
+
+The folder is watched: a changed manifest takes effect at once, a bad one leaves the last good version in force. Keys,
+certificates and events are kept in the state folder. SIGTERM finishes what is in flight and leaves the rest on disk.")]
+pub struct Up {
+    /// The folder of the manifests (*.yaml, *.yml, *.json, and mesh.yaml).
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Also receive for the Destinations on loopback, send one signed sample to each Webhook and show its way.
+    #[arg(long)]
+    demo: bool,
+    /// Where webhooks arrive, over TLS; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
+    intake: SocketAddr,
+    /// Health, metrics and the admin API; port 0 picks a free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9901")]
+    admin: SocketAddr,
+    /// Where keys and events are kept [default: DIR/.zen].
+    #[arg(long, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    /// The address of a Service, where no EndpointSlice in the folder tells it.
+    #[arg(long, value_name = "NS/NAME=HOST:PORT")]
+    service: Vec<String>,
+    /// No line per event.
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Up {
+    /// Runs until SIGTERM or SIGINT.
+    pub async fn run(self) -> Outcome {
+        let shutdown = Shutdown::on_signals().context("failed to catch signals")?;
+        let overrides = overrides(&self.service)?;
+        let options = zen_live::Options { overrides, mode: Mode::Standalone };
+        // The folder first: a state folder must not come to be where there is none.
+        let live = Live::start(&self.dir, options).await.context("failed to start")?;
+        let place = Place::find(self.state.as_deref(), Some(&self.dir));
+        let state = State::open(place.folder())?;
+        let intake = bind(self.intake, "--intake").await?;
+        let admin = bind(self.admin, "--admin").await?;
+        let addresses = Addresses { intake: text(&intake)?, admin: text(&admin)? };
+
+        let (printer, ending) = Printer::stdout();
+        let mesh = Mesh::assemble(&self, &live, &state, intake, admin, &printer).await?;
+        state.publish(&addresses)?;
+        let served = mesh.serve(&self, &live, &state, &addresses, &printer, &shutdown).await;
+        state.withdraw();
+        drop(printer);
+        ending.finish();
+        served
+    }
+}
+
+/// The parts, running.
+struct Mesh {
+    queue: Arc<dyn Queue>,
+    readiness: Readiness,
+    /// Tasks without which the process is of no use: one that ends ends all.
+    tasks: JoinSet<&'static str>,
+    ends: drain::Ends,
+    draining: zen_runtime::Gate,
+}
+
+impl Mesh {
+    async fn assemble(
+        up: &Up,
+        live: &Live,
+        state: &State,
+        intake: TcpListener,
+        admin: TcpListener,
+        printer: &Printer,
+    ) -> Outcome<Self> {
+        let place = state.place();
+        let snapshot = live.snapshot();
+        let settings = snapshot.load().mesh.clone();
+
+        // Durable: keys, certificates, events.
+        let root = RootKey::load_or_create(&place.mesh_key_file()).context("failed to open the root key")?;
+        let keyring = Keyring::load_or_create(&place.mesh_key_file()).context("failed to open the data keys")?;
+        let signing = Arc::new(SigningKeys::new(&root));
+        let address = intake.local_addr().context("failed to read the intake's address")?.ip();
+        let trust = Trust::load(place.folder(), &settings.trust_domain, settings.certificate_lifetime, address)?;
+        let trust = Arc::new(trust);
+        let embedded = Embedded::open(&place.queue_folder(), keyring, embedded::Options::default());
+        let embedded = embedded.context("failed to start")?;
+
+        // Metrics and readiness: each part registers its own.
+        let mut registry = Registry::default();
+        embedded.register(registry.sub_registry_with_prefix("zen_queue"));
+        let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
+        let readiness = Readiness::new();
+        let configured = readiness.gate("configuration");
+        let linked = Arc::new(readiness.gate("link"));
+        let healthy = readiness.gate("queue");
+        let draining = readiness.gate("process");
+        let queue: Arc<dyn Queue> = embedded;
+
+        // Who watches.
+        let (tap, feed_of_events) = watch::Tap::new(TAP);
+        let observer: Arc<dyn Observer> = Arc::new(tap);
+
+        // Egress: listens for the link on loopback, delivers.
+        let link = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "the link").await?;
+        let link_address = link.local_addr().context("failed to read the link's address")?;
+        let target_keys = Arc::clone(&signing);
+        let egress = Egress::new(
+            zen_egress::Parts {
+                snapshot: Arc::clone(&snapshot),
+                deliverer: Deliverer::new(Arc::new(SystemResolver::new())),
+                link_keys: Arc::new(signing.link()),
+                target_keys: Arc::new(move |key| Arc::new(target_keys.destination(key))),
+                observer: Arc::clone(&observer),
+                options: zen_egress::Options {
+                    instance: INSTANCE.to_owned(),
+                    drain_limit: drain::ATTEMPTS,
+                    ..zen_egress::Options::default()
+                },
+            },
+            registry.sub_registry_with_prefix("zen_egress"),
+        );
+
+        // Ingester: takes webhooks, dials the link.
+        let ingester = Ingester::new(
+            zen_ingester::Parts {
+                snapshot: Arc::clone(&snapshot),
+                queue: Arc::clone(&queue),
+                observer,
+                link_keys: Arc::new(signing.link()),
+                limits: Limits { drain_timeout: drain::INTAKE, ..Limits::default() },
+                feed: feed::Options { drain_timeout: drain::DELIVERIES, ..feed::Options::default() },
+            },
+            registry.sub_registry_with_prefix("zen_ingester"),
+        );
+        let verdicts = Arc::new(ArcSwap::default());
+        let routes = api::router(
+            &ingester,
+            api::Parts { verdicts: Arc::clone(&verdicts), token: state.admin_token()?, durability: "fsynced" },
+        );
+        let admin_server = admin::Server::new(readiness.clone(), Arc::new(registry)).merge(routes);
+
+        let ends = drain::Ends::default();
+        let (handle, feeding) = ingester.feed(ends.deliveries.clone());
+        let appliances =
+            Appliances { snapshot: Arc::clone(&snapshot), verdicts, trust: Arc::clone(&trust), intake: address, queue: Arc::clone(&queue), feed: handle.clone() };
+        appliances.apply(&live.published().borrow());
+        configured.open();
+
+        // Tasks, in the direction of an event.
+        let mut tasks = JoinSet::new();
+        let tls = trust.intake()?;
+        let (serving, end) = (ingester, ends.intake.clone());
+        spawn(&mut tasks, "intake", async move { serving.serve(intake, Some(tls), end).await });
+        spawn(&mut tasks, "feed", feeding);
+        let term = feed::Options::default().term;
+        let side = zen_link::Ingester { instance: INSTANCE.to_owned(), term };
+        let dialer = Dialer::new(link_address.into(), trust.link_client()?, side, link_metrics.clone());
+        spawn(&mut tasks, "link", keep_linked(dialer, handle, linked, ends.link.clone()));
+        let (tls, end) = (trust.link_server()?, ends.deliveries.clone());
+        spawn(&mut tasks, "egress", async move { egress.serve(link, tls, link_metrics, end).await });
+        let end = ends.admin.clone();
+        spawn(&mut tasks, "admin server", async move { drop(admin_server.serve(admin, end).await) });
+        spawn(&mut tasks, "configuration", appliances.follow(live.published(), printer.clone()));
+        spawn(&mut tasks, "certificates", async move { trust.keep_fresh().await });
+        spawn(&mut tasks, "queue's health", upkeep::follow_health(Arc::clone(&queue), healthy));
+        spawn(&mut tasks, "retention", upkeep::expire(Arc::clone(&queue), snapshot));
+        if !up.quiet {
+            tokio::spawn(narrate::narrate(feed_of_events, printer.clone()));
+        }
+        draining.open();
+        Ok(Self { queue, readiness, tasks, ends, draining })
+    }
+
+    /// Waits until everything works, says so, demonstrates, and serves until the end.
+    async fn serve(
+        mut self,
+        up: &Up,
+        live: &Live,
+        state: &State,
+        addresses: &Addresses,
+        printer: &Printer,
+        shutdown: &Shutdown,
+    ) -> Outcome {
+        let snapshot = live.snapshot();
+        let demonstrated = CancellationToken::new();
+        let _end_of_receiver = demonstrated.clone().drop_guard();
+        let working = async {
+            self.readiness.wait().await;
+            let published = live.published().borrow().clone();
+            let current = snapshot.load_full();
+            let facts = Facts { dir: &up.dir, place: state.place(), addresses, snapshot: &current, published: &published };
+            match printer.reader() {
+                Reader::People(style) => printer.text(facts.banner(style)),
+                Reader::Machines => printer.text(format!("{}\n", facts.record())),
+            };
+            if up.demo {
+                let receiver = Receiver::start(&current, printer, &demonstrated).await;
+                let (dir, place) = (up.dir.as_path(), state.place());
+                let (queue, receiver) = (&self.queue, &receiver);
+                Demo { dir, place, addresses, snapshot: &current, queue, receiver }.run(printer).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let failed = tokio::select! {
+            () = shutdown.begun() => None,
+            ended = self.tasks.join_next() => Some(match ended {
+                Some(Ok(name)) => format!("the {name} ended"),
+                Some(Err(error)) => format!("a part of the mesh failed: {error}"),
+                None => "nothing is left to run".to_owned(),
+            }),
+            () = working => None,
+        };
+        let delay = drain_delay(&up.dir, snapshot.load().mesh.drain_delay);
+        drain::drain(self.draining, self.ends, self.tasks, self.queue, delay).await;
+        match failed {
+            None => Ok(()),
+            Some(what) => Err(Failure::new(what).hint("the log says why; what was acknowledged is on disk")),
+        }
+    }
+}
+
+/// Keeps a session up; readiness follows it.
+async fn keep_linked(
+    dialer: Dialer<zen_link::Ingester>,
+    handle: feed::Handle,
+    gate: Arc<zen_runtime::Gate>,
+    end: CancellationToken,
+) {
+    let connected = dialer.keep_connected(|session| {
+        let (handle, gate) = (handle.clone(), Arc::clone(&gate));
+        gate.open();
+        async move {
+            handle.serve(session.into()).await;
+            gate.close("no egress is connected");
+        }
+    });
+    end.run_until_cancelled(connected).await;
+}
+
+fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    tasks.spawn(async move {
+        task.await;
+        name
+    });
+}
+
+/// Behind a load balancer `mesh.yaml` asks for a delay; on a laptop nobody waits for one.
+fn drain_delay(dir: &Path, configured: Duration) -> Duration {
+    if dir.join(zen_live::manifest::MESH_FILE).exists() { configured } else { Duration::ZERO }
+}
+
+async fn bind(address: SocketAddr, option: &str) -> Outcome<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let failure = Failure::new(format!("failed to listen on {address} ({option}): {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                failure.hint(format!("another process has the port; stop it, or name another one with {option}, or port 0"))
+            }
+            std::io::ErrorKind::PermissionDenied => failure.hint(format!("name a port above 1023 with {option}")),
+            std::io::ErrorKind::AddrNotAvailable => failure.hint(format!("name an address of this machine with {option}")),
+            _ => failure,
+        }
+    })
+}
+
+fn text(listener: &TcpListener) -> Outcome<String> {
+    listener.local_addr().map(|address| address.to_string()).context("failed to read an address")
+}

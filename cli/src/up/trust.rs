@@ -67,11 +67,6 @@ impl Trust {
         zen_pki::mtls_client(&self.ingester, self.egress.id().clone()).context("failed to set up the link's TLS")
     }
 
-    /// A certificate for other listeners of this process (the demo's receiver).
-    pub fn server_certificate(&self, names: &[String]) -> Outcome<KeyPairAndChain> {
-        self.ca.issue_server(names, INTAKE_LIFETIME).context("failed to issue a certificate")
-    }
-
     /// The hosts of the Webhooks changed: the intake's certificate carries them from the next handshake on.
     pub fn serve_hosts(&self, intake: IpAddr, hosts: &BTreeSet<String>) -> Outcome {
         let wanted = names(intake, hosts);

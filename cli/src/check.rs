@@ -1,0 +1,87 @@
+//! `zen check`: are these manifests right? The same reader and compiler as the data plane, offline.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde::Serialize;
+use zen_live::{Finding, Overrides};
+
+use crate::failure::{Context as _, Failure, Outcome};
+use crate::output::Output;
+
+/// Check the manifests of a folder.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One line per problem: FILE:LINE  Kind NS/NAME  field  Reason  message  (hint: …)
+
+Exit codes: 0 nothing is wrong (there may be warnings), 1 there are problems, 2 the check could not run.")]
+pub struct Check {
+    /// The folder; files *.yaml, *.yml and *.json in it and below it.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// The address of a Service, where no EndpointSlice in the folder tells it.
+    #[arg(long, value_name = "NS/NAME=HOST:PORT")]
+    service: Vec<String>,
+    /// How to print what is found.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// A finding for machines.
+#[derive(Serialize)]
+struct Shown<'a> {
+    file: String,
+    line: u32,
+    object: &'a str,
+    field: &'a str,
+    reason: &'static str,
+    warning: bool,
+    message: &'a str,
+    hint: &'a str,
+}
+
+impl Check {
+    /// Prints what is wrong; fails with 1 when something is, with 2 when it cannot tell.
+    pub fn run(self) -> Outcome {
+        let overrides = overrides(&self.service)?;
+        let found = zen_live::check(&self.dir, &overrides);
+        let found = found.context("the check could not run").map_err(|failure| failure.code(2))?;
+        let shown: Vec<_> = found.iter().map(shown).collect();
+        self.output.print(&shown, |_| lines(&found))?;
+        match found.iter().filter(|finding| !finding.warning).count() {
+            0 => Ok(()),
+            1 => Err(Failure::new("1 problem")),
+            number => Err(Failure::new(format!("{number} problems"))),
+        }
+    }
+}
+
+/// What `--service` says, each address under its Service.
+pub fn overrides(texts: &[String]) -> Outcome<Overrides> {
+    let mut overrides = Overrides::new();
+    for text in texts {
+        let (service, addresses) = zen_live::service_override(text).map_err(|error| Failure::usage(error.to_string()))?;
+        overrides.entry(service).or_default().extend(addresses);
+    }
+    Ok(overrides)
+}
+
+fn lines(found: &[Finding]) -> String {
+    if found.is_empty() {
+        return "no problems\n".to_owned();
+    }
+    found.iter().map(|finding| format!("{}{finding}\n", if finding.warning { "warning: " } else { "" })).collect()
+}
+
+fn shown(finding: &Finding) -> Shown<'_> {
+    Shown {
+        file: finding.file.display().to_string(),
+        line: finding.line,
+        object: &finding.object,
+        field: &finding.field,
+        reason: finding.reason.code(),
+        warning: finding.warning,
+        message: &finding.message,
+        hint: &finding.hint,
+    }
+}
