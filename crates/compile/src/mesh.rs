@@ -96,7 +96,7 @@ impl Reader {
         for (field, value) in fields {
             match field.as_str() {
                 "trustDomain" => match value.as_str().filter(|text| is_trust_domain(text)) {
-                    Some(text) => config.trust_domain = text.to_owned(),
+                    Some(text) => text.clone_into(&mut config.trust_domain),
                     None => self.invalid(field, "trustDomain must be a DNS name in lower case such as zen-mesh.local"),
                 },
                 "grants" => {
@@ -144,7 +144,7 @@ impl Reader {
                         match cidr.as_str().and_then(parse_cidr) {
                             Some(cidr) => drop(grant.cidrs.insert(cidr)),
                             None => {
-                                self.invalid(&format!("{at}[{index}]"), "a network must be written like 10.20.0.0/16")
+                                self.invalid(&format!("{at}[{index}]"), "a network must be written like 10.20.0.0/16");
                             }
                         }
                     }
@@ -208,13 +208,10 @@ impl Reader {
     }
 
     fn list<'a>(&mut self, at: &str, value: &'a Value) -> &'a [Value] {
-        match value.as_array() {
-            Some(elements) => elements,
-            None => {
-                self.invalid(at, "must be a list");
-                &[]
-            }
+        if value.as_array().is_none() {
+            self.invalid(at, "must be a list");
         }
+        value.as_array().map(Vec::as_slice).unwrap_or_default()
     }
 
     fn duration(&mut self, at: &str, value: &Value) -> Option<Duration> {

@@ -4,7 +4,7 @@
 //! The next compilation repeats the look-ups; where every answer is the same, the compiled object is too (see
 //! [`crate::cache`]).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -34,7 +34,7 @@ pub(crate) struct Environment<'a> {
     /// `zen up` without a mesh configuration: the owner of the folder is the owner of the machine.
     pub(crate) permissive: bool,
     slices: HashMap<(&'a Namespace, &'a str), Vec<&'a EndpointSlice>>,
-    refused: HashMap<(&'static str, &'a ObjectKey), ()>,
+    refused: HashSet<(&'static str, &'a ObjectKey)>,
     labels: Digest,
     pub(crate) digest: Digest,
 }
@@ -69,7 +69,7 @@ impl<'a> Environment<'a> {
         for (key, slice) in &objects.endpoint_slices {
             slices.entry((&key.namespace, slice.service.as_str())).or_default().push(&**slice);
         }
-        let refused = objects.refused.iter().map(|refused| ((refused.kind, &refused.key), ())).collect();
+        let refused = objects.refused.iter().map(|refused| (refused.kind, &refused.key)).collect();
         let digest = digest_of(&(&mesh, mode, permissive));
         Self { objects, mode, mesh, permissive, slices, refused, labels: digest_of(&objects.namespaces), digest }
     }
@@ -86,7 +86,7 @@ impl<'a> Environment<'a> {
 
     fn consent(&self, destination: &ObjectKey, from: &Namespace) -> Consent {
         let Some(object) = self.objects.destinations.get(destination) else {
-            let known = destination.namespace == *from && self.refused.contains_key(&("Destination", destination));
+            let known = destination.namespace == *from && self.refused.contains(&("Destination", destination));
             return if known { Consent::Given { forward: Vec::new() } } else { Consent::Missing };
         };
         if destination.namespace != *from && !self.allows(&object.spec, from) {

@@ -48,8 +48,11 @@ impl Snapshot {
 /// Host and path → Webhook.
 #[derive(Debug, Default)]
 pub struct RoutingTable {
-    pub(crate) paths: HashMap<Box<str>, Vec<(Option<Box<str>>, Arc<Webhook>)>>,
+    pub(crate) paths: HashMap<Box<str>, Vec<Served>>,
 }
+
+/// A host, none for any, and what is served there.
+type Served = (Option<Box<str>>, Arc<Webhook>);
 
 impl RoutingTable {
     /// Exact host before any host.

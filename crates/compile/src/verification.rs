@@ -54,7 +54,7 @@ pub(crate) fn compile(
         preset,
         secrets: Vec::new(),
         tolerance: tolerance.flatten().unwrap_or(TOLERANCE),
-        public_url: spec.public_url.as_ref().map(|url| url.to_string()),
+        public_url: spec.public_url.as_ref().map(ToString::to_string),
         generic: spec.generic.as_ref().map(generic),
         api_key: spec.api_key.as_ref().and_then(api_key),
     };
@@ -200,7 +200,7 @@ fn generic(spec: &zen_crds::Generic) -> verify::Generic {
             zen_crds::Algorithm::EcdsaP256Sha256 => verify::Algorithm::EcdsaP256Sha256,
         },
         signature_header: spec.signature.header.to_ascii_lowercase(),
-        prefix: spec.signature.prefix.as_ref().map(|prefix| prefix.to_string()).unwrap_or_default(),
+        prefix: spec.signature.prefix.as_ref().map(ToString::to_string).unwrap_or_default(),
         encoding: match spec.signature.encoding {
             zen_crds::Encoding::Hex => verify::Encoding::Hex,
             zen_crds::Encoding::Base64 => verify::Encoding::Base64,

@@ -41,7 +41,7 @@ pub(crate) fn compile(
     let from_preset = |pick: fn(&Preset) -> Option<Source>| preset.and_then(pick);
     let event_type = event_type.unwrap_or_else(|| from_preset(|preset| preset.event.r#type.clone()));
     let event_id = event_id.unwrap_or_else(|| from_preset(|preset| preset.event.id.clone()));
-    let event_source = event.and_then(|event| event.source.as_ref()).map(|source| source.to_string());
+    let event_source = event.and_then(|event| event.source.as_ref()).map(ToString::to_string);
     let event_source = event_source
         .or_else(|| preset.and_then(|preset| preset.event.source).map(str::to_owned))
         .unwrap_or_else(|| place.path.clone());

@@ -199,6 +199,11 @@ impl Folder {
         (objects, findings)
     }
 
+    /// Whether every file could be read as it is on disk now.
+    pub fn is_complete(&self) -> bool {
+        self.notes.is_empty() && self.held.values().all(|held| held.rejected.is_none() && !held.file.is_bad())
+    }
+
     /// Whether no file holds anything that this program knows.
     pub fn is_empty(&self) -> bool {
         self.notes.is_empty()

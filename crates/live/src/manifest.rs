@@ -131,7 +131,11 @@ impl Reader {
             yaml::Value::Null => {}
             yaml::Value::Map(_) => self.object(root, 0),
             _ => {
-                self.note(root.line, ObjectReason::Unreadable, "a document must be a Kubernetes object, which is a map")
+                self.note(
+                    root.line,
+                    ObjectReason::Unreadable,
+                    "a document must be a Kubernetes object, which is a map",
+                );
             }
         }
         // Ambiguities of kinds that are ignored are nobody's business here.
@@ -274,15 +278,13 @@ impl Reader {
         node: &Node,
         json: serde_json::Value,
     ) -> Option<T> {
-        match serde_json::from_value(json) {
-            Ok(object) => Some(object),
-            Err(_) => {
-                let message = format!("the {kind} does not have the form of its kind; compare it with the reference");
-                let finding = Finding::new(&self.file.path, node.line, ObjectReason::Invalid, message);
-                self.file.findings.push(finding.about(kind, key, ""));
-                None
-            }
+        let object = serde_json::from_value(json).ok();
+        if object.is_none() {
+            let message = format!("the {kind} does not have the form of its kind; compare it with the reference");
+            let finding = Finding::new(&self.file.path, node.line, ObjectReason::Invalid, message);
+            self.file.findings.push(finding.about(kind, key, ""));
         }
+        object
     }
 }
 

@@ -38,6 +38,9 @@ pub struct Published {
     pub verdicts: Vec<Verdict>,
     /// Everything that is wrong, by file and line.
     pub findings: Vec<Finding>,
+    /// Every file could be read as it is now, so that an object which is not there was deleted. Else it may stand in a
+    /// file that is bad.
+    pub complete: bool,
 }
 
 /// A watched folder. Dropping it ends the watch; the snapshot stays in effect.
@@ -132,6 +135,7 @@ impl Follower {
                         let message = format!("{error}; the last configuration stays in effect");
                         tracing::warn!(message);
                         let mut published = Published::clone(&sender.borrow());
+                        published.complete = false;
                         published.findings.push(Finding::new("", 0, ObjectReason::Unreadable, message));
                         sender.send_replace(Arc::new(published));
                     }
@@ -174,7 +178,8 @@ impl Follower {
         findings.extend(self.folder.findings_of(&objects, &verdicts));
         findings.sort();
         findings.dedup();
-        let published = Published { generation: snapshot.generation, verdicts, findings };
+        let complete = self.folder.is_complete();
+        let published = Published { generation: snapshot.generation, verdicts, findings, complete };
         Ok(Step { again, configured: Some((snapshot, published)) })
     }
 }

@@ -38,7 +38,7 @@ impl Watcher {
         let sender = Arc::clone(&signal);
         let inner = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
             // Reading the files is an event too, and must not wake the reader.
-            Ok(event) if is_reading(&event.kind) => {}
+            Ok(event) if is_reading(event.kind) => {}
             Ok(_) => sender.changed.notify_one(),
             Err(_) => {
                 sender.failed.store(true, Ordering::Relaxed);
@@ -86,7 +86,7 @@ impl Watcher {
     }
 }
 
-const fn is_reading(kind: &EventKind) -> bool {
+const fn is_reading(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
         EventKind::Access(_) => true,

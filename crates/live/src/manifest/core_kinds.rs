@@ -47,14 +47,11 @@ fn decoded(node: &Node, field: &str) -> Result<BTreeMap<String, Vec<u8>>, Invali
         .into_iter()
         .map(|(key, text)| {
             let text: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-            match STANDARD.decode(text) {
-                Ok(bytes) => Ok((key, bytes)),
-                Err(_) => {
-                    let message =
-                        format!("the value of {key:?} in {field} is not base64; use stringData for plain text");
-                    Err((format!("{field}.{key}"), message))
-                }
-            }
+            let bytes = STANDARD.decode(text).map_err(|_| {
+                let message = format!("the value of {key:?} in {field} is not base64; use stringData for plain text");
+                (format!("{field}.{key}"), message)
+            })?;
+            Ok((key, bytes))
         })
         .collect()
 }

@@ -142,7 +142,9 @@ impl Node {
                     *node = Self { line: key.line, value: Value::Null };
                     continue;
                 };
-                secrets.iter_mut().for_each(|(_, secret)| secret.value = Value::Null);
+                for (_, secret) in secrets {
+                    secret.value = Value::Null;
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ pub fn parse(bytes: &[u8]) -> (Vec<Document>, Option<Error>) {
         _ if bytes.len() > MAX_BYTES => Some(error(1, format!("the file is larger than {} MiB", MAX_BYTES >> 20))),
         Ok(text) => builder.read(text.strip_prefix('\u{feff}').unwrap_or(text)).err(),
         Err(bad) => {
-            let line = 1 + bytes[..bad.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+            let line = bytes[..bad.valid_up_to()].split(|byte| *byte == b'\n').count();
             Some(error(line, "the file is not UTF-8 text"))
         }
     };

@@ -12,7 +12,7 @@ use std::path::Path;
 use zen_live::{Finding, Overrides};
 
 /// A folder with these files.
-pub fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary folder");
     for (path, text) in files {
         write(dir.path(), path, text);
@@ -21,14 +21,14 @@ pub fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 }
 
 /// Writes one file, its folders included.
-pub fn write(dir: &Path, path: &str, text: &str) {
+pub(crate) fn write(dir: &Path, path: &str, text: &str) {
     let path = dir.join(path);
     std::fs::create_dir_all(path.parent().expect("beneath the folder")).expect("creates folders");
     std::fs::write(path, text).expect("writes");
 }
 
 /// The findings of a folder with these files.
-pub fn check(files: &[(&str, &str)]) -> Vec<Finding> {
+pub(crate) fn check(files: &[(&str, &str)]) -> Vec<Finding> {
     let dir = folder(files);
     zen_live::check(dir.path(), &Overrides::new()).expect("the folder can be read")
 }

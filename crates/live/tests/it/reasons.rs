@@ -25,7 +25,7 @@ fn rejects(files: &[(&str, &str)], reason: ObjectReason, field: &str) -> ObjectR
 }
 
 fn lines(findings: &[zen_live::Finding]) -> String {
-    findings.iter().map(|finding| format!("{finding}\n")).collect()
+    findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn one(text: &str) -> [(&str, &str); 1] {
@@ -271,7 +271,7 @@ fn targets() -> Vec<ObjectReason> {
 fn certificates() -> Vec<ObjectReason> {
     let issued = rcgen::generate_simple_self_signed(["ci.example".to_owned()]).expect("issues");
     let other = rcgen::generate_simple_self_signed(["ci.example".to_owned()]).expect("issues");
-    let indented = |pem: &str| pem.lines().map(|line| format!("    {line}\n")).collect::<String>();
+    let indented = |pem: &str| format!("    {}\n", pem.trim_end().replace('\n', "\n    "));
     let tls = |r#type: &str, chain: &str, key: &str| {
         format!(
             "apiVersion: v1\nkind: Secret\ntype: {type}\nmetadata: {{name: t, namespace: team-a}}\nstringData:\n  tls.crt: |\n{}  tls.key: |\n{}---\n",
@@ -321,11 +321,7 @@ fn certificates() -> Vec<ObjectReason> {
 fn notices() -> Vec<ObjectReason> {
     let hook = |verification: &str| webhook_named("x", verification, "") + &rest();
     vec![
-        rejects(
-            &one(&(secret("x", "{a: on}").replace("stringData", "stringData") + &webhook("") + &rest())),
-            R::AmbiguousYaml,
-            "",
-        ),
+        rejects(&one(&(secret("x", "{a: on}") + &webhook("") + &rest())), R::AmbiguousYaml, ""),
         rejects(
             &one(&hook("{provider: github, tolerance: 5m, secrets: [{secretRef: {name: hook, key: secret}}]}")),
             R::NoEffect,

@@ -16,11 +16,9 @@ use crate::{folder, write};
 async fn until(live: &Live, what: &str, fits: impl Fn(&Published) -> bool) -> Arc<Published> {
     let mut published = live.published();
     let waited = tokio::time::timeout(Duration::from_secs(20), published.wait_for(|published| fits(published))).await;
-    let found = waited.map(|found| found.map(|found| Arc::clone(&found)));
-    match found {
-        Ok(Ok(found)) => found,
-        _ => panic!("{what}: {:?}", live.published().borrow()),
-    }
+    let found = waited.ok().and_then(|found| Some(Arc::clone(&*found.ok()?)));
+    assert!(found.is_some(), "{what}: {:?}", live.published().borrow());
+    found.expect("asserted")
 }
 
 fn verdict<'a>(published: &'a Published, object: &str) -> Option<&'a zen_compile::Verdict> {
@@ -75,12 +73,13 @@ async fn a_bad_file_leaves_its_last_good_objects_in_force() {
         })
         .await;
         assert!(serves(&published, HOOK), "{bad}");
+        assert!(!published.complete, "what is missing may stand in the bad file: {bad}");
         assert!(published.findings.iter().any(|finding| finding.message.contains("last good version")), "{bad}");
     }
     write(dir.path(), "hook.yaml", &webhook("  path: /team-a/mended\n"));
     let published = until(&live, "mended", |published| published.findings.is_empty()).await;
     assert!(serves(&published, HOOK));
-    assert!(live.snapshot().load().webhook("h", "/team-a/mended").is_some());
+    assert!(published.complete && live.snapshot().load().webhook("h", "/team-a/mended").is_some());
 }
 
 #[tokio::test]

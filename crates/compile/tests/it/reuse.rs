@@ -1,0 +1,154 @@
+//! Recompiling: what did not change keeps its `Arc`, and the result is the one that a fresh compilation gives.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use zen_compile::{Compiled, Mode, Objects, compile};
+use zen_model::ObjectKey;
+
+use crate::{objects, own, secret};
+
+/// Objects that depend on each other in every way that the compiler knows.
+fn parts() -> Vec<String> {
+    let hook = |name: &str, rest: &str| {
+        own(
+            "Webhook",
+            name,
+            &format!("{{verification: {{provider: github, secrets: [{{secretRef: {{name: s, key: k}}}}]}}, {rest}}}"),
+        )
+    };
+    vec![
+        hook("a", "routes: [{destinations: [{name: ci}]}]"),
+        hook("b", "path: /team-a/a, routes: [{destinations: [{name: ci}, {name: d, namespace: other}]}]"),
+        own("Webhook", "open", "{verification: {provider: none}, routes: [{match: [{eventType: [x]}], destinations: [{name: svc}]}]}"),
+        own("Destination", "ci", "{target: {url: \"https://ci.example/\"}, headers: {forward: [X-A]}}"),
+        own("Destination", "svc", "{target: {service: {name: web, port: 80, scheme: http}}}"),
+        own("Destination", "signed", "{target: {url: \"https://e.example/\"}, signing: {secrets: [{secretRef: {name: s, key: k}}]}}"),
+        own("Destination", "d", "{target: {url: \"https://d.example/\"}, allowFrom: {selector: {matchLabels: {tier: gold}}}}")
+            .replace("namespace: team-a", "namespace: other"),
+        "apiVersion: v1\nkind: Namespace\nmetadata: {name: team-a, labels: {tier: gold}}\n---\n".to_owned(),
+        secret("s", "{k: one}"),
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: team-a}\nspec: {ports: [{port: 80}]}\n---\n".to_owned(),
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: w, namespace: team-a, labels: {kubernetes.io/service-name: web}}\nports: [{port: 8080}]\nendpoints: [{addresses: [10.0.0.1]}]\n---\n".to_owned(),
+    ]
+}
+
+/// Other versions of some of them, by index.
+fn changed(index: usize, part: &str) -> String {
+    match index {
+        0 => part.replace("routes:", "limits: {body: 2Mi}, routes:"),
+        3 => part.replace("X-A", "X-B"),
+        7 => part.replace("gold", "silver"),
+        8 => part.replace("one", "two"),
+        10 => part.replace("10.0.0.1", "10.0.0.2"),
+        _ => part.to_owned(),
+    }
+}
+
+fn configuration(present: u32, altered: u32) -> Objects {
+    let parts = parts();
+    let text = parts.iter().enumerate().filter(|(index, _)| present & (1 << index) != 0).fold(
+        String::new(),
+        |mut text, (index, part)| {
+            text.push_str(&if altered & (1 << index) == 0 { part.clone() } else { changed(index, part) });
+            text
+        },
+    );
+    objects(&text)
+}
+
+/// Everything about a compilation but its number and its memory.
+fn shown(compiled: &Compiled) -> String {
+    let snapshot = &compiled.snapshot;
+    let mut text = String::new();
+    for webhook in snapshot.webhooks.values() {
+        let _ = writeln!(text, "{webhook:?}");
+        let routed = snapshot.webhook("h", &webhook.path).map(|found| found.key.clone());
+        let _ = writeln!(text, "{} -> {routed:?}", webhook.path);
+    }
+    let mut destinations: Vec<_> = snapshot.destinations.values().collect();
+    destinations.sort_by(|a, b| a.key.cmp(&b.key));
+    for destination in destinations {
+        let plain = (
+            &destination.key,
+            destination.revision,
+            &destination.target,
+            &destination.allow_from,
+            &destination.forward,
+        );
+        let _ = writeln!(text, "{plain:?} {}", destination.signing.len());
+    }
+    let _ = writeln!(text, "{:?} {:?} {:?}", snapshot.unusable, snapshot.mesh, compiled.verdicts);
+    text
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_was_before_changes_nothing(first in 0_u32..2048, first_altered: u32, then in 0_u32..2048, then_altered: u32, cluster: bool) {
+        let mode = if cluster { Mode::Cluster } else { Mode::Standalone };
+        let before = compile(&configuration(first, first_altered), None, mode);
+        let objects = configuration(then, then_altered);
+        let again = compile(&objects, Some(&before.snapshot), mode);
+        let fresh = compile(&objects, None, mode);
+        prop_assert_eq!(shown(&again), shown(&fresh));
+        prop_assert_eq!(again.snapshot.generation, before.snapshot.generation + 1);
+    }
+
+    #[test]
+    fn the_order_of_objects_changes_nothing(parts in Just(parts()).prop_shuffle()) {
+        let shuffled = compile(&objects(&parts.concat()), None, Mode::Standalone);
+        let straight = compile(&configuration(u32::MAX, 0), None, Mode::Standalone);
+        prop_assert_eq!(shown(&shuffled), shown(&straight));
+    }
+}
+
+#[test]
+fn a_change_touches_what_depends_on_it_only() {
+    let before = compile(&configuration(u32::MAX, 0), None, Mode::Standalone).snapshot;
+    let same = |after: &zen_compile::Snapshot, kind: char, namespace: &str, name: &str| {
+        let key = ObjectKey::new(namespace, name);
+        match kind {
+            'w' => Arc::ptr_eq(&before.webhooks[&key], &after.webhooks[&key]),
+            _ => Arc::ptr_eq(&before.destinations[&key], &after.destinations[&key]),
+        }
+    };
+    let all = [
+        ('w', "team-a", "a"),
+        ('w', "team-a", "b"),
+        ('w', "team-a", "open"),
+        ('d', "team-a", "ci"),
+        ('d', "team-a", "svc"),
+        ('d', "team-a", "signed"),
+        ('d', "other", "d"),
+    ];
+    for (altered, dependent) in [
+        (None, vec![]),
+        (Some(0), vec!["a"]),
+        (Some(3), vec!["a", "b", "ci"]),
+        (Some(7), vec!["b", "d"]),
+        (Some(8), vec!["a", "b", "signed"]),
+        (Some(10), vec!["svc"]),
+    ] {
+        let objects = configuration(u32::MAX, altered.map_or(0, |index| 1 << index));
+        let after = compile(&objects, Some(&before), Mode::Standalone).snapshot;
+        let changed: Vec<_> = all
+            .iter()
+            .filter(|(kind, namespace, name)| !same(&after, *kind, namespace, name))
+            .map(|(_, _, name)| *name)
+            .collect();
+        assert_eq!(changed, dependent, "{altered:?}");
+    }
+}
+
+#[test]
+fn revisions_follow_secrets() {
+    let revision = |altered| {
+        let compiled = compile(&configuration(u32::MAX, altered), None, Mode::Standalone);
+        compiled.snapshot.webhooks[&ObjectKey::new("team-a", "a")].revision
+    };
+    assert_eq!(revision(0), revision(0));
+    assert_ne!(revision(0), revision(1 << 8));
+}
