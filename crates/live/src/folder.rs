@@ -116,7 +116,9 @@ impl Folder {
     }
 
     fn refresh_file(&mut self, path: &Path, stamp: Stamp, now: SystemTime, again: &mut Option<Duration>) -> bool {
-        let age = stamp.modified.and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default();
+        // A time in the future is as settled as one in the past, or such a file would be read for ever.
+        let distance = |modified| now.duration_since(modified).unwrap_or_else(|error| error.duration());
+        let age = stamp.modified.map(distance).unwrap_or_default();
         let held = self.held.get(path);
         if held.is_some_and(|held| held.stamp == Some(stamp)) {
             return false;

@@ -152,3 +152,28 @@ fn revisions_follow_secrets() {
     assert_eq!(revision(0), revision(0));
     assert_ne!(revision(0), revision(1 << 8));
 }
+
+/// K-02 and W-01 at size: a change among many objects costs little more than looking each of them up.
+#[test]
+fn one_change_among_many() {
+    let count = 2_000;
+    let text: String = (0..count)
+        .map(|n| {
+            let hook = format!(
+                "{{verification: {{provider: github, secrets: [{{secretRef: {{name: s, key: k}}}}]}}, routes: [{{destinations: [{{name: d{n}}}]}}]}}"
+            );
+            own("Webhook", &format!("w{n}"), &hook) + &own("Destination", &format!("d{n}"), "{target: {url: \"https://d.example/\"}}")
+        })
+        .collect();
+    let mut objects = objects(&(text + &secret("s", "{k: one}")));
+    let before = compile(&objects, None, Mode::Standalone).snapshot;
+    let changed = objects.webhooks.get_mut(&ObjectKey::new("team-a", "w7")).expect("exists");
+    Arc::make_mut(changed).spec.active = false;
+    let after = compile(&objects, Some(&before), Mode::Standalone).snapshot;
+    let kept = before.webhooks.iter().filter(|(key, webhook)| Arc::ptr_eq(webhook, &after.webhooks[*key])).count();
+    assert_eq!(kept, count - 1);
+    let shared = Arc::as_ptr(before.destinations[&ObjectKey::new("team-a", "d1")].tls.as_ref().expect("https"));
+    let all_share =
+        after.destinations.values().all(|own| own.tls.as_ref().is_some_and(|tls| Arc::as_ptr(tls) == shared));
+    assert!(all_share, "one TLS configuration for all that want nothing special");
+}
