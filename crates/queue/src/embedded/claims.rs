@@ -1,0 +1,192 @@
+//! Idempotency claims (W-07): one row for each Webhook in a batch, and a compact index of them in memory.
+//!
+//! The index maps 8 bytes of a claim's hash to its row, 17 bytes a claim; the row is read only on a hit and decides.
+//! Should two claims ever share those 8 bytes, the newer one is indexed and the older one is forgotten early.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use prost::Message;
+use rusqlite::{Connection, OptionalExtension, params};
+use zen_model::EventId;
+
+use super::sql::{int, uint};
+
+/// The claims of one row.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Row {
+    #[prost(message, repeated, tag = "1")]
+    pub claims: Vec<Stored>,
+}
+
+/// One claim. Field numbers are for ever.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Stored {
+    #[prost(bytes = "vec", tag = "1")]
+    pub hash: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub seq: u64,
+    #[prost(uint64, tag = "3")]
+    pub expires: u64,
+    #[prost(string, tag = "4")]
+    pub id: String,
+}
+
+impl Stored {
+    pub(crate) fn event_id(&self) -> EventId {
+        EventId::from(self.id.as_str())
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    index: HashMap<u64, u64, BuildHasherDefault<AlreadyHash>>,
+    by_webhook: HashMap<u32, VecDeque<Held>>,
+    counts: HashMap<u32, u64>,
+    last_row: u64,
+    max: u64,
+    pub dropped: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    row: u64,
+    count: u64,
+    expires: u64,
+}
+
+impl Claims {
+    pub(crate) fn load(conn: &Connection, max: u64) -> rusqlite::Result<Self> {
+        let mut claims = Self { max, ..Self::default() };
+        let mut rows = conn.prepare("SELECT id, webhook, expires, body FROM claims ORDER BY id")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let body = row.get_ref(3)?.as_blob().unwrap_or_default();
+            let body = Row::decode(body).unwrap_or_default();
+            claims.note(&New { row: uint(row, 0)?, webhook: row.get(1)?, expires: uint(row, 2)?, body });
+        }
+        Ok(claims)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// The claim, if it is held at `now`.
+    pub(crate) fn find(&self, conn: &Connection, hash: [u8; 16], now: u64) -> rusqlite::Result<Option<Stored>> {
+        let Some(row) = self.index.get(&short(&hash)) else { return Ok(None) };
+        Ok(read(conn, *row)?.claims.into_iter().rev().find(|claim| claim.hash == hash && claim.expires > now))
+    }
+
+    /// Writes the batch's claims of one Webhook.
+    pub(crate) fn write(&self, conn: &Connection, webhook: u32, body: Row, nth: u64) -> rusqlite::Result<New> {
+        let row = self.last_row + 1 + nth;
+        let expires = body.claims.iter().map(|claim| claim.expires).max().unwrap_or(0);
+        conn.prepare_cached("INSERT INTO claims(id, webhook, expires, body) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![int(row), webhook, int(expires), body.encode_to_vec()])?;
+        Ok(New { row, webhook, expires, body })
+    }
+
+    /// The transaction was committed.
+    pub(crate) fn note(&mut self, new: &New) {
+        self.last_row = self.last_row.max(new.row);
+        for claim in &new.body.claims {
+            self.index.insert(short(&claim.hash), new.row);
+        }
+        let count = new.body.claims.len() as u64;
+        *self.counts.entry(new.webhook).or_default() += count;
+        let held = Held { row: new.row, count, expires: new.expires };
+        self.by_webhook.entry(new.webhook).or_default().push_back(held);
+    }
+
+    /// Deletes rows of Webhooks that hold more than their share, and rows that expired before `now`. At most `limit`
+    /// rows, oldest first.
+    pub(crate) fn sweep(&self, conn: &Connection, now: Option<u64>, limit: usize) -> rusqlite::Result<Vec<Gone>> {
+        let mut gone = Vec::new();
+        for (webhook, rows) in &self.by_webhook {
+            let mut count = self.counts.get(webhook).copied().unwrap_or(0);
+            for held in rows {
+                let over = count > self.max && rows.len() > 1;
+                if gone.len() >= limit || !(over || now.is_some_and(|now| held.expires <= now)) {
+                    break;
+                }
+                count -= held.count;
+                let body = read(conn, held.row)?;
+                conn.prepare_cached("DELETE FROM claims WHERE id = ?1")?.execute([int(held.row)])?;
+                gone.push(Gone { webhook: *webhook, row: held.row, body, over });
+            }
+        }
+        Ok(gone)
+    }
+
+    /// Whether a Webhook holds more than its share.
+    pub(crate) fn is_over(&self, webhook: u32) -> bool {
+        self.counts.get(&webhook).is_some_and(|count| *count > self.max)
+    }
+
+    /// The sweep was committed.
+    pub(crate) fn swept(&mut self, gone: &[Gone]) {
+        for gone in gone {
+            for claim in &gone.body.claims {
+                let short = short(&claim.hash);
+                if self.index.get(&short) == Some(&gone.row) {
+                    self.index.remove(&short);
+                }
+            }
+            let Some(rows) = self.by_webhook.get_mut(&gone.webhook) else { continue };
+            let Some(at) = rows.iter().position(|held| held.row == gone.row) else { continue };
+            let count = rows.remove(at).map_or(0, |held| held.count);
+            *self.counts.entry(gone.webhook).or_default() -= count;
+            self.dropped += if gone.over { count } else { 0 };
+        }
+        if self.index.capacity() > 4 * self.index.len() + 4096 {
+            self.index.shrink_to_fit();
+        }
+    }
+}
+
+/// A row that counts when its transaction commits.
+#[derive(Debug)]
+pub(crate) struct New {
+    row: u64,
+    pub webhook: u32,
+    expires: u64,
+    body: Row,
+}
+
+/// A row that no longer counts when its transaction commits.
+#[derive(Debug)]
+pub(crate) struct Gone {
+    webhook: u32,
+    row: u64,
+    body: Row,
+    over: bool,
+}
+
+fn read(conn: &Connection, row: u64) -> rusqlite::Result<Row> {
+    let body = conn
+        .prepare_cached("SELECT body FROM claims WHERE id = ?1")?
+        .query_row([int(row)], |row| row.get::<_, Vec<u8>>(0))
+        .optional()?;
+    Ok(body.and_then(|body| Row::decode(body.as_slice()).ok()).unwrap_or_default())
+}
+
+fn short(hash: &[u8]) -> u64 {
+    hash.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// The keys are cut from SHA-256: hashing them again gains nothing.
+#[derive(Debug, Default)]
+pub(crate) struct AlreadyHash(u64);
+
+impl Hasher for AlreadyHash {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}

@@ -1,0 +1,147 @@
+//! What the writer is asked to do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+use zen_model::settle::Attempt;
+use zen_model::{DeadReason, EventId, Namespace, ObjectKey};
+
+use super::inbox::Weigh;
+use super::state::Held;
+use crate::{Claim, CommitError, Committed, DeadFilter, Error, LeaseToken};
+
+/// Where an answer goes.
+pub(crate) type Answer<T> = oneshot::Sender<T>;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Commit(Box<Incoming>),
+    Settle(Settle),
+    Begin {
+        tokens: Vec<LeaseToken>,
+        answer: Answer<Result<Vec<LeaseToken>, Error>>,
+    },
+    /// Read on behind the windows of this lane; the answer says that they are filled.
+    Refill {
+        lane: u32,
+        answer: Option<Answer<()>>,
+    },
+    Job(Job),
+    Close {
+        answer: Answer<()>,
+    },
+}
+
+/// An event, encoded and sealed by its caller so that the writer only stores.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub webhook: ObjectKey,
+    pub id: EventId,
+    pub r#type: String,
+    pub request_id: String,
+    pub at: u64,
+    pub body_bytes: u64,
+    pub destinations: Vec<ObjectKey>,
+    pub claim: Option<Claim>,
+    pub record: Bytes,
+    pub sealed: Vec<u8>,
+    pub now: u64,
+    pub answer: Answer<Result<Committed, CommitError>>,
+}
+
+/// Ends of leases. Kept and tried again while the store fails.
+#[derive(Debug)]
+pub(crate) struct Settle {
+    pub endings: Vec<Ending>,
+    pub now: u64,
+    pub answer: Option<Answer<Result<(), Error>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Ending {
+    pub token: LeaseToken,
+    /// None: the lease is not the current one, and this is an acknowledgement.
+    pub held: Option<Held>,
+    pub how: How,
+    pub attempt: Option<Attempt>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How {
+    Ack,
+    Retry {
+        due: u64,
+    },
+    Dead(DeadReason),
+    /// None: due at once, its row stays where it is.
+    Release {
+        due: Option<u64>,
+    },
+    Lost,
+}
+
+/// Work that is done in steps, one a batch, so that commits go on between them.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Bury(Bury),
+    Replay(Replay),
+    Expire(Expire),
+}
+
+#[derive(Debug)]
+pub(crate) struct Bury {
+    pub destination: ObjectKey,
+    pub only_from: Option<Namespace>,
+    pub reason: DeadReason,
+    pub now: u64,
+    /// Where it stands; none before the first step.
+    pub place: Option<BuryPlace>,
+    pub done: u64,
+    pub answer: Answer<Result<u64, Error>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BuryPlace {
+    Ready { after: u64, until: u64 },
+    Retries { after: (u64, u64) },
+}
+
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub filter: DeadFilter,
+    pub limit: u64,
+    pub now: u64,
+    pub done: u64,
+    pub answer: Answer<Result<u64, Error>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Expire {
+    pub now: u64,
+    pub retention: BTreeMap<ObjectKey, Duration>,
+    /// The last dead letter that was looked at: since, sequence number, destination.
+    pub after: (u64, u64, u32),
+    pub answer: Answer<Result<(), Error>>,
+}
+
+impl Weigh for Command {
+    fn weight(&self) -> Option<usize> {
+        match self {
+            Self::Commit(incoming) => Some(incoming.sealed.len()),
+            _ => None,
+        }
+    }
+}
+
+impl Job {
+    /// The clock's time when it was asked for.
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Self::Bury(bury) => bury.now,
+            Self::Replay(replay) => replay.now,
+            Self::Expire(expire) => expire.now,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The history of events: one sealed row a batch, bounded by bytes and age, trimmed from the front.
+
+use std::collections::VecDeque;
+
+use prost::Message;
+use rusqlite::{Connection, params};
+use zen_model::settle::{Attempt, Class};
+use zen_seal::{Aad, Keyring};
+
+use super::sql::{int, uint};
+
+/// What happened. The numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum What {
+    Accepted = 1,
+    /// Failed, and will be tried again.
+    Attempt = 2,
+    Delivered = 3,
+    Dead = 4,
+    Replayed = 5,
+    Rearmed = 6,
+    LostLease = 7,
+}
+
+impl What {
+    pub(crate) fn from_number(number: u32) -> Option<Self> {
+        use What::{Accepted, Attempt, Dead, Delivered, LostLease, Rearmed, Replayed};
+        [Accepted, Attempt, Delivered, Dead, Replayed, Rearmed, LostLease].into_iter().find(|w| *w as u32 == number)
+    }
+}
+
+/// The entries of one batch, in order.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Batch {
+    #[prost(message, repeated, tag = "1")]
+    pub entries: Vec<Entry>,
+}
+
+/// One step of one event. Field numbers are for ever.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Entry {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    #[prost(uint32, tag = "2")]
+    pub what: u32,
+    #[prost(uint32, tag = "3")]
+    pub dest: u32,
+    #[prost(uint64, tag = "4")]
+    pub at: u64,
+    #[prost(message, optional, tag = "5")]
+    pub accepted: Option<Accepted>,
+    /// [`Class`] plus one; 0 when no attempt was made.
+    #[prost(uint32, tag = "6")]
+    pub class: u32,
+    #[prost(uint32, tag = "7")]
+    pub status: u32,
+    #[prost(uint32, tag = "8")]
+    pub took: u32,
+    #[prost(string, tag = "9")]
+    pub error: String,
+    #[prost(uint32, tag = "10")]
+    pub attempts: u32,
+    #[prost(uint64, tag = "11")]
+    pub due: u64,
+    #[prost(uint32, tag = "12")]
+    pub reason: u32,
+}
+
+/// What a listing shows of an event whose record may be gone.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Accepted {
+    #[prost(string, tag = "1")]
+    pub id: String,
+    #[prost(string, tag = "2")]
+    pub r#type: String,
+    #[prost(string, tag = "3")]
+    pub request_id: String,
+    #[prost(uint32, tag = "4")]
+    pub webhook: u32,
+    #[prost(uint64, tag = "5")]
+    pub bytes: u64,
+    #[prost(uint32, repeated, tag = "6")]
+    pub dests: Vec<u32>,
+}
+
+impl Entry {
+    pub(crate) fn new(what: What, seq: u64, dest: u32, at: u64) -> Self {
+        Self { seq, what: what as u32, dest, at, ..Self::default() }
+    }
+
+    /// With what is known of the attempt.
+    pub(crate) fn with(mut self, attempt: Option<&Attempt>) -> Self {
+        if let Some(attempt) = attempt {
+            self.class = Class::ALL.iter().position(|class| *class == attempt.class).map_or(0, number) + 1;
+            self.status = u32::from(attempt.status);
+            self.took = u32::try_from(attempt.took.as_millis()).unwrap_or(u32::MAX);
+            attempt.error.unwrap_or_default().clone_into(&mut self.error);
+        }
+        self
+    }
+
+    /// The attempt's class.
+    pub(crate) fn class(&self) -> Option<Class> {
+        Class::ALL.get((self.class as usize).checked_sub(1)?).copied()
+    }
+}
+
+fn number(position: usize) -> u32 {
+    u32::try_from(position).unwrap_or(0)
+}
+
+/// Binds a row to its place.
+fn aad(batch: u64) -> Aad {
+    Aad::new("zen-mesh/queue/journal", &[&batch.to_be_bytes()])
+}
+
+/// Opens a stored row. None: it is damaged, and its part of the history is lost.
+pub(crate) fn open(keyring: &Keyring, batch: u64, body: Vec<u8>) -> Option<Batch> {
+    let plain = keyring.open(&aad(batch), body).ok()?;
+    Batch::decode(plain.as_slice()).ok()
+}
+
+/// The writer's view: how large the history is and where it begins.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    rows: VecDeque<Row>,
+    bytes: u64,
+    pub last_batch: u64,
+}
+
+#[derive(Debug)]
+struct Row {
+    batch: u64,
+    at: u64,
+    bytes: u64,
+}
+
+impl Journal {
+    /// Reads where things stand. Returns the highest sequence number that was given out.
+    pub(crate) fn load(conn: &Connection) -> rusqlite::Result<(Self, u64)> {
+        let mut journal = Self::default();
+        let mut highest = 0;
+        let mut rows = conn.prepare("SELECT batch, at, seq, length(body) FROM journal ORDER BY batch")?;
+        let mut rows = rows.query([])?;
+        while let Some(row) = rows.next()? {
+            let entry = Row { batch: uint(row, 0)?, at: uint(row, 1)?, bytes: uint(row, 3)? };
+            highest = uint(row, 2)?;
+            journal.last_batch = entry.batch;
+            journal.bytes += entry.bytes;
+            journal.rows.push_back(entry);
+        }
+        Ok((journal, highest))
+    }
+
+    /// Writes the batch's row. `seq` is the highest that was given out.
+    pub(crate) fn write(
+        &self,
+        conn: &Connection,
+        keyring: &Keyring,
+        batch: &Batch,
+        at: u64,
+        seq: u64,
+    ) -> rusqlite::Result<Written> {
+        let number = self.last_batch + 1;
+        let body = keyring.seal(&aad(number), &batch.encode_to_vec());
+        conn.prepare_cached("INSERT INTO journal(batch, at, seq, body) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+            int(number),
+            int(at),
+            int(seq),
+            body
+        ])?;
+        Ok(Written(Row { batch: number, at, bytes: body.len() as u64 }))
+    }
+
+    /// The transaction was committed.
+    pub(crate) fn committed(&mut self, written: Written) {
+        self.last_batch = written.0.batch;
+        self.bytes += written.0.bytes;
+        self.rows.push_back(written.0);
+    }
+
+    /// Deletes what is beyond the bounds, a few rows at a time; the last row stays. Returns how many went.
+    pub(crate) fn trim(&self, conn: &Connection, max_bytes: u64, oldest: u64) -> rusqlite::Result<usize> {
+        let mut bytes = self.bytes;
+        let mut count = 0;
+        let mut bound = None;
+        for row in self.rows.iter().take(self.rows.len().saturating_sub(1).min(64)) {
+            if bytes <= max_bytes && row.at >= oldest {
+                break;
+            }
+            bytes -= row.bytes;
+            count += 1;
+            bound = Some(row.batch);
+        }
+        if let Some(bound) = bound {
+            conn.prepare_cached("DELETE FROM journal WHERE batch <= ?1")?.execute([int(bound)])?;
+        }
+        Ok(count)
+    }
+
+    /// The trimming was committed.
+    pub(crate) fn trimmed(&mut self, count: usize) {
+        for row in self.rows.drain(..count) {
+            self.bytes -= row.bytes;
+        }
+    }
+}
+
+/// A row that becomes part of the history when its transaction commits.
+#[derive(Debug)]
+pub(crate) struct Written(Row);

@@ -1,0 +1,99 @@
+//! What can be set about the embedded queue. The defaults suit everything from a laptop to a busy node.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bounds of the embedded queue.
+#[derive(Clone)]
+pub struct Options {
+    /// Plain records of recent commits that are kept so that the lease that follows needs no read, in bytes.
+    pub recent_bytes: usize,
+    /// At most so many commands in one batch.
+    pub batch_commands: usize,
+    /// At most about so many bytes of records in one batch.
+    pub batch_bytes: usize,
+    /// Commits that may wait for the writer; more answer `Overloaded`.
+    pub inbox_events: usize,
+    /// Bytes of records that may wait for the writer; more answer `Overloaded`.
+    pub inbox_bytes: usize,
+    /// Bytes of history that are kept for listings.
+    pub history_bytes: u64,
+    /// How long history is kept.
+    pub history_age: Duration,
+    /// Idempotency claims that are kept for one Webhook; beyond it the oldest are dropped and counted.
+    pub claims_per_webhook: u64,
+    /// How long dead letters are kept whose Destination names no retention.
+    pub dead_letter_retention: Duration,
+    /// No stored due time is believed to be further away than this: longer than any policy could ask.
+    pub furthest_due: Duration,
+    /// The write-ahead log is folded into the database beyond this size.
+    pub wal_bytes: u64,
+    /// How often a failing store is tried again.
+    pub probe_every: Duration,
+    /// Waits for the writer on a blocking thread: keeps a paused Tokio clock from running ahead. For tests.
+    pub hold_paused_clock: bool,
+    /// Told about each step of a batch. For crash tests.
+    pub steps: Option<Arc<dyn Steps>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            recent_bytes: 16 << 20,
+            batch_commands: 1024,
+            batch_bytes: 8 << 20,
+            inbox_events: 8192,
+            inbox_bytes: 64 << 20,
+            history_bytes: 64 << 20,
+            history_age: Duration::from_hours(14 * 24),
+            claims_per_webhook: 1_000_000,
+            dead_letter_retention: Duration::from_hours(336),
+            furthest_due: Duration::from_hours(25),
+            wal_bytes: 64 << 20,
+            probe_every: Duration::from_secs(1),
+            hold_paused_clock: false,
+            steps: None,
+        }
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").finish_non_exhaustive()
+    }
+}
+
+/// Is told where the writer stands; a crash test ends the process there.
+pub trait Steps: Send + Sync {
+    /// The writer reached this point.
+    fn at(&self, point: Point);
+}
+
+/// A point in a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// A batch was taken, nothing of it is written.
+    Taken,
+    /// The transaction holds every row of it.
+    Written,
+    /// Claims, history and counters are in it too; the commit is next.
+    BeforeCommit,
+    /// It is durable; nobody has been told.
+    Committed,
+    /// The write-ahead log is about to be folded into the database.
+    BeforeCheckpoint,
+    /// It was.
+    AfterCheckpoint,
+}
+
+impl Point {
+    /// Every point, in the order of a batch.
+    pub const ALL: [Self; 6] = [
+        Self::Taken,
+        Self::Written,
+        Self::BeforeCommit,
+        Self::Committed,
+        Self::BeforeCheckpoint,
+        Self::AfterCheckpoint,
+    ];
+}

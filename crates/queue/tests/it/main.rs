@@ -1,0 +1,3 @@
+//! The embedded queue from outside.
+
+mod conforms;
