@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
-    const TOLERANCE: Duration = Duration::from_secs(300);
+    const TOLERANCE: Duration = Duration::from_mins(5);
     const HASH: [u8; 32] = [7; 32];
 
     fn keys(ids: &[&str]) -> Keys {
