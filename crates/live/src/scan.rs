@@ -1,6 +1,7 @@
 //! Which files a folder of manifests has: recursive, hidden names left out, symbolic links followed, all of it bounded.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -86,9 +87,10 @@ fn folder(root: &Path, relative: &Path, depth: usize, listing: &mut Listing) -> 
     Ok(())
 }
 
+/// A kustomization lies among manifests and is none: it may leave out its kind.
 fn is_manifest(path: &Path) -> bool {
-    path.extension()
-        .is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known)))
+    let known = |extension: &OsStr| ["yaml", "yml", "json"].iter().any(|known| extension.eq_ignore_ascii_case(known));
+    path.extension().is_some_and(known) && path.file_stem() != Some(OsStr::new("kustomization"))
 }
 
 fn stamp(metadata: &fs::Metadata) -> Stamp {

@@ -26,7 +26,8 @@ fn findings_name_file_line_object_field_and_hint() {
 
 #[test]
 fn folders_that_cannot_be_checked() {
-    let dir = folder(&[("notes.txt", "x"), (".hidden/a.yaml", "a: [")]);
+    let dir =
+        folder(&[("notes.txt", "x"), (".hidden/a.yaml", "a: ["), ("kustomization.yaml", "resources: [a.yaml]\n")]);
     let none = Overrides::new();
     assert!(matches!(check(dir.path(), &none), Err(Error::Empty(_))));
     assert!(matches!(check(&dir.path().join("nowhere"), &none), Err(Error::Missing(_))));
