@@ -13,7 +13,9 @@ pub fn is_metadata(address: IpAddr) -> bool {
 }
 
 /// AWS, Azure, GCP, `OpenStack`, `DigitalOcean` and Hetzner; AWS ECS and EKS credentials; Oracle; Azure's wire server; Alibaba.
-const METADATA_V4: [Ipv4Addr; 6] = [
+const METADATA_V4: [Ipv4Addr; 8] = [
+    Ipv4Addr::new(169, 254, 169, 249),
+    Ipv4Addr::new(169, 254, 169, 253),
     Ipv4Addr::new(169, 254, 169, 254),
     Ipv4Addr::new(169, 254, 170, 2),
     Ipv4Addr::new(169, 254, 170, 23),
@@ -22,8 +24,10 @@ const METADATA_V4: [Ipv4Addr; 6] = [
     Ipv4Addr::new(100, 100, 100, 200),
 ];
 
-/// AWS, EKS pod identity, GCP.
-const METADATA_V6: [Ipv6Addr; 3] = [
+/// AWS (metadata, resolver, EKS pod identity), GCP, and the link-local form that `OpenStack` answers on.
+const METADATA_V6: [Ipv6Addr; 5] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253),
+    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
     Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
