@@ -1,0 +1,12 @@
+//! What fuzzers do with bytes from outside. Each function must return for any input; `cargo xtask fuzz` searches, and the
+//! inputs in `corpus/` run as plain tests.
+
+mod frame;
+mod manifest;
+mod record;
+mod signature;
+
+pub use frame::frame;
+pub use manifest::manifest;
+pub use record::record;
+pub use signature::signature;
