@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -71,13 +71,13 @@ pub fn router(ingester: &Ingester, parts: Parts) -> Router {
         .route("/replays", post(start_replay).get(list_replays))
         .route("/replays/{id}", get(show_replay).delete(cancel_replay))
         .fallback(|| async { Error::NotFound("path") })
-        .route_layer(from_fn_with_state(admin.clone(), authenticate))
+        .layer(from_fn_with_state(admin.clone(), authenticate))
         .with_state(admin);
     Router::new().nest("/api/v1", routes)
 }
 
 async fn authenticate(State(admin): State<Admin>, request: Request, next: Next) -> Result<Response, Error> {
-    let shown = request.headers().get(AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
+    let shown = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
     let shown = match shown.split_at_checked(7) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"Bearer ") => token,
         _ => return Err(Error::Unauthenticated),
@@ -97,7 +97,7 @@ async fn events(
     State(admin): State<Admin>,
     filter: Result<Query<EventFilter>, QueryRejection>,
 ) -> Result<Response, Error> {
-    let Query(mut filter) = filter.map_err(Error::query)?;
+    let Query(mut filter) = filter.map_err(|rejection| Error::query(&rejection))?;
     filter.limit = filter.limit.min(MAX_LIMIT);
     Ok(Json(admin.queue().events(filter).await?).into_response())
 }
@@ -111,7 +111,7 @@ async fn dead_letters(
     State(admin): State<Admin>,
     query: Result<Query<DeadLetterQuery>, QueryRejection>,
 ) -> Result<Response, Error> {
-    let Query(query) = query.map_err(Error::query)?;
+    let Query(query) = query.map_err(|rejection| Error::query(&rejection))?;
     let mut filter = check(query.into())?;
     filter.limit = filter.limit.min(MAX_LIMIT);
     let mut letters = admin.queue().dead_letters(filter).await?;
@@ -126,12 +126,12 @@ async fn dead_letter(
     Path(id): Path<String>,
     query: Result<Query<PayloadQuery>, QueryRejection>,
 ) -> Result<Json<DeadLetterDetail>, Error> {
-    let Query(PayloadQuery { payload }) = query.map_err(Error::query)?;
+    let Query(PayloadQuery { payload }) = query.map_err(|rejection| Error::query(&rejection))?;
     let id: DeliveryId = id.parse().map_err(Error::BadRequest)?;
     let (letter, event) = admin.queue().dead_letter(id).await?.ok_or(Error::NotFound("dead letter"))?;
     Ok(Json(DeadLetterDetail {
         letter,
-        event: Stored {
+        stored: Stored {
             source: event.source,
             content_type: event.content_type,
             request_id: event.request_id,
@@ -167,7 +167,7 @@ async fn start_replay(
     State(admin): State<Admin>,
     request: Result<Json<ReplayRequest>, JsonRejection>,
 ) -> Result<Response, Error> {
-    let Json(request) = request.map_err(Error::json)?;
+    let Json(request) = request.map_err(|rejection| Error::json(&rejection))?;
     let filter = check(request.filter)?;
     if request.rate == Some(0) {
         return Err(Error::BadRequest("rate must be at least 1 per second".to_owned()));

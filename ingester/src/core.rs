@@ -30,12 +30,11 @@ impl Core {
     /// Counts, logs and shows a refusal. Of the request only the Webhook's name is told.
     pub(crate) fn refused(&self, webhook: Option<&ObjectKey>, reason: Refusal) {
         self.metrics.refused(reason);
-        match webhook {
-            Some(webhook) => {
-                self.seen.refused(webhook);
-                tracing::debug!(%webhook, reason = reason.code(), "refused");
-            }
-            None => tracing::debug!(reason = reason.code(), "refused"),
+        if let Some(webhook) = webhook {
+            self.seen.refused(webhook);
+            tracing::debug!(%webhook, reason = reason.code(), "refused");
+        } else {
+            tracing::debug!(reason = reason.code(), "refused");
         }
         if self.observer.is_watched() {
             self.observer.observe(Observation::Refused { webhook: webhook.cloned(), reason });

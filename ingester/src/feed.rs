@@ -10,19 +10,19 @@ mod dispatch;
 mod lane;
 mod session;
 
-use std::collections::HashSet;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use futures_util::Stream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use zen_compile::Snapshot;
 use zen_link::IngesterSession;
 use zen_link::frame::{FromEgress, FromIngester, Hello};
-use zen_model::ObjectKey;
 use zen_model::observe::Observer;
 use zen_queue::Queue;
 use zen_verify::zen_signature::Keys;
@@ -96,7 +96,7 @@ enum Heard {
 pub struct Handle {
     heard: mpsc::Sender<Heard>,
     wake: Arc<Notify>,
-    known: Arc<ArcSwapOption<HashSet<ObjectKey>>>,
+    complete: Arc<AtomicBool>,
 }
 
 impl Handle {
@@ -108,15 +108,11 @@ impl Handle {
         }
     }
 
-    /// A new snapshot is in effect. `known` are the Destinations that exist, in effect or not: deliveries to any other
-    /// are dead-lettered as `DestinationDeleted`. Until this is called once, nothing is taken for deleted.
-    pub fn configured(&self, known: HashSet<ObjectKey>) {
-        self.known.store(Some(Arc::new(known)));
-        self.wake.notify_one();
-    }
-
-    /// The snapshot was swapped; look at it now and not within a second.
-    pub fn wake(&self) {
+    /// A new snapshot is in effect. `complete`: everything that configures it could be read, so that a Destination that
+    /// it does not know was deleted, and what is for it becomes dead letters. A folder with a file that cannot be read is
+    /// not complete. Without this call a new snapshot is noticed within a second.
+    pub fn configured(&self, complete: bool) {
+        self.complete.store(complete, Relaxed);
         self.wake.notify_one();
     }
 }
@@ -138,7 +134,7 @@ const HEARD: usize = 256;
 /// The dispatcher's future and the handle to it.
 pub(crate) fn start(parts: Parts, shutdown: CancellationToken) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (heard, receiver) = mpsc::channel(HEARD);
-    let handle = Handle { heard, wake: Arc::default(), known: Arc::default() };
+    let handle = Handle { heard, wake: Arc::default(), complete: Arc::default() };
     let dispatcher = Dispatcher::new(parts, handle.clone());
     (handle, async move { dispatcher.run(receiver, shutdown).await })
 }

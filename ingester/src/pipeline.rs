@@ -137,8 +137,8 @@ where
         headers: &parts.headers,
         body: &body,
     };
-    let verified = verifier.verify(&request, now)?;
-    seen.verified(verified.secret, now);
+    let zen_verify::Verified { secret } = verifier.verify(&request, now)?;
+    seen.verified(secret, now);
     if let Some(answer) = challenged(core, webhook, verifier, &request) {
         return Ok(answer::challenge(answer, request_id.clone()));
     }

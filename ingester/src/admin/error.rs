@@ -24,11 +24,11 @@ pub(super) enum Error {
 }
 
 impl Error {
-    pub(super) fn query(rejection: QueryRejection) -> Self {
+    pub(super) fn query(rejection: &QueryRejection) -> Self {
         Self::BadRequest(rejection.body_text())
     }
 
-    pub(super) fn json(rejection: JsonRejection) -> Self {
+    pub(super) fn json(rejection: &JsonRejection) -> Self {
         Self::BadRequest(rejection.body_text())
     }
 

@@ -238,6 +238,8 @@ impl Dispatcher {
         let ids: Vec<u64> = self.sessions.keys().copied().collect();
         for id in ids {
             let expired = self.sessions.get_mut(&id).map(|session| session.expire(now)).unwrap_or_default();
+            // The queue tells when they are due; asking once more costs little.
+            self.look |= !expired.is_empty();
             for (token, held) in expired {
                 self.returned(token, held);
             }
@@ -287,10 +289,10 @@ impl Dispatcher {
 }
 
 /// Puts a lane in line: once, and only with something to do.
-fn enqueue(line: &mut VecDeque<u64>, id: u64, lane: &mut Lane) {
+fn enqueue(waiting: &mut VecDeque<u64>, id: u64, lane: &mut Lane) {
     if !lane.queued && (lane.due || lane.bury.is_some()) {
         lane.queued = true;
-        line.push_back(id);
+        waiting.push_back(id);
     }
 }
 

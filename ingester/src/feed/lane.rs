@@ -1,8 +1,8 @@
 //! One Destination's lane: what it may lease now. Pure but for the breaker it holds; the time comes from outside.
 //!
 //! Fairness comes from bounds, not from order: a lane has at most [`LEASES_PER_SLOT`] leases for each slot of its
-//! Destination, and never more than what the session has left over. A target that hangs fills its own lane and nothing
-//! else: with `n` hanging lanes the window still has room for more than each of them holds.
+//! Destination, and never more than half of what the session has left over. A target that hangs fills its own lane and
+//! nothing else, and the window never fills up with lanes that hang: who comes later always finds room.
 
 use std::time::Duration;
 
@@ -109,12 +109,13 @@ impl Lane {
             return Step::Park;
         }
         let Some(room) = room else { return Step::Park };
-        let left = room.leases.saturating_sub(self.leased).min(cap - self.leased).min(BATCH);
-        let within = left > 0 && room.bytes > self.bytes;
+        let share = |left: usize, own: usize| (left / 2).saturating_sub(own);
+        let left = share(room.leases, self.leased).min(cap - self.leased).min(BATCH);
+        let within = left > 0 && share(room.bytes, self.bytes) > 0;
         if !within && self.leased > 0 {
             return Step::Park;
         }
-        let (max, max_bytes) = if within { (left, (room.bytes / 2).min(BATCH_BYTES)) } else { (1, 1) };
+        let (max, max_bytes) = if within { (left, share(room.bytes, self.bytes).min(BATCH_BYTES)) } else { (1, 1) };
         match self.breaker.admit(now, max) {
             0 => self.breaker.next_change(now).map_or(Step::Park, Step::Later),
             admitted => {

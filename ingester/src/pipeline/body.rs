@@ -67,7 +67,7 @@ where
 
 /// How long after its beginning a body may be silent that has brought so many bytes.
 fn patience(received: usize, limits: &Limits) -> Duration {
-    let earned = Duration::from_secs_f64(received as f64 / limits.body_min_rate.max(1) as f64);
+    let earned = Duration::from_secs((received / limits.body_min_rate.max(1)) as u64);
     (limits.body_grace + earned).min(limits.body_timeout)
 }
 

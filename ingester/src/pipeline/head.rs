@@ -69,11 +69,11 @@ impl<'a> Head<'a> {
     /// Whether the Webhook takes this content type. A `CloudEvent` in structured mode is JSON to who takes JSON.
     pub(crate) fn check_content_type(&self, webhook: &Webhook) -> Result<(), Refusal> {
         let media_type = self.media_type();
-        let takes = |wanted: &str| webhook.content_types.iter().any(|taken| taken.eq_ignore_ascii_case(wanted));
-        let taken = webhook.content_types.is_empty()
+        let takes = |wanted: &str| webhook.content_types.iter().any(|listed| listed.eq_ignore_ascii_case(wanted));
+        let welcome = webhook.content_types.is_empty()
             || takes(media_type)
             || cloudevent::is_structured(media_type) && cloudevent::is_read(webhook) && takes("application/json");
-        if taken { Ok(()) } else { Err(Refusal::UnsupportedMediaType) }
+        if welcome { Ok(()) } else { Err(Refusal::UnsupportedMediaType) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -67,9 +68,8 @@ impl Dispatcher {
     /// A Destination that is not in effect: wait for it, or bury what is for it once it is known to be deleted.
     fn missing(&mut self, id: u64) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let known = self.handle.known.load();
-        let deleted = known.as_ref().is_some_and(|known| !known.contains(&lane.key));
-        drop(known);
+        let unusable = self.snapshot.unusable.contains_key(&lane.key);
+        let deleted = !unusable && self.handle.complete.load(Relaxed);
         if !deleted {
             lane.missing_since = None;
             return;
