@@ -56,6 +56,7 @@ impl Style {
     }
 
     /// Without colours.
+    #[cfg(test)]
     pub const fn plain() -> Self {
         Self { enabled: false }
     }

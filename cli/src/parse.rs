@@ -1,9 +1,8 @@
 //! Values of the command line.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use zen_model::{ObjectKey, Timestamp};
+use zen_model::Timestamp;
 
 /// `500ms`, `5s`, `10m`, `2h`, `7d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -40,18 +39,6 @@ pub fn rate(text: &str) -> Result<u32, String> {
     }
 }
 
-/// `NS/NAME=HOST:PORT` of `--service`; the host is an address or `localhost`.
-pub fn service(text: &str) -> Result<(ObjectKey, SocketAddr), String> {
-    let bad = || format!("{text:?} is not of the form NS/NAME=HOST:PORT, e.g. team-a/ci=127.0.0.1:9000");
-    let (key, address) = text.split_once('=').ok_or_else(bad)?;
-    let key: ObjectKey = key.parse().map_err(|_| bad())?;
-    let address = match address.strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => address.to_owned(),
-    };
-    Ok((key, address.parse().map_err(|_| bad())?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,11 +56,8 @@ mod tests {
     }
 
     #[test]
-    fn rates_and_services() {
+    fn rates() {
         assert_eq!((rate("100/s"), rate("5")), (Ok(100), Ok(5)));
         assert!(rate("0").is_err() && rate("x/s").is_err());
-        let expected = (ObjectKey::new("team-a", "ci"), "127.0.0.1:9000".parse().expect("valid"));
-        assert_eq!(service("team-a/ci=localhost:9000"), Ok(expected));
-        assert!(service("ci=127.0.0.1:9000").is_err() && service("team-a/ci=ci.internal:1").is_err());
     }
 }

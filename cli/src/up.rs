@@ -268,6 +268,10 @@ impl Mesh {
             }),
             () = working => None,
         };
+        printer.say(
+            |style| format!("{}\n", style.faint("ending: what is in flight is finished, the rest stays on disk")),
+            &serde_json::json!({"at": zen_model::Timestamp::now(), "what": "ending"}),
+        );
         let delay = drain_delay(&up.dir, snapshot.load().mesh.drain_delay);
         drain::drain(self.draining, self.ends, self.tasks, self.queue, delay).await;
         match failed {

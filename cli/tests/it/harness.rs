@@ -242,6 +242,7 @@ impl Source {
 
     /// Status and body; none when the connection ended first.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Option<(u16, Value)> {
+        self.sender.ready().await.ok()?;
         let answer: Response<_> = self.sender.send_request(request).await.ok()?;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.ok()?.to_bytes();
