@@ -1,5 +1,6 @@
 //! Signs like a provider: for `zen send`, the demo and tests. Never on the request path.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -16,12 +17,11 @@ use crate::scheme::{Place, Scheme, Signature, Time, Token};
 use crate::signed_url::{Port, PublicUrl, SignedUrl};
 use crate::template::{self, Part};
 use crate::verifier::{check_secrets, header_name, schemes, written_token};
-use crate::{Config, ConfigError, Encoding, Request, TimestampFormat};
+use crate::{Config, ConfigError, Encoding, LabelledSecret, Request, TimestampFormat};
 
 /// A request as a provider would send it, for `zen send`, the demo and tests.
-#[derive(Debug)]
 pub struct Sample {
-    /// Headers with the signature.
+    /// Headers with the signature; those that carry a secret or a signature are marked sensitive.
     pub headers: HeaderMap,
     /// Path and query (API keys in the query); starts with `/`.
     pub path_and_query: String,
@@ -29,72 +29,109 @@ pub struct Sample {
     pub body: Bytes,
 }
 
-/// Signs like the provider, with the first secret: `body` none takes the preset's sample payload, made unique by `nth`
-/// and `now`. `url` is where the request will be sent; where `publicUrl` is set, that is what is signed.
+/// No token, no signature, no payload.
+impl fmt::Debug for Sample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("Sample").field("headers", &names).field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// Signs like the provider, with the first secret that can sign: `body` none takes the preset's sample payload, made
+/// unique by `nth` and `now`; a body of the user's own is sent as it is, so for Linear it must hold a current
+/// `webhookTimestamp`. `url` is where the request will be sent; where `publicUrl` is set, that is what is signed.
 ///
 /// For asymmetric schemes the secret must be the private key (PKCS#8, or `whsk_…`).
 ///
 /// # Errors
 /// The same as [`crate::Verifier::compile`], and `BadSecret` where only a public key is known: it cannot sign.
 pub fn sign(config: &Config, url: &str, body: Option<Bytes>, nth: u64, now: Timestamp) -> Result<Sample, ConfigError> {
-    let unique = Unique::new(nth, now);
-    let sample = &config.preset.sample;
-    let content_type = body.as_deref().map_or(sample.content_type, |body| content_type(config, body));
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    for (name, value) in sample.headers {
-        headers.insert(header_name(name)?, text_value(&unique.fill(value))?);
-    }
-    let body = body.unwrap_or_else(|| unique.fill(sample.body).into());
-    let mut target = url.split('#').next().unwrap_or_default().to_owned();
     check_secrets(config)?;
     let schemes = schemes(config)?;
-    if let (Some(secret), false) = (config.secrets.first(), schemes.is_empty()) {
-        let mut signed = false;
-        for scheme in &schemes {
-            signed = match scheme {
-                Scheme::Signature(signature) => {
-                    match SigningKey::prepare(secret, 0, signature.secret, signature.algorithm())? {
-                        Some((algorithm, key)) => {
-                            let label = signature.label_of(algorithm);
-                            let to_sign = ToSign { config, signature, key, label, now, unique: &unique };
-                            to_sign.sign(&mut target, &mut headers, &body)?;
-                            true
-                        }
-                        None => false,
-                    }
-                }
-                Scheme::Token(token) => match written_token(token, secret, 0)? {
-                    Some(text) => {
-                        send_token(token, &text, &mut target, &mut headers)?;
-                        true
-                    }
-                    None => false,
-                },
-            };
-            if signed {
-                break;
-            }
-        }
-        if !signed {
-            return Err(crate::keys::bad(secret, 0, "is of no form that the provider uses"));
+    let signer = Signer { config, now, unique: Unique::new(nth, now) };
+    let draft = signer.draft(url, body)?;
+    if schemes.is_empty() {
+        return Ok(draft.finish());
+    }
+    let mut refused = None;
+    for (index, secret) in config.secrets.iter().enumerate() {
+        match signer.prove(draft.clone(), &schemes, secret, index) {
+            Ok(draft) => return Ok(draft.finish()),
+            Err(error) => drop(refused.get_or_insert(error)),
         }
     }
-    Ok(Sample { headers, path_and_query: SignedUrl::parse(&target).path_and_query(), body })
+    Err(refused.unwrap_or_else(|| ConfigError::invalid("secrets", "none can sign")))
 }
 
-struct ToSign<'a> {
+/// A request that proves nothing yet.
+#[derive(Clone)]
+struct Draft {
+    headers: HeaderMap,
+    target: String,
+    body: Bytes,
+}
+
+impl Draft {
+    fn finish(self) -> Sample {
+        let path_and_query = SignedUrl::parse(&self.target).path_and_query();
+        Sample { headers: self.headers, path_and_query, body: self.body }
+    }
+}
+
+struct Signer<'a> {
     config: &'a Config,
-    signature: &'a Signature<'a>,
-    key: SigningKey,
-    label: &'a str,
     now: Timestamp,
-    unique: &'a Unique,
+    unique: Unique,
 }
 
-impl ToSign<'_> {
-    fn sign(self, target: &mut String, headers: &mut HeaderMap, body: &[u8]) -> Result<(), ConfigError> {
-        let signature = self.signature;
+impl Signer<'_> {
+    fn draft(&self, url: &str, body: Option<Bytes>) -> Result<Draft, ConfigError> {
+        let sample = &self.config.preset.sample;
+        let content_type = body.as_deref().map_or(sample.content_type, |body| content_type(self.config, body));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        for (name, value) in sample.headers {
+            headers.insert(header_name(name)?, text_value(&self.unique.fill(value))?);
+        }
+        let body = body.unwrap_or_else(|| self.unique.fill(sample.body).into());
+        Ok(Draft { headers, target: url.split('#').next().unwrap_or_default().to_owned(), body })
+    }
+
+    /// By the first scheme that takes this secret.
+    fn prove(
+        &self,
+        mut draft: Draft,
+        schemes: &[Scheme<'_>],
+        secret: &LabelledSecret,
+        index: usize,
+    ) -> Result<Draft, ConfigError> {
+        for scheme in schemes {
+            match scheme {
+                Scheme::Signature(signature) => {
+                    let key = SigningKey::prepare(secret, index, signature.secret, signature.algorithm())?;
+                    if let Some((algorithm, key)) = key {
+                        self.sign(&mut draft, signature, &key, signature.label_of(algorithm))?;
+                        return Ok(draft);
+                    }
+                }
+                Scheme::Token(token) => {
+                    if let Some(text) = written_token(token, secret, index)? {
+                        send_token(token, &text, &mut draft)?;
+                        return Ok(draft);
+                    }
+                }
+            }
+        }
+        Err(crate::keys::bad(secret, index, "is of no form that the provider uses"))
+    }
+
+    fn sign(
+        &self,
+        Draft { headers, target, body }: &mut Draft,
+        signature: &Signature<'_>,
+        key: &SigningKey,
+        label: &str,
+    ) -> Result<(), ConfigError> {
         let parts = template::parse(signature.content)
             .map_err(|error| ConfigError::invalid("generic.signedContent", error.to_string()))?;
         // What the template names must be in the request, whatever it is called: an id or a subject of the user's own.
@@ -126,7 +163,7 @@ impl ToSign<'_> {
         let content = Content::new(&parts, &request, url, written.as_bytes())
             .map_err(|_| ConfigError::invalid("generic.signedContent", "names what the request does not have"))?;
         let port = if signature.either_port { Port::Without } else { Port::AsIs };
-        let raw = raw_signature(&self.key, |sink| content.write(port, sink));
+        let raw = raw_signature(key, |sink| content.write(port, sink));
         let raw = raw.ok_or_else(|| ConfigError::new(ObjectReason::BadSecret, "secrets[0]", "the key cannot sign"))?;
         let encoded = match signature.encoding {
             Encoding::Hex => hex::encode(raw),
@@ -137,7 +174,8 @@ impl ToSign<'_> {
             Time::Label(label) => format!("{label}{written},"),
             _ => String::new(),
         };
-        let value = text_value(&format!("{time}{}{encoded}", self.label))?;
+        let mut value = text_value(&format!("{time}{label}{encoded}"))?;
+        value.set_sensitive(true);
         headers.insert(header_name(signature.header)?, value);
         Ok(())
     }
@@ -162,7 +200,8 @@ fn raw_signature(key: &SigningKey, write: impl FnOnce(&mut Message)) -> Option<V
     })
 }
 
-fn send_token(token: &Token<'_>, text: &[u8], target: &mut String, headers: &mut HeaderMap) -> Result<(), ConfigError> {
+fn send_token(token: &Token<'_>, text: &[u8], draft: &mut Draft) -> Result<(), ConfigError> {
+    let Draft { headers, target, .. } = draft;
     let secret_value = |bytes: &[u8]| {
         let value = HeaderValue::from_bytes(bytes);
         let mut value = value.map_err(|_| ConfigError::invalid("secrets[0]", "cannot be sent in a header"))?;

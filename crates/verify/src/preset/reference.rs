@@ -17,9 +17,8 @@ pub fn reference_markdown() -> String {
     for preset in presets() {
         let name = preset.name;
         // Writing to a String cannot fail.
-        let _ = writeln!(page, "| [`{name}`](#{}) | {} | {} | {} |", name.to_lowercase(), preset.title, how(preset), {
-            if preset.has_timestamp() { "yes" } else { "–" }
-        });
+        let (title, how, time) = (preset.title, how(preset), signed_time(preset));
+        let _ = writeln!(page, "| [`{name}`](#{}) | {title} | {how} | {time} |", name.to_lowercase());
     }
     for preset in presets() {
         section(&mut page, preset);
@@ -59,6 +58,18 @@ fn section(page: &mut String, preset: &Preset) {
     }
     if !preset.docs.is_empty() {
         line(format!("- Documentation: <{}>", preset.docs));
+    }
+}
+
+fn signed_time(preset: &Preset) -> &'static str {
+    let Kind::Schemes(schemes) = preset.kind else {
+        return if matches!(preset.kind, Kind::Generic) { "as configured" } else { "–" };
+    };
+    let tokens = schemes.iter().any(|scheme| matches!(scheme, Scheme::Token(_)));
+    match (preset.has_timestamp(), tokens) {
+        (true, true) => "of signatures, not of tokens",
+        (true, false) => "yes",
+        (false, _) => "–",
     }
 }
 

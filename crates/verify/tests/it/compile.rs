@@ -3,7 +3,7 @@
 use zen_model::ObjectReason::{self, BadSecret, EmptySecret, Invalid, NotSupported};
 use zen_verify::{Algorithm, ApiKey, Config, Encoding, Generic, TimestampFormat, Verifier, presets, sign};
 
-use crate::fixture::{NOW, URL, config, ways};
+use crate::fixture::{Delivery, NOW, URL, accepts, config, ways};
 
 #[track_caller]
 fn refuses(config: Config, reason: ObjectReason, field: &str) {
@@ -65,6 +65,14 @@ fn a_public_key_signs_nothing() {
         assert_eq!(error.reason, BadSecret);
         assert!(error.message.contains("public key"), "{error}");
     }
+}
+
+/// During a rotation, any secret that can sign will do.
+#[test]
+fn the_first_secret_that_can_sign_signs() {
+    let secrets = ["whpk_ioqIDdQJ/gNy1uvGqsiDw3HKVGgcGLLUOHEwMvC0SWw=", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"];
+    let config = config("standard-webhooks", &secrets);
+    assert_eq!(accepts(&config, &Delivery::signed(&config, None, NOW)), 1);
 }
 
 fn generic(signed_content: &str) -> Generic {

@@ -1,8 +1,8 @@
 //! nothing that can be printed shows a secret.
 
-use zen_verify::{Verifier, sign};
+use zen_verify::{Request, Verifier, sign};
 
-use crate::fixture::{NOW, URL, config, ways};
+use crate::fixture::{HOST, NOW, URL, config, ways};
 
 #[test]
 fn debug_shows_no_secret() {
@@ -38,6 +38,26 @@ fn errors_show_no_secret() {
             assert!(!format!("{error} {error:?}").contains("MARKER"), "{error}");
             assert!(error.message.contains("hook/key0"), "{error}");
         }
+    }
+}
+
+/// Nor do requests show what proves them, or what they carry.
+#[test]
+fn debug_shows_no_proof_and_no_payload() {
+    for way in ways() {
+        let sample = sign(&way.signing(0), URL, Some("MARKER".into()), 0, NOW).expect("signs");
+        let request = Request {
+            method: &http::Method::POST,
+            host: HOST,
+            path_and_query: &sample.path_and_query,
+            headers: &sample.headers,
+            body: &sample.body,
+        };
+        let shown = format!("{sample:?} {request:?}");
+        assert!(!shown.contains("MARKER") && !shown.contains("horse"), "{}", way.name);
+        let carried = sample.headers.get(way.carrier).map(|value| String::from_utf8_lossy(value.as_bytes()));
+        assert!(carried.is_none_or(|value| !shown.contains(&*value)), "{}", way.name);
+        assert!(sample.headers.get(way.carrier).is_none_or(http::HeaderValue::is_sensitive), "{}", way.name);
     }
 }
 
