@@ -24,7 +24,7 @@ metadata: {name: github, namespace: team-a}
 spec:
   verification:
     provider: github
-    secrets: [{secretRef: {name: missing, key: secret}}]
+    secrets: [{secretRef: {name: github, key: secret}}]
   rotues: []
 ---
 apiVersion: zen-mesh.io/v1alpha1
@@ -39,7 +39,20 @@ kind: Destination
 metadata: {name: ci, namespace: team-a}
 spec:
   target: {url: \"http://example.com/\"}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Destination
+metadata: {name: ordered, namespace: team-a}
+spec:
+  target: {url: \"https://example.com/\"}
   delivery: {ordering: {key: {pointer: /id}}}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: secretless, namespace: team-a}
+spec:
+  verification: {provider: stripe, tolerance: 0777s, secrets: [{secretRef: {name: missing, key: secret}}]}
+  routes: [{destinations: [{name: ordered}]}]
 ";
 
 #[tokio::test]
@@ -51,7 +64,7 @@ async fn problems_are_lines_with_file_object_field_reason_and_hint() {
     let found = zen(&["check", folder.text(), "-o", "json"]).await.expect(1).json();
     let found = found.as_array().expect("a list");
     let reasons: Vec<_> = found.iter().map(|finding| finding["reason"].as_str().expect("text")).collect();
-    for reason in ["UnknownField", "UnknownProvider", "TargetNotAllowed", "NotSupported"] {
+    for reason in ["UnknownField", "UnknownProvider", "Invalid", "NotSupported", "RefNotFound"] {
         assert!(reasons.contains(&reason), "{reason}: {reasons:?}");
     }
     assert!(found.iter().all(|finding| finding["file"] == "wrong.yaml" && finding["line"].as_u64() > Some(0)));
