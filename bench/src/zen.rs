@@ -57,7 +57,7 @@ impl Zen {
         configure(folder, certificates, routes)?;
         let state = folder.join(".zen");
         let mut command = Command::new(program);
-        command.arg("up").arg(folder).args(["--intake", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.arg("up").arg(folder).args(["--intake", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--quiet"]);
         command.env("ZEN_LOG", "warn");
         let mut process = Process::start(&mut command, &folder.join("zen.log"))?;
         let deadline = Instant::now() + Duration::from_secs(20);
