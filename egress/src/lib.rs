@@ -1,1 +1,146 @@
-//! x
+//! Takes leases from ingesters, attempts the deliveries, settles them. Holds no state that matters: what is lost with this
+//! process is leased again (DESIGN 1 and 2).
+//!
+//! A frame of leases goes through [`admit`](self) (signature and content hash, before anything else), into the lane of
+//! its Destination, and from there to one of the lane's workers. A lane has `concurrency` workers at most, so that a
+//! hanging target takes nobody else's slot (D-10). Ends go into the session's outbox, which sends what has come together
+//! whenever the link has room: large frames under load, no delay without it, no timer in either case.
+
+mod admit;
+mod lane;
+mod lease;
+mod link;
+mod metrics;
+mod outbox;
+mod run;
+mod session;
+mod worker;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use prometheus_client::registry::Registry;
+use rustls::ServerConfig;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use zen_compile::Snapshot;
+use zen_deliver::Deliverer;
+use zen_model::ObjectKey;
+use zen_model::observe::Observer;
+use zen_verify::zen_signature::Keys;
+
+pub use link::Link;
+
+use crate::lane::Lane;
+use crate::metrics::Metrics;
+
+/// Gives the keys of a Destination (W-12): derived for it alone.
+pub type TargetKeys = Arc<dyn Fn(&ObjectKey) -> Arc<Keys> + Send + Sync>;
+
+/// What an egress is made of.
+pub struct Parts {
+    /// The configuration in effect.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Makes attempts.
+    pub deliverer: Deliverer,
+    /// Keys with which ingesters sign leases.
+    pub link_keys: Arc<Keys>,
+    /// Keys towards targets.
+    pub target_keys: TargetKeys,
+    /// Hears of every attempt.
+    pub observer: Arc<dyn Observer>,
+    /// Limits.
+    pub options: Options,
+}
+
+/// Limits of an egress.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names this process in the ingesters' logs.
+    pub instance: String,
+    /// Leases that one session may have outstanding; the flow control.
+    pub max_leases: u32,
+    /// Bytes of records that one session may have outstanding.
+    pub max_bytes: u64,
+    /// After the shutdown signal: how long what is in flight may go on.
+    pub drain_limit: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            instance: "egress".to_owned(),
+            max_leases: 4096,
+            max_bytes: 64 << 20,
+            drain_limit: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The egress. One for the process, shared by its sessions.
+pub struct Egress {
+    parts: Parts,
+    metrics: Metrics,
+    lanes: Mutex<HashMap<Box<str>, Arc<Lane>>>,
+}
+
+impl Egress {
+    /// Registers its metrics; `registry` already carries the prefix `zen_egress`.
+    pub fn new(parts: Parts, registry: &mut Registry) -> Arc<Self> {
+        Arc::new(Self { parts, metrics: Metrics::register(registry), lanes: Mutex::default() })
+    }
+
+    /// Accepts sessions of ingesters until `shutdown` is cancelled, drains, and returns. `tls` is `zen_pki::mtls_server`'s.
+    pub async fn serve(
+        self: Arc<Self>,
+        listener: TcpListener,
+        tls: Arc<ServerConfig>,
+        metrics: zen_link::Metrics,
+        shutdown: CancellationToken,
+    ) {
+        let ended = shutdown.clone().cancelled_owned();
+        let side = self.side();
+        let on_session = move |session: zen_link::EgressSession| {
+            let (egress, shutdown) = (Arc::clone(&self), shutdown.clone());
+            async move { egress.run(Link::from(session), shutdown).await }
+        };
+        zen_link::serve(listener, tls, side, zen_link::Options::default(), metrics, on_session, ended).await;
+    }
+
+    /// What this egress says of itself on a link, for whoever dials with it.
+    pub fn side(&self) -> zen_link::Egress {
+        let Options { instance, max_leases, max_bytes, .. } = self.parts.options.clone();
+        zen_link::Egress { instance, max_leases, max_bytes }
+    }
+
+    /// Serves one session until its peer ends it, or until it has drained after `shutdown`.
+    pub fn run(self: Arc<Self>, link: Link, shutdown: CancellationToken) -> impl Future<Output = ()> + Send {
+        run::run(self, link, shutdown)
+    }
+
+    /// Closes idle connections that are too old, and forgets lanes of Destinations that are gone.
+    fn sweep(&self) {
+        let snapshot = self.parts.snapshot.load();
+        self.lanes().retain(|_, lane| {
+            let stays = lane.sweep(self, &snapshot);
+            if !stays {
+                self.metrics.forget(lane.key());
+            }
+            stays
+        });
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Lane>>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Egress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Egress").field("options", &self.parts.options).finish_non_exhaustive()
+    }
+}

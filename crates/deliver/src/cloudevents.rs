@@ -13,6 +13,10 @@ pub(crate) const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8
 
 /// A header value by the HTTP binding, section 3.1.3.2: space, `"`, `%` and everything outside of printable ASCII is
 /// percent-encoded as UTF-8.
+///
+/// # Panics
+///
+/// Never: what is left is a header value.
 pub fn header_value(text: &str) -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let plain = |byte: u8| matches!(byte, 0x21..=0x7e) && byte != b'"' && byte != b'%';

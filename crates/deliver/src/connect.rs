@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -118,23 +117,17 @@ where
         } else if running.is_empty() {
             return Err(failed);
         }
-        let mut stagger = pin!(sleep(STAGGER));
-        loop {
-            tokio::select! {
-                ended = running.next() => match ended {
-                    Some(Ok(stream)) => return Ok(stream),
-                    Some(Err(error)) => {
-                        // Our own shortage tells more than what another address said.
-                        if first || !is_shortage(&failed) {
-                            failed = error;
-                        }
-                        first = false;
-                        break;
-                    }
-                    None => break,
-                },
-                () = &mut stagger, if waiting.len() > 0 => break,
-            }
+        tokio::select! {
+            ended = running.next() => match ended {
+                Some(Ok(stream)) => return Ok(stream),
+                // Our own shortage tells more than what another address said.
+                Some(Err(error)) if first || !is_shortage(&failed) => {
+                    failed = error;
+                    first = false;
+                }
+                _ => {}
+            },
+            () = sleep(STAGGER), if waiting.len() > 0 => {}
         }
     }
 }

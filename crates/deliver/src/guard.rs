@@ -89,7 +89,7 @@ impl Class {
 }
 
 /// AWS, Azure, Google and most others; AWS over IPv6; Alibaba; Oracle; Azure's wire server; Google over IPv6; AWS ECS and EKS
-/// credentials, whose endpoints lie beside the first; OpenStack over IPv6.
+/// credentials, whose endpoints lie beside the first; `OpenStack` over IPv6.
 fn is_metadata(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => matches!(
@@ -112,22 +112,22 @@ fn is_metadata(address: IpAddr) -> bool {
 /// The IPv4 address that an IPv6 address carries.
 fn canonical(address: IpAddr) -> Option<IpAddr> {
     let IpAddr::V6(v6) = address else { return None };
-    let [a, b, c, d, e, f, g, h] = v6.segments();
-    let join = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        Some(IpAddr::V4(Ipv4Addr::new(a, b, c, d)))
-    };
-    match [a, b, c, d, e, f] {
-        // Mapped, compatible (but not :: and ::1), and translated of RFC 2765.
-        [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] => join(g, h),
-        [0, 0, 0, 0, 0, 0] if g != 0 || h > 1 => join(g, h),
-        // NAT64, well-known and local-use.
-        [0x64, 0xff9b, ..] => join(g, h),
-        [0x2002, high, low, ..] => join(high, low),
+    let [.., high, low] = v6.segments();
+    match v6.segments() {
+        // Mapped, translated of RFC 2765, NAT64 (well-known and local-use).
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, ..] => Some(join(high, low)),
+        // Compatible, which :: and ::1 are not.
+        [0, 0, 0, 0, 0, 0, ..] if high != 0 || low > 1 => Some(join(high, low)),
+        [0x2002, high, low, ..] => Some(join(high, low)),
         // Teredo hides the client's address inverted.
-        [0x2001, 0, ..] => join(!g, !h),
+        [0x2001, 0, ..] => Some(join(!high, !low)),
         _ => None,
     }
+}
+
+fn join(high: u16, low: u16) -> IpAddr {
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
 }
 
 fn classify(address: IpAddr) -> Class {
@@ -164,12 +164,10 @@ fn classify_v6(v6: Ipv6Addr) -> Class {
         [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
         [0, 0, 0, 0, 0, 0xffff, ..] => Class::Mapped,
-        [0, 0, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..] => {
-            Class::Translation
-        }
+        [0, 0, 0, 0, 0 | 0xffff, 0, ..] | [0x64, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..] => Class::Translation,
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
         // Site-local (deprecated, still routed inside some networks) and unique local.
-        [0xfec0..=0xfeff, ..] | [0xfc00..=0xfdff, ..] => Class::Private,
+        [0xfec0..=0xfeff | 0xfc00..=0xfdff, ..] => Class::Private,
         [0xff00..=0xffff, ..] => Class::Multicast,
         // Discard, protocol assignments (2001::/23), documentation, segment routing.
         [0x100, 0, 0, 0 | 1, ..] | [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] | [0x5f00, ..] => {

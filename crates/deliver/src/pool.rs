@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::connection::Connection;
 
 /// An idle connection is closed after this.
-const IDLE: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_mins(1);
 /// A connection is used for no longer than this, so that a changed DNS entry takes effect.
 const LIFE: Duration = Duration::from_mins(5);
 /// Where a repeat would do harm, a connection must have been used this recently: servers close idle ones without warning,

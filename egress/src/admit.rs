@@ -1,0 +1,114 @@
+//! A frame of leases, checked and put into lanes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::{constant_time, digest};
+use prost::Message;
+use zen_compile::Snapshot;
+use zen_deliver::release;
+use zen_link::frame::{FromIngester, Lease as Leased};
+use zen_model::settle::ReleaseReason;
+use zen_model::{DeadReason, Event, ObjectKey, Settlement, Timestamp};
+
+use crate::Egress;
+use crate::lane::Lane;
+use crate::metrics::Tampered;
+use crate::session::{Job, Session};
+use crate::worker::give_back;
+
+/// Age of a link signature, both ways: it was made when the event was leased.
+const TOLERANCE: Duration = Duration::from_mins(5);
+
+/// Takes what the ingester says.
+pub(crate) fn frame(egress: &Arc<Egress>, session: &Arc<Session>, frame: FromIngester) {
+    for token in &frame.proceed {
+        if let Some(lease) = session.lease(token) {
+            lease.proceed();
+        }
+    }
+    for token in &frame.refused {
+        if let Some(lease) = session.lease(token) {
+            session.forget(token);
+            lease.refuse();
+        }
+    }
+    if frame.leases.is_empty() {
+        return;
+    }
+    // The ingester keeps to what the Hello said, give or take a lease for each destination. One that does not is not
+    // allowed to fill our memory.
+    let room = (egress.parts.options.max_leases as usize).saturating_mul(2).saturating_sub(session.held());
+    let leases = session.hold(frame.leases.iter().map(|lease| lease.token));
+    let now = Timestamp::now();
+    let mut accepted = Vec::with_capacity(leases.len());
+    for (at, (leased, lease)) in frame.leases.into_iter().zip(leases).enumerate() {
+        let Leased { token, destination, .. } = &leased;
+        let refusal = if session.is_draining() {
+            Some(Settlement::Release { after: Duration::ZERO, reason: ReleaseReason::Drain })
+        } else if at >= room {
+            Some(release(ReleaseReason::Overload, fastrand::f64()))
+        } else {
+            None
+        };
+        if let Some(settlement) = refusal {
+            egress.metrics.settled(&settlement);
+            session.settle(*token, &settlement, None);
+            continue;
+        }
+        match open(egress, &leased, now) {
+            Ok(event) => {
+                let first = (leased.first_attempt > 0).then_some(Timestamp(leased.first_attempt));
+                let job = Job::new(session, lease, event, leased.attempts, first);
+                accepted.push((leased.destination, job));
+            }
+            Err(reason) => {
+                tracing::warn!(%destination, seq = token.seq, reason = reason.code(), "a lease was refused");
+                session.settle(*token, &Settlement::Dead { reason }, None);
+            }
+        }
+    }
+    enqueue(egress, accepted);
+}
+
+/// The event of a lease whose signature verifies (W-12). The content hash is made of the body as it is here, so that a body
+/// that was changed on the way is seen.
+fn open(egress: &Egress, leased: &Leased, now: Timestamp) -> Result<Event, DeadReason> {
+    let event = Event::decode(leased.record.clone()).map_err(|_| DeadReason::RecordDamaged)?;
+    let hash = digest::digest(&digest::SHA256, &event.body);
+    if constant_time::verify_slices_are_equal(hash.as_ref(), &event.content_hash).is_err() {
+        egress.metrics.tampered(Tampered::ContentHash);
+        return Err(DeadReason::SignatureInvalid);
+    }
+    match egress.parts.link_keys.verify(&leased.signature, &event.id, hash.as_ref(), now, TOLERANCE) {
+        Ok(()) => Ok(event),
+        Err(error) => {
+            egress.metrics.tampered(Tampered::Signature(error));
+            Err(DeadReason::SignatureInvalid)
+        }
+    }
+}
+
+fn enqueue(egress: &Arc<Egress>, jobs: Vec<(String, Job)>) {
+    let snapshot = egress.parts.snapshot.load();
+    let mut lanes = egress.lanes();
+    for (destination, job) in jobs {
+        if let Some(lane) = lanes.get(destination.as_str()) {
+            lane.push(egress, job);
+        } else if let Some(lane) = known(egress, &snapshot, &destination) {
+            lane.push(egress, job);
+            lanes.insert(destination.into_boxed_str(), lane);
+        } else {
+            // Its configuration may be on the way to us.
+            tracing::debug!(%destination, "unknown destination");
+            give_back(egress, job, &release(ReleaseReason::OurFault, fastrand::f64()));
+        }
+    }
+}
+
+fn known(egress: &Egress, snapshot: &Snapshot, destination: &str) -> Option<Arc<Lane>> {
+    let key: ObjectKey = destination.parse().ok()?;
+    snapshot.destination(&key)?;
+    let attempts = egress.metrics.attempts_of(&key);
+    Some(Arc::new(Lane::new(key, attempts)))
+}
