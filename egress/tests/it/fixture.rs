@@ -139,11 +139,22 @@ impl Bench {
     /// Reads one frame; false at the end.
     pub async fn read(&mut self) -> bool {
         let Some(frame) = self.from_egress.recv().await else { return false };
+        self.take(frame);
+        true
+    }
+
+    /// Reads the frames that have come already.
+    pub fn read_what_is_there(&mut self) {
+        while let Ok(frame) = self.from_egress.try_recv() {
+            self.take(frame);
+        }
+    }
+
+    fn take(&mut self, frame: FromEgress) {
         self.draining |= frame.draining;
         self.renewed.extend(frame.renew);
         self.begun.extend(frame.begin);
         self.settled.extend(frame.settled.into_iter().map(|settled| settled.into_parts().expect("a valid settlement")));
-        true
     }
 
     /// Reads until so many settlements have come, and returns them in order of the event.

@@ -20,15 +20,13 @@ async fn renewed_at_a_third_of_the_term_while_in_flight_or_waiting() {
     let mut bench = Bench::new(vec![one_slot]);
     bench.lease(vec![lease("ci", 1), lease("ci", 2)]).await;
     upstream.wait_for(1).await;
-    for renewals in 1..=10 {
-        for _ in 0..2 {
-            clock.advance(Duration::from_secs(10)).await;
-        }
-        while bench.renewed.len() < 2 * renewals {
-            assert!(bench.read().await);
-        }
-        assert_eq!(bench.renewed.len(), 2 * renewals);
+    // 200 s, three times the term, in steps of 5 s.
+    for _ in 0..40 {
+        clock.advance(Duration::from_secs(5)).await;
+        bench.read_what_is_there();
     }
+    // A look every 10 s finds what is older than 20 s; timers may be one look late.
+    assert!((12..=20).contains(&bench.renewed.len()), "{} renewals of two leases", bench.renewed.len());
     gate.open();
     assert_eq!(bench.settled(2).await, [Settlement::Ack, Settlement::Ack], "200 s on, both are still ours");
 }
