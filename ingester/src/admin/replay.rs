@@ -154,7 +154,7 @@ mod tests {
     fn the_pace_keeps_the_rate() {
         for rate in [1, 3, 9, 10, 15, 100, 12_345] {
             let (step, pause) = pace(Some(rate));
-            let per_second = step as f64 / pause.as_secs_f64();
+            let per_second = f64::from(u32::try_from(step).expect("small")) / pause.as_secs_f64();
             assert!((per_second - f64::from(rate)).abs() < 0.01, "{rate}: {per_second}");
         }
     }

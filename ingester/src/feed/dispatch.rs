@@ -140,6 +140,7 @@ impl Dispatcher {
         self.snapshot = Arc::clone(&current);
         drop(current);
         let snapshot = Arc::clone(&self.snapshot);
+        let now = self.origin.elapsed();
         let Self { lanes, ids, parts, .. } = self;
         lanes.retain(|_, lane| {
             let destination = snapshot.destination(&lane.key);
@@ -148,7 +149,7 @@ impl Dispatcher {
                 lane.missing_since = None;
                 if lane.gone.is_some_and(|revision| revision != destination.revision) {
                     lane.gone = None;
-                    parts.board.show(&lane.key, lane.breaker.state(Duration::MAX), false);
+                    parts.board.show(&lane.key, lane.breaker.state(now), false);
                 }
             }
             let keep = destination.is_some() || !lane.is_idle();

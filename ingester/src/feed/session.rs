@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zen_link::FrameCutter;
 use zen_link::frame::{FromIngester, Hello, Lease};
@@ -32,6 +33,8 @@ pub(super) struct Session {
     outgoing: mpsc::UnboundedSender<FromIngester>,
     pub(super) held: HashMap<LeaseToken, Held>,
     pub(super) view: Arc<SessionView>,
+    /// Reads the peer's frames; stopped with the session, so that a peer that is not listened to is not read either.
+    reader: AbortHandle,
     /// Told when the session's leases are given back.
     ended: Option<oneshot::Sender<()>>,
     max_leases: usize,
@@ -45,11 +48,13 @@ impl Session {
     pub(super) fn new(
         hello: &Hello,
         outgoing: mpsc::UnboundedSender<FromIngester>,
+        reader: AbortHandle,
         view: Arc<SessionView>,
         ended: oneshot::Sender<()>,
     ) -> Self {
         Self {
             outgoing,
+            reader,
             held: HashMap::new(),
             view,
             ended: Some(ended),
@@ -109,8 +114,9 @@ impl Session {
         let _ = self.outgoing.send(frame);
     }
 
-    /// Tells who waits for the end.
+    /// Stops reading and tells who waits for the end.
     pub(super) fn end(mut self) {
+        self.reader.abort();
         if let Some(ended) = self.ended.take() {
             let _ = ended.send(());
         }

@@ -12,9 +12,10 @@ use crate::kit::{Intake, bearer, signed};
 
 #[tokio::test]
 async fn an_event_is_kept_byte_for_byte_with_its_facts() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     let every_byte: Vec<u8> = (0..=255).cycle().take(100_000).collect();
-    let headers = ["content-type: application/octet-stream; a=b", "x-request-id: req-1", "traceparent: 00-ab-cd-01", "cookie: c"];
+    let headers =
+        ["content-type: application/octet-stream; a=b", "x-request-id: req-1", "traceparent: 00-ab-cd-01", "cookie: c"];
     let answer = intake.good("/a/hook", &headers, &every_byte).await;
     assert_eq!((answer.status, answer.header("x-request-id")), (202, Some("req-1")));
     let events = intake.queue.events();
@@ -34,7 +35,7 @@ async fn an_event_is_kept_byte_for_byte_with_its_facts() {
 
 #[tokio::test]
 async fn an_empty_body_is_an_event_too() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     assert_eq!(intake.good("/a/hook", &[], b"").await.status, 202);
     assert_eq!(intake.queue.events()[0].body, "");
 }
@@ -42,8 +43,10 @@ async fn an_empty_body_is_an_event_too() {
 /// Many at once with one key: one event, every answer names it, all but one say that it is a repeat.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn concurrent_repeats_are_one_event() {
-    let spec = bearer(&json!({"idempotency": {"key": {"header": "X-Id"}, "window": "1h"}, "event": {"id": {"header": "X-Id"}}}));
-    let intake = Arc::new(Intake::with(&[("hook", spec)], Limits::default()).await);
+    let spec = bearer(
+        &json!({"idempotency": {"key": {"header": "X-Id"}, "window": "1h"}, "event": {"id": {"header": "X-Id"}}}),
+    );
+    let intake = Arc::new(Intake::with(&[("hook", spec)], Limits::default()));
     let requests = (0..16).map(|_| {
         let intake = Arc::clone(&intake);
         tokio::spawn(async move { intake.good("/a/hook", &["x-id: 7"], b"x").await })
@@ -62,8 +65,10 @@ async fn concurrent_repeats_are_one_event() {
 
 #[tokio::test]
 async fn type_and_id_come_from_where_the_webhook_says_and_never_refuse() {
-    let spec = bearer(&json!({"event": {"type": {"pointer": "/kind"}, "id": {"pointer": "/nr"}, "source": "https://example.com"}}));
-    let intake = Intake::with(&[("hook", spec)], Limits::default()).await;
+    let spec = bearer(
+        &json!({"event": {"type": {"pointer": "/kind"}, "id": {"pointer": "/nr"}, "source": "https://example.com"}}),
+    );
+    let intake = Intake::with(&[("hook", spec)], Limits::default());
     for body in [&br#"{"kind":"push","nr":5}"#[..], b"not json", br#"{"kind":{},"nr":""}"#, br#"{"kind":"a\nb"}"#] {
         assert_eq!(intake.good("/a/hook", &[], body).await.status, 202);
     }
@@ -71,7 +76,12 @@ async fn type_and_id_come_from_where_the_webhook_says_and_never_refuse() {
     let fact = |r#type: &str, id: &str| (r#type.to_owned(), id.to_owned(), "https://example.com".to_owned());
     assert_eq!(
         facts,
-        [fact("push", "5"), fact("bearer.event", "generated-2"), fact("bearer.event", "generated-3"), fact("bearer.event", "generated-4")]
+        [
+            fact("push", "5"),
+            fact("bearer.event", "generated-2"),
+            fact("bearer.event", "generated-3"),
+            fact("bearer.event", "generated-4")
+        ]
     );
 }
 
@@ -81,7 +91,7 @@ async fn routes_choose_and_what_none_takes_is_kept_unrouted() {
         {"match": [{"pointer": "/to", "equals": "ci"}], "destinations": [{"name": "ci"}]},
         {"match": [{"header": "X-Both", "exists": true}], "destinations": [{"name": "ci"}, {"name": "audit"}]},
     ]});
-    let intake = Intake::with(&[("hook", bearer(&routes))], Limits::default()).await;
+    let intake = Intake::with(&[("hook", bearer(&routes))], Limits::default());
     intake.good("/a/hook", &["x-both: 1"], br#"{"to":"ci"}"#).await;
     intake.good("/a/hook", &[], br#"{"to":"ci"}"#).await;
     intake.good("/a/hook", &[], br#"{"to":"other"}"#).await;
@@ -92,7 +102,7 @@ async fn routes_choose_and_what_none_takes_is_kept_unrouted() {
 
 #[tokio::test]
 async fn cloud_events_keep_their_attributes_and_bytes() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     let binary = ["ce-specversion: 1.0", "ce-id: c1", "ce-type: t1", "ce-source: /s1", "ce-tenant: x"];
     intake.good("/a/hook", &binary, b"data").await;
     let envelope = br#"{"specversion":"1.0","id":"c2","type":"t2","source":"/s2","data":1}"#;
@@ -107,7 +117,7 @@ async fn cloud_events_keep_their_attributes_and_bytes() {
 /// A change of the configuration holds from the next request on, without a restart (W-01).
 #[tokio::test]
 async fn a_new_configuration_holds_at_once() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     assert_eq!(intake.good("/a/hook", &[], b"x").await.status, 202);
     intake.snapshot.store(Arc::new(Snapshot::default()));
     assert_eq!(intake.good("/a/hook", &[], b"x").await.code(), "UnknownPath");
@@ -119,7 +129,7 @@ async fn a_slack_challenge_is_answered_and_not_stored() {
         "verification": {"provider": "slack", "secrets": [{"secretRef": {"name": "s", "key": "token"}}]},
         "routes": [{"destinations": [{"name": "ci"}]}],
     });
-    let intake = Intake::with(&[("slack", spec)], Limits::default()).await;
+    let intake = Intake::with(&[("slack", spec)], Limits::default());
     let body = br#"{"type":"url_verification","challenge":"3eZbrw1a","token":"t"}"#;
     let (headers, body) = signed("slack", Some(body), Timestamp::now());
     let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
@@ -133,7 +143,7 @@ async fn a_slack_challenge_is_answered_and_not_stored() {
 
 #[tokio::test]
 async fn metrics_keep_the_rules() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     intake.good("/a/hook", &[], b"x").await;
     assert_eq!(zen_runtime::metrics::problems(&intake.metrics()), Vec::<String>::new());
     assert!(intake.metrics().contains("zen_ingester_accepted_total{provider=\"bearer\"} 1"));

@@ -46,9 +46,11 @@ async fn get(api: &Router, path: &str) -> (u16, Value) {
 /// Nothing is said without the token, not even whether a path exists.
 #[tokio::test]
 async fn every_path_needs_the_token() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     let api = api(&intake);
-    for token in [None, Some("Bearer wrong"), Some("Bearer "), Some("admin"), Some("Basic admin"), Some("Bearer admin ")] {
+    for token in
+        [None, Some("Bearer wrong"), Some("Bearer "), Some("admin"), Some("Basic admin"), Some("Bearer admin ")]
+    {
         for path in ["status", "events", "events/1", "dead-letters", "dead-letters/1-0", "replays", "none"] {
             let (status, body) = call_with(&api, Method::GET, path, Value::Null, token).await;
             assert_eq!((status, body["code"].as_str()), (401, Some("Unauthenticated")), "{token:?} {path}");
@@ -66,7 +68,7 @@ async fn the_status_tells_all_and_no_secret() {
         "routes": [{"destinations": [{"name": "ci"}]}],
     });
     let webhooks = [("hook", bearer(&json!({}))), ("off", bearer(&json!({"active": false}))), ("broken", broken)];
-    let intake = Intake::with(&webhooks, Limits::default()).await;
+    let intake = Intake::with(&webhooks, Limits::default());
     intake.good("/a/hook", &[], b"x").await;
     intake.post("/a/hook", &[], b"x").await;
     let (code, body) = get(&api(&intake), "status").await;
@@ -81,14 +83,17 @@ async fn the_status_tells_all_and_no_secret() {
     assert!(webhook("off").inactive);
     assert!(!webhook("broken").accepted && !webhook("broken").problems.is_empty());
     let destination = &status.destinations[0];
-    assert_eq!((destination.target.as_str(), destination.breaker.as_str()), ("https://ci.example.com:443/hooks", "closed"));
+    assert_eq!(
+        (destination.target.as_str(), destination.breaker.as_str()),
+        ("https://ci.example.com:443/hooks", "closed")
+    );
     assert_eq!((destination.waiting, status.queue.committed), (1, 1));
     assert_eq!((status.queue.durability.as_str(), status.queue.health.as_str()), ("fsynced", "ok"));
 }
 
 #[tokio::test]
 async fn events_can_be_listed_and_shown() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     intake.good("/a/hook", &[], b"MARKER").await;
     let api = api(&intake);
     let (_, list) = get(&api, "events?webhook=a/hook&limit=5").await;
@@ -104,7 +109,7 @@ async fn events_can_be_listed_and_shown() {
 
 /// Four dead letters of `a/ci`.
 async fn with_dead_letters() -> Intake {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     for _ in 0..4 {
         intake.good("/a/hook", &[], b"MARKER").await;
     }

@@ -35,10 +35,7 @@ fn tls() -> (Arc<ServerConfig>, RootCertStore) {
     (Arc::new(server), roots)
 }
 
-async fn h2_client(
-    intake: &Intake,
-    roots: RootCertStore,
-) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+async fn h2_client(intake: &Intake, roots: RootCertStore) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -69,8 +66,7 @@ fn h2_post(path: &str, headers: usize, body: Bytes) -> http::Request<Full<Bytes>
 async fn http2_has_the_same_answers() {
     let (server, roots) = tls();
     let webhooks = [("hook", bearer(&json!({}))), ("small", bearer(&json!({"limits": {"body": "10"}})))];
-    let intake =
-        Intake::start(configuration(&webhooks, &[("ci", destination())]), Limits::default(), Some(server)).await;
+    let intake = Intake::start(configuration(&webhooks, &[("ci", destination())]), Limits::default(), Some(server));
     let client = h2_client(&intake, roots).await;
     let send = |request| {
         let mut client = client.clone();
@@ -98,7 +94,7 @@ async fn http2_has_the_same_answers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_reaches_a_client_that_is_still_sending() {
     let body = vec![b'x'; 50 << 20];
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     let mut client = TcpStream::connect(intake.address).await.unwrap();
     client.write_all(&post("/a/hook", &[], &body)).await.expect("the whole body can be sent");
     let answers = read_all(&mut client).await;
@@ -107,7 +103,7 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
 
     let (server, roots) = tls();
     let webhooks = configuration(&[("hook", bearer(&json!({})))], &[("ci", destination())]);
-    let intake = Intake::start(webhooks, Limits::default(), Some(server)).await;
+    let intake = Intake::start(webhooks, Limits::default(), Some(server));
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -126,7 +122,7 @@ async fn a_refusal_reaches_a_client_that_is_still_sending() {
 /// A refused small body is read off, so the connection stays.
 #[tokio::test]
 async fn a_connection_survives_a_small_refusal() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     let mut client = TcpStream::connect(intake.address).await.unwrap();
     let mut buffer = Vec::new();
     let auth = format!("authorization: Bearer {TOKEN}");
@@ -140,7 +136,7 @@ async fn a_connection_survives_a_small_refusal() {
 /// The budget is taken before the body is read: while one client holds it, another is refused, and then not (W-15).
 #[tokio::test]
 async fn bodies_in_flight_have_a_budget() {
-    let intake = Intake::with(&[("hook", bearer(&json!({})))], Limits { body_budget: 1000, ..Limits::default() }).await;
+    let intake = Intake::with(&[("hook", bearer(&json!({})))], Limits { body_budget: 1000, ..Limits::default() });
     let auth = format!("authorization: Bearer {TOKEN}");
     let whole = post("/a/hook", &[&auth], &[b'x'; 900]);
     let mut slow = TcpStream::connect(intake.address).await.unwrap();
@@ -159,7 +155,7 @@ async fn bodies_in_flight_have_a_budget() {
 /// One slot: the second connection is served when the first has ended.
 #[tokio::test]
 async fn connections_are_bounded() {
-    let intake = Intake::with(&[("hook", bearer(&json!({})))], Limits { max_connections: 1, ..Limits::default() }).await;
+    let intake = Intake::with(&[("hook", bearer(&json!({})))], Limits { max_connections: 1, ..Limits::default() });
     let auth = format!("authorization: Bearer {TOKEN}");
     let mut first = TcpStream::connect(intake.address).await.unwrap();
     first.write_all(&post("/a/hook", &[&auth], b"1")).await.unwrap();
@@ -176,7 +172,7 @@ async fn connections_are_bounded() {
 /// The drain: idle connections end at once, a request in flight is finished and answered, then `serve` returns.
 #[tokio::test]
 async fn the_drain_finishes_what_is_in_flight() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     let auth = format!("authorization: Bearer {TOKEN}");
     let mut idle = TcpStream::connect(intake.address).await.unwrap();
     idle.write_all(&post("/a/hook", &[&auth], b"1")).await.unwrap();
@@ -202,7 +198,7 @@ async fn the_drain_finishes_what_is_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn the_drain_has_a_limit() {
     let limits = Limits { body_grace: Duration::from_mins(1), ..Limits::default() };
-    let intake = Intake::with(&[("hook", bearer(&json!({})))], limits).await;
+    let intake = Intake::with(&[("hook", bearer(&json!({})))], limits);
     let whole = post("/a/hook", &[&format!("authorization: Bearer {TOKEN}")], b"x");
     let mut stuck = TcpStream::connect(intake.address).await.unwrap();
     stuck.write_all(&whole[..whole.len() - 1]).await.unwrap();
@@ -215,7 +211,7 @@ async fn the_drain_has_a_limit() {
 
 #[tokio::test]
 async fn the_last_moments_answer_draining() {
-    let intake = Intake::usual().await;
+    let intake = Intake::usual();
     intake.ingester.refuse_new_requests();
     let answer = intake.good("/a/hook", &[], b"x").await;
     assert_eq!((answer.code().as_str(), answer.header("retry-after")), ("Draining", Some("5")));
@@ -226,7 +222,7 @@ async fn the_last_moments_answer_draining() {
 async fn a_silent_client_cannot_hold_a_handshake_open() {
     let (server, _) = tls();
     let webhooks = configuration(&[("hook", bearer(&json!({})))], &[("ci", destination())]);
-    let intake = Intake::start(webhooks, Limits::default(), Some(server)).await;
+    let intake = Intake::start(webhooks, Limits::default(), Some(server));
     let mut silent = TcpStream::connect(intake.address).await.unwrap();
     assert_eq!(read_all(&mut silent).await.len(), 0);
     assert!(intake.metrics().contains("zen_ingester_handshake_failures_total 1"));

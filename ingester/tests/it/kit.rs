@@ -18,6 +18,7 @@ use zen_compile::{Mode, Objects, SecretData, Snapshot, Verdict, compile};
 use zen_ingester::{Ingester, Limits, Parts, feed, listener};
 use zen_model::observe::{Observation, Observer};
 use zen_model::{ObjectKey, Secret, Timestamp};
+use zen_queue::Queue;
 use zen_verify::zen_signature::Keys;
 
 use crate::memory::Memory;
@@ -27,9 +28,7 @@ pub const TOKEN: &str = "correct-horse";
 
 /// Compiles Webhooks (name → spec) and Destinations of namespace `a`, with the secret `a/s` whose key `token` is [`TOKEN`].
 pub fn configuration(webhooks: &[(&str, Value)], destinations: &[(&str, Value)]) -> (Snapshot, Vec<Verdict>) {
-    let manifest = |kind: &str, name: &str, spec: &Value| {
-        json!({"apiVersion": "zen-mesh.io/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "a"}, "spec": spec})
-    };
+    let manifest = |kind: &str, name: &str, spec: &Value| json!({"apiVersion": "zen-mesh.io/v1alpha1", "kind": kind, "metadata": {"name": name, "namespace": "a"}, "spec": spec});
     let mut objects = Objects::default();
     for (name, spec) in webhooks {
         let webhook = serde_json::from_value(manifest("Webhook", name, spec)).expect("a Webhook");
@@ -77,9 +76,9 @@ impl Observer for Seen {
 }
 
 /// An intake that runs.
-pub struct Intake {
+pub struct Intake<Q: Queue = Memory> {
     pub address: SocketAddr,
-    pub queue: Arc<Memory>,
+    pub queue: Arc<Q>,
     pub ingester: Ingester,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     pub verdicts: Vec<Verdict>,
@@ -91,20 +90,27 @@ pub struct Intake {
 
 impl Intake {
     /// The usual configuration: Webhook `a/hook` to Destination `a/ci`.
-    pub async fn usual() -> Self {
-        Self::with(&[("hook", bearer(&json!({})))], Limits::default()).await
+    pub fn usual() -> Self {
+        Self::with(&[("hook", bearer(&json!({})))], Limits::default())
     }
 
-    pub async fn with(webhooks: &[(&str, Value)], limits: Limits) -> Self {
-        Self::start(configuration(webhooks, &[("ci", destination())]), limits, None).await
+    pub fn with(webhooks: &[(&str, Value)], limits: Limits) -> Self {
+        Self::start(configuration(webhooks, &[("ci", destination())]), limits, None)
     }
 
-    pub async fn start(
+    pub fn start(configured: (Snapshot, Vec<Verdict>), limits: Limits, tls: Option<Arc<ServerConfig>>) -> Self {
+        Self::over(Memory::new(), configured, limits, tls)
+    }
+}
+
+impl<Q: Queue> Intake<Q> {
+    /// Over any queue.
+    pub fn over(
+        queue: Arc<Q>,
         (snapshot, verdicts): (Snapshot, Vec<Verdict>),
         limits: Limits,
         tls: Option<Arc<ServerConfig>>,
     ) -> Self {
-        let queue = Memory::new();
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let seen = Arc::<Seen>::default();
         let mut registry = Registry::default();
@@ -212,7 +218,7 @@ pub async fn read_one(client: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<An
             return Some(answer);
         }
         // A reset is an end too: what it takes with it is missing.
-        let read = tokio::time::timeout(Duration::from_secs(300), client.read_buf(buffer)).await.expect("in time");
+        let read = tokio::time::timeout(Duration::from_mins(5), client.read_buf(buffer)).await.expect("in time");
         if read.unwrap_or(0) == 0 {
             return None;
         }
@@ -226,7 +232,8 @@ fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let fields = lines.filter_map(|line| line.split_once(": "));
     let headers: Vec<_> = fields.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
-    let length = headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, value)| value.parse().unwrap());
+    let length =
+        headers.iter().find(|(name, _)| name == "content-length").map_or(0, |(_, value)| value.parse().unwrap());
     let body = bytes.get(end..end + length)?.to_vec();
     Some((Answer { status, headers, body }, end + length))
 }
@@ -247,7 +254,7 @@ pub fn signed(provider: &str, body: Option<&'static [u8]>, now: Timestamp) -> (V
     let config = zen_verify::Config {
         preset: zen_verify::preset(provider).expect("a preset"),
         secrets: vec![zen_verify::LabelledSecret { label: "s/token".into(), secret: Secret::new(TOKEN) }],
-        tolerance: Duration::from_secs(300),
+        tolerance: Duration::from_mins(5),
         public_url: None,
         generic: None,
         api_key: None,

@@ -1,8 +1,11 @@
-//! The ingester as a whole, in-process: real sockets, a queue in memory, scripted egress sessions.
+//! The ingester as a whole, in-process: real sockets, a queue in memory (and the embedded one), scripted egress sessions.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "the helpers of a test fail it as the test itself does")]
 
 mod accept;
 mod admin;
 mod connections;
+mod durable;
 mod feed;
 mod hygiene;
 mod kit;

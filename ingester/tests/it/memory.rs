@@ -72,7 +72,9 @@ impl Memory {
     /// Deliveries of a destination that are neither done nor dead.
     pub fn open(&self, destination: &str) -> usize {
         let key: ObjectKey = destination.parse().unwrap();
-        self.with(|state| state.deliveries.values().filter(|d| d.destination == key && !d.done && d.dead.is_none()).count())
+        self.with(|state| {
+            state.deliveries.values().filter(|d| d.destination == key && !d.done && d.dead.is_none()).count()
+        })
     }
 
     pub fn dead(&self, destination: &str) -> Vec<DeadReason> {
@@ -240,7 +242,8 @@ impl Queue for Memory {
     fn renew(&self, leases: &[LeaseToken]) {
         self.with(|state| {
             for token in leases {
-                if let Some((lease, until, term)) = state.deliveries.get_mut(&token.delivery).and_then(|d| d.lease.as_mut())
+                if let Some((lease, until, term)) =
+                    state.deliveries.get_mut(&token.delivery).and_then(|d| d.lease.as_mut())
                     && *lease == token.lease
                 {
                     *until = Instant::now() + *term;

@@ -54,7 +54,7 @@ impl Dispatcher {
             }
         });
         let heard = self.handle.heard.clone();
-        tokio::spawn(async move {
+        let reader = tokio::spawn(async move {
             while let Some(frame) = incoming.next().await {
                 if heard.send(Heard::Frame(id, frame)).await.is_err() {
                     return;
@@ -71,7 +71,7 @@ impl Dispatcher {
             draining: false.into(),
         });
         self.parts.board.connected(id, Arc::clone(&view));
-        self.sessions.insert(id, Session::new(&hello, sender, view, ended));
+        self.sessions.insert(id, Session::new(&hello, sender, reader.abort_handle(), view, ended));
         self.requeue_all();
     }
 
@@ -148,6 +148,7 @@ impl Dispatcher {
                 }
                 if is_probe {
                     lane.probe = Probe::None;
+                    self.show(&lane, None);
                     if lane.breaker.hold_exceeded(now) {
                         lane.bury = Some(DeadReason::HoldExceeded);
                     }

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use zen_compile::Destination;
 use zen_link::frame;
+use zen_model::breaker::State;
 use zen_model::{DeadReason, Namespace, Settlement, Timestamp};
 use zen_queue::{Demand, Leased, Settled};
 
@@ -45,6 +46,9 @@ impl Dispatcher {
             (Step::Lease { max, max_bytes }, Some((session, _))) => {
                 lane.busy = true;
                 lane.due = false;
+                if lane.probe == Probe::Asked {
+                    self.parts.board.show(&lane.key, State::HalfOpen, false);
+                }
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.asked += max;
                 }
