@@ -1,5 +1,6 @@
 //! `zen check`: are these manifests right? The same reader and compiler as the data plane, offline.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -60,7 +61,8 @@ impl Check {
 pub fn overrides(texts: &[String]) -> Outcome<Overrides> {
     let mut overrides = Overrides::new();
     for text in texts {
-        let (service, addresses) = zen_live::service_override(text).map_err(|error| Failure::usage(error.to_string()))?;
+        let (service, addresses) =
+            zen_live::service_override(text).map_err(|error| Failure::usage(error.to_string()))?;
         overrides.entry(service).or_default().extend(addresses);
     }
     Ok(overrides)
@@ -70,7 +72,11 @@ fn lines(found: &[Finding]) -> String {
     if found.is_empty() {
         return "no problems\n".to_owned();
     }
-    found.iter().map(|finding| format!("{}{finding}\n", if finding.warning { "warning: " } else { "" })).collect()
+    let mut text = String::new();
+    for finding in found {
+        let _ = writeln!(text, "{}{finding}", if finding.warning { "warning: " } else { "" });
+    }
+    text
 }
 
 fn shown(finding: &Finding) -> Shown<'_> {

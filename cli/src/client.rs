@@ -23,7 +23,7 @@ pub struct Ask {
     /// The folder of the manifests that the mesh runs on; its state is DIR/.zen.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Its state folder [default: DIR/.zen, else $ZEN_STATE, else ./.zen].
+    /// Its state folder [default: DIR/.zen, else `ZEN_STATE`, else ./.zen].
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
     /// How to print the answer.

@@ -1,5 +1,6 @@
 //! `zen dead-letters`: what could not be delivered, and another try.
 
+use std::fmt::Write as _;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
@@ -139,7 +140,8 @@ fn table(found: &[DeadLetter]) -> String {
     if found.is_empty() {
         return "no dead letters\n".to_owned();
     }
-    let mut table = Table::new(["ID", "SINCE", "DESTINATION", "REASON", "ATTEMPTS", "LAST", "WEBHOOK", "TYPE", "EVENT"]);
+    let mut table =
+        Table::new(["ID", "SINCE", "DESTINATION", "REASON", "ATTEMPTS", "LAST", "WEBHOOK", "TYPE", "EVENT"]);
     for letter in found {
         table.row([
             letter.id.clone(),
@@ -169,7 +171,8 @@ async fn show(id: &str, payload: bool, ask: &Ask) -> Outcome {
     let path = format!("/api/v1/dead-letters/{}", segment(id));
     let found: Option<DeadLetterDetail> = client.find(&path, &PayloadQuery { payload }).await?;
     let found = found.ok_or_else(|| {
-        Failure::new(format!("there is no dead letter {}", plain_text(id, 100))).hint("zen dead-letters list shows the ids")
+        Failure::new(format!("there is no dead letter {}", plain_text(id, 100)))
+            .hint("zen dead-letters list shows the ids")
     })?;
     ask.output.print(&found, |found| details(found, Style::stdout()))
 }
@@ -216,7 +219,11 @@ fn payload_text(base64: &str) -> String {
 
 /// Outside text, indented and harmless.
 fn block(text: &str) -> String {
-    text.lines().map(|line| format!("  {}\n", plain_text(line, 4096))).collect()
+    let mut block = String::new();
+    for line in text.lines() {
+        let _ = writeln!(block, "  {}", plain_text(line, 4096));
+    }
+    block
 }
 
 /// A replay that was asked for.

@@ -188,7 +188,10 @@ mod tests {
             }],
         };
         let text = table(&[event], Style::plain());
-        assert!(text.ends_with("2023-11-14T22:13:20.123Z  team-a/github  push  e1  512 B  team-a/ci dead Rejected\n"), "{text}");
+        assert!(
+            text.ends_with("2023-11-14T22:13:20.123Z  team-a/github  push  e1  512 B  team-a/ci dead Rejected\n"),
+            "{text}"
+        );
         assert_eq!(state("dead"), Ok(State::Of(DeliveryState::Dead)));
         assert_eq!(state("dir/.zen"), Ok(State::Folder("dir/.zen".into())));
     }

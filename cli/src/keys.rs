@@ -70,7 +70,7 @@ over `1.<t>.<n>.<k>.<event id>.<SHA-256 of the body, hex>`; the HMAC key is the 
         /// The manifests' folder, whose .zen holds the state.
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
-        /// The state folder [default: DIR/.zen, else $ZEN_STATE, else ./.zen].
+        /// The state folder [default: DIR/.zen, else `ZEN_STATE`, else ./.zen].
         #[arg(long, value_name = "FOLDER")]
         state: Option<PathBuf>,
         /// How to print it.

@@ -84,9 +84,8 @@ impl Listen {
 
 async fn serve(stream: TcpStream, people: bool, status: StatusCode, delay: Duration) {
     let _ = stream.set_nodelay(true);
-    let answer = service_fn(move |request| async move {
-        Ok::<_, Infallible>(receive(request, people, status, delay).await)
-    });
+    let answer =
+        service_fn(move |request| async move { Ok::<_, Infallible>(receive(request, people, status, delay).await) });
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
     if let Err(error) = connection.await {
         tracing::debug!(%error, "a connection ended");

@@ -182,7 +182,8 @@ impl Sender {
         let name = webhook.host.as_deref().unwrap_or(reached);
         let url = format!("https://{name}:{port}{}", webhook.path);
         let url = Url::parse(&url).context(format_args!("{url} is not a URL"))?;
-        let target = Target { address: format!("{reached}:{port}"), tls: Some((tls_config(Some(ca))?, server_name(name)?)) };
+        let target =
+            Target { address: format!("{reached}:{port}"), tls: Some((tls_config(Some(ca))?, server_name(name)?)) };
         Ok(Self { config: webhook.config, url, connection: Connection::new(target) })
     }
 

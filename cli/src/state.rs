@@ -169,9 +169,7 @@ impl Place {
                 Err(Failure::new(format!("another process uses the state folder {}", self.folder.display()))
                     .hint("stop it first, or name another folder with --state"))
             }
-            Err(TryLockError::Error(error)) => {
-                Err(Failure::new(format!("failed to lock {}: {error}", file.display())))
-            }
+            Err(TryLockError::Error(error)) => Err(Failure::new(format!("failed to lock {}: {error}", file.display()))),
         }
     }
 }

@@ -32,7 +32,8 @@ impl StatusCommand {
 
 fn text(status: &Status, now: Timestamp, style: Style) -> String {
     let mut text = String::new();
-    let mut webhooks = Table::new(["WEBHOOK", "PROVIDER", "SERVED AT", "STATE", "ACCEPTED", "REPEATS", "REFUSED", "VERIFIED BY"]);
+    let mut webhooks =
+        Table::new(["WEBHOOK", "PROVIDER", "SERVED AT", "STATE", "ACCEPTED", "REPEATS", "REFUSED", "VERIFIED BY"]);
     for webhook in &status.webhooks {
         let counts = webhook.counts;
         webhooks.row([
@@ -43,9 +44,10 @@ fn text(status: &Status, now: Timestamp, style: Style) -> String {
             count(counts.accepted),
             count(counts.duplicates),
             count(counts.refused),
-            webhook.last_verified.as_ref().map_or_else(|| "-".to_owned(), |last| {
-                format!("{}, {} ago", plain_text(&last.secret, 60), span(now.since(last.at)))
-            }),
+            webhook.last_verified.as_ref().map_or_else(
+                || "-".to_owned(),
+                |last| format!("{}, {} ago", plain_text(&last.secret, 60), span(now.since(last.at))),
+            ),
         ]);
     }
     section(&mut text, "no Webhooks", status.webhooks.is_empty(), &webhooks);
@@ -67,13 +69,17 @@ fn text(status: &Status, now: Timestamp, style: Style) -> String {
     let _ = writeln!(
         text,
         "queue: {health}, {} waiting or dead, {} on disk; an acknowledgement means {}",
-        size(queue.bytes), size(queue.disk_bytes), queue.durability,
+        size(queue.bytes),
+        size(queue.disk_bytes),
+        queue.durability,
     );
     for (destination, bytes) in &queue.orphans {
         let _ = writeln!(text, "  {} wait for {destination}, which is in no configuration", size(*bytes));
     }
     match status.sessions.len() {
-        0 => text.push_str(&format!("{}\n", style.bad("no egress is connected: nothing is delivered"))),
+        0 => {
+            let _ = writeln!(text, "{}", style.bad("no egress is connected: nothing is delivered"));
+        }
         _ => {
             for session in &status.sessions {
                 let since = span(now.since(session.since));

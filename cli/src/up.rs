@@ -199,8 +199,14 @@ impl Mesh {
 
         let ends = drain::Ends::default();
         let (handle, feeding) = ingester.feed(ends.deliveries.clone());
-        let appliances =
-            Appliances { snapshot: Arc::clone(&snapshot), verdicts, trust: Arc::clone(&trust), intake: address, queue: Arc::clone(&queue), feed: handle.clone() };
+        let appliances = Appliances {
+            snapshot: Arc::clone(&snapshot),
+            verdicts,
+            trust: Arc::clone(&trust),
+            intake: address,
+            queue: Arc::clone(&queue),
+            feed: handle.clone(),
+        };
         appliances.apply(&live.published().borrow());
         configured.open();
 
@@ -246,7 +252,8 @@ impl Mesh {
             self.readiness.wait().await;
             let published = live.published().borrow().clone();
             let current = snapshot.load_full();
-            let facts = Facts { dir: &up.dir, place: state.place(), addresses, snapshot: &current, published: &published };
+            let facts =
+                Facts { dir: &up.dir, place: state.place(), addresses, snapshot: &current, published: &published };
             match printer.reader() {
                 Reader::People(style) => printer.text(facts.banner(style)),
                 Reader::Machines => printer.text(format!("{}\n", facts.record())),
@@ -315,11 +322,12 @@ async fn bind(address: SocketAddr, option: &str) -> Outcome<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let failure = Failure::new(format!("failed to listen on {address} ({option}): {error}"));
         match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                failure.hint(format!("another process has the port; stop it, or name another one with {option}, or port 0"))
-            }
+            std::io::ErrorKind::AddrInUse => failure
+                .hint(format!("another process has the port; stop it, or name another one with {option}, or port 0")),
             std::io::ErrorKind::PermissionDenied => failure.hint(format!("name a port above 1023 with {option}")),
-            std::io::ErrorKind::AddrNotAvailable => failure.hint(format!("name an address of this machine with {option}")),
+            std::io::ErrorKind::AddrNotAvailable => {
+                failure.hint(format!("name an address of this machine with {option}"))
+            }
             _ => failure,
         }
     })

@@ -36,15 +36,23 @@ impl Facts<'_> {
         facts.row(["intake".to_owned(), format!("https://{}", addresses.intake)]);
         facts.row(["admin".to_owned(), format!("http://{}  (/healthz, /readyz, /metrics)", addresses.admin)]);
         facts.row(["CA".to_owned(), place.ca_file().display().to_string()]);
-        facts.row(["queue".to_owned(), format!("{}  (an acknowledged event is on disk: fsynced)", place.queue_folder().display())]);
+        facts.row([
+            "queue".to_owned(),
+            format!("{}  (an acknowledged event is on disk: fsynced)", place.queue_folder().display()),
+        ]);
         text.push_str(&facts.render());
         self.webhooks(&mut text, style);
         self.destinations(&mut text, style);
         findings(&mut text, &published.findings, style);
         if let Some((key, provider)) = self.first_sender() {
             let command = format!("{} send {provider} --dir {} --webhook {key}", program(), shell(dir));
-            let command = if self.default_state() { command } else { format!("{command} --state {}", shell(place.folder())) };
-            let _ = write!(text, "\n  Send a first signed webhook, from another terminal:\n\n    {}\n", style.strong(&command));
+            let command =
+                if self.default_state() { command } else { format!("{command} --state {}", shell(place.folder())) };
+            let _ = write!(
+                text,
+                "\n  Send a first signed webhook, from another terminal:\n\n    {}\n",
+                style.strong(&command)
+            );
         }
         text.push('\n');
         text
@@ -56,14 +64,20 @@ impl Facts<'_> {
             let reasons: Vec<_> = problems(&self.published.verdicts, kind, key).map(|(reason, _)| reason).collect();
             json!({"accepted": self.in_effect(kind, key), "reasons": reasons})
         };
-        let webhooks: Vec<_> = self.keys("Webhook").map(|key| {
-            let url = self.snapshot.webhooks.get(key).map(|webhook| url(webhook, &self.addresses.intake));
-            json!({"key": key, "url": url, "verdict": verdict("Webhook", key)})
-        }).collect();
-        let destinations: Vec<_> = self.keys("Destination").map(|key| {
-            let target = self.snapshot.destinations.get(key).map(|destination| target(&destination.target));
-            json!({"key": key, "target": target, "verdict": verdict("Destination", key)})
-        }).collect();
+        let webhooks: Vec<_> = self
+            .keys("Webhook")
+            .map(|key| {
+                let url = self.snapshot.webhooks.get(key).map(|webhook| url(webhook, &self.addresses.intake));
+                json!({"key": key, "url": url, "verdict": verdict("Webhook", key)})
+            })
+            .collect();
+        let destinations: Vec<_> = self
+            .keys("Destination")
+            .map(|key| {
+                let target = self.snapshot.destinations.get(key).map(|destination| target(&destination.target));
+                json!({"key": key, "target": target, "verdict": verdict("Destination", key)})
+            })
+            .collect();
         json!({
             "at": zen_model::Timestamp::now(), "what": "started", "intake": self.addresses.intake, "admin": self.addresses.admin,
             "ca": self.place.ca_file(), "state": self.place.folder(), "webhooks": webhooks,
@@ -89,7 +103,9 @@ impl Facts<'_> {
             let url = webhook.map(|webhook| url(webhook, &self.addresses.intake)).unwrap_or_default();
             let inactive = webhook.is_some_and(|webhook| matches!(webhook.serving, Serving::Inactive));
             let verdict = match self.verdict("Webhook", key, style) {
-                verdict if inactive && !self.in_effect("Webhook", key) => format!("{verdict}{}", style.warn("inactive")),
+                verdict if inactive && !self.in_effect("Webhook", key) => {
+                    format!("{verdict}{}", style.warn("inactive"))
+                }
                 verdict => verdict,
             };
             let mark = if inactive { style.warn("-").into_owned() } else { self.mark("Webhook", key, style) };
@@ -132,7 +148,8 @@ impl Facts<'_> {
 
     /// A Webhook that `zen send` can sign for, GitHub's first.
     fn first_sender(&self) -> Option<(&ObjectKey, &'static str)> {
-        let mut serving: Vec<_> = self.snapshot.webhooks.values().filter(|webhook| matches!(webhook.serving, Serving::Active(_))).collect();
+        let mut serving: Vec<_> =
+            self.snapshot.webhooks.values().filter(|webhook| matches!(webhook.serving, Serving::Active(_))).collect();
         serving.sort_by_key(|webhook| webhook.provider != "github");
         serving.first().map(|webhook| (&webhook.key, webhook.provider))
     }
@@ -148,7 +165,9 @@ fn problems<'a>(
     key: &'a ObjectKey,
 ) -> impl Iterator<Item = (&'static str, bool)> + 'a {
     let verdict = verdicts.iter().filter(move |verdict| verdict.kind == kind && verdict.key == *key);
-    verdict.flat_map(|verdict| verdict.problems.iter()).map(|problem| (problem.reason.code(), problem.reason.is_warning()))
+    verdict
+        .flat_map(|verdict| verdict.problems.iter())
+        .map(|problem| (problem.reason.code(), problem.reason.is_warning()))
 }
 
 /// Where a source reaches a Webhook.

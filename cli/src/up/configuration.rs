@@ -1,6 +1,7 @@
 //! What follows a change of the manifests: certificates, quotas, the feed, and a word about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -76,14 +77,16 @@ impl Known {
             _ => snapshot.destinations.get(&verdict.key).map_or(0, |destination| destination.revision),
         };
         let verdicts = published.verdicts.iter();
-        let objects = verdicts.map(|verdict| (format!("{} {}", verdict.kind, verdict.key), (revision(verdict), verdict.serving)));
+        let objects =
+            verdicts.map(|verdict| (format!("{} {}", verdict.kind, verdict.key), (revision(verdict), verdict.serving)));
         Self { objects: objects.collect(), findings: published.findings.clone() }
     }
 
     fn tell_since(&self, before: &Self, generation: u64, printer: &Printer) {
         let added = self.objects.keys().filter(|object| !before.objects.contains_key(*object));
         let removed = before.objects.keys().filter(|object| !self.objects.contains_key(*object));
-        let changed = self.objects.iter().filter(|(object, now)| before.objects.get(*object).is_some_and(|was| was != *now));
+        let changed =
+            self.objects.iter().filter(|(object, now)| before.objects.get(*object).is_some_and(|was| was != *now));
         let (added, removed): (Vec<_>, Vec<_>) = (added.collect(), removed.collect());
         let changed: Vec<_> = changed.map(|(object, _)| object).collect();
         let new: Vec<_> = self.findings.iter().filter(|finding| !before.findings.contains(finding)).collect();
@@ -101,11 +104,15 @@ impl Known {
             if parts.is_empty() {
                 parts.push(if mended > 0 && new.is_empty() { "mended" } else { "nothing else changed" }.to_owned());
             }
-            let mut text =
-                format!("{}  {}  {}\n", style.faint(&clock(Timestamp::now())), style.strong("reloaded "), parts.join(", "));
+            let mut text = format!(
+                "{}  {}  {}\n",
+                style.faint(&clock(Timestamp::now())),
+                style.strong("reloaded "),
+                parts.join(", ")
+            );
             for (finding, line) in new.iter().zip(&texts) {
                 let line = if finding.warning { style.warn(line) } else { style.bad(line) };
-                text.push_str(&format!("              {line}\n"));
+                let _ = writeln!(text, "              {line}");
             }
             text
         };

@@ -34,13 +34,7 @@ pub struct Ends {
 }
 
 /// Not ready → goes on accepting for the delay → no new requests → finishes and settles → closes the queue.
-pub async fn drain(
-    gate: Gate,
-    ends: Ends,
-    mut tasks: JoinSet<&'static str>,
-    queue: Arc<dyn Queue>,
-    delay: Duration,
-) {
+pub async fn drain(gate: Gate, ends: Ends, mut tasks: JoinSet<&'static str>, queue: Arc<dyn Queue>, delay: Duration) {
     gate.close("the process is ending");
     tokio::time::sleep(delay.min(LONGEST_DELAY)).await;
     ends.intake.cancel();

@@ -106,4 +106,3 @@ fn names(intake: IpAddr, hosts: &BTreeSet<String>) -> BTreeSet<String> {
     names.extend(hosts.iter().cloned());
     names
 }
-

@@ -38,7 +38,8 @@ async fn a_target_can_verify_what_it_gets() {
     zen(&["send", "github", "--dir", folder.text(), "--webhook", "team-a/github"]).await.expect(0);
     let received = upstream.wait_for(1).await;
     let key = zen(&["keys", "destination", "team-a/ci", "--dir", folder.text(), "-o", "json"]).await.expect(0).json();
-    let secret = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(key["key"].as_str().expect("text")).expect("base64url");
+    let secret =
+        base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(key["key"].as_str().expect("text")).expect("base64url");
     let id = key["key_id"].as_str().expect("text").to_owned();
     let keys = zen_verify::zen_signature::Keys::new(vec![(id, zen_model::Secret::new(secret))]).expect("a key ring");
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &received[0].body);

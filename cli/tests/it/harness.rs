@@ -23,7 +23,7 @@ use zen_model::{Secret, Timestamp};
 use zen_verify::{Config, LabelledSecret};
 
 /// Waits end here at the latest, on a machine that has much else to do.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 /// The secret of the Webhook in [`MANIFESTS`].
 pub const SECRET: &str = "a-github-secret";
 

@@ -1,6 +1,8 @@
 //! No secret, payload, signature or token in any output: markers are planted, the whole path is run at trace
 //! level with refusals and failures, and everything that the mesh says is searched.
 
+use std::fmt::Write as _;
+
 use zen_testkit::{Answer, Upstream};
 
 use crate::harness::{DEADLINE, Folder, Mesh, get, get_with, zen};
@@ -64,7 +66,10 @@ fn forms() -> Vec<String> {
     let mut forms = Vec::new();
     for marker in [SECRET, BODY, TOKEN, SIGNATURE] {
         forms.push(marker.to_owned());
-        forms.push(marker.bytes().map(|byte| format!("{byte:02x}")).collect());
+        forms.push(marker.bytes().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        }));
         for skip in 0..3 {
             // Whole groups only, so that what stands before and after changes nothing.
             let whole = &marker.as_bytes()[skip..];
@@ -125,8 +130,14 @@ async fn nothing_secret_is_said_anywhere() {
         clean("the answer", &answer.to_string());
     }
     // A manifest that does not parse, around a secret.
-    folder.write("broken.yaml", &format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: b}}\nstringData: {{a: [{SECRET}\n"));
-    folder.write("typo.yaml", &format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: t}}\ndata: {{a: '{SECRET}!'}}\n"));
+    folder.write(
+        "broken.yaml",
+        &format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: b}}\nstringData: {{a: [{SECRET}\n"),
+    );
+    folder.write(
+        "typo.yaml",
+        &format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: t}}\ndata: {{a: '{SECRET}!'}}\n"),
+    );
 
     let dir = folder.text();
     let deadline = tokio::time::Instant::now() + DEADLINE;
@@ -141,7 +152,9 @@ async fn nothing_secret_is_said_anywhere() {
     crate::harness::until("the report", || mesh.output().contains("broken.yaml").then_some(())).await;
 
     let token = std::fs::read_to_string(folder.state().join("admin.token")).expect("reads");
-    for path in ["status", "events", "dead-letters", &format!("dead-letters/{dead}"), "events/works-1", "events/fails-1"] {
+    for path in
+        ["status", "events", "dead-letters", &format!("dead-letters/{dead}"), "events/works-1", "events/fails-1"]
+    {
         let path = format!("/api/v1/{path}");
         let (status, body) = get_with(&mesh.admin(), &path, Some(token.trim())).await.expect("answers");
         assert_eq!(status, 200, "{path}: {body}");

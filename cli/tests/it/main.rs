@@ -1,7 +1,10 @@
 //! Process tests: the real `zen` binary, free ports, temporary folders, readiness by polling with a deadline.
 
+#![allow(clippy::panic, reason = "helpers of tests fail the test")]
+
 mod check;
 mod dead_letters;
+mod demo;
 mod drain;
 mod first_webhook;
 mod harness;
