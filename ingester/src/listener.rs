@@ -2,6 +2,7 @@
 
 mod connection;
 mod linger;
+mod scan;
 mod stream;
 mod tap;
 mod wire;

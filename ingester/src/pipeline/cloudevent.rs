@@ -74,6 +74,7 @@ fn is_version_1(version: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -112,6 +113,22 @@ mod tests {
         assert_eq!(read(&headers, "text/plain", b""), None);
         for body in [&b"{"[..], b"[]", b"{}", br#"{"specversion":1}"#] {
             assert_eq!(read(&HeaderMap::new(), STRUCTURED, body), None);
+        }
+    }
+
+    proptest! {
+        /// Any body and any attribute: never a panic, and what is kept is bounded.
+        #[test]
+        fn total_and_bounded(body in proptest::collection::vec(any::<u8>(), 0..200), names in proptest::collection::vec("ce-[a-z0-9-]{1,12}", 0..60)) {
+            let _ = read(&HeaderMap::new(), STRUCTURED, &body);
+            let mut headers = HeaderMap::new();
+            for name in names {
+                let value = HeaderValue::from_bytes(&body).unwrap_or(HeaderValue::from_static("x"));
+                headers.append(http::HeaderName::try_from(name).expect("a name"), value);
+            }
+            headers.insert("ce-specversion", HeaderValue::from_static("1.0"));
+            let attributes = read(&headers, "text/plain", &body).expect("binary mode");
+            prop_assert!(attributes.extensions.len() <= MAX_EXTENSIONS);
         }
     }
 }

@@ -125,6 +125,8 @@ pub(crate) fn closes_after(headers: &HeaderMap, length_seen: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -175,5 +177,17 @@ mod tests {
         }
         let old = http::Request::builder().uri("/x").version(Version::HTTP_10);
         assert_eq!(read(&parts(old)), Ok(String::new()));
+    }
+
+    proptest! {
+        /// A host that passes can be put into a URL and means the same there.
+        #[test]
+        fn a_host_that_passes_is_the_host_of_its_url(host in "[ -~]{0,20}") {
+            if is_host(&host) && let Ok(url) = http::Uri::try_from(format!("https://{host}/p?q")) {
+                prop_assert_eq!(url.authority().map(http::uri::Authority::as_str), Some(host.as_str()));
+                prop_assert_eq!(url.path(), "/p");
+            }
+            let _ = without_port(&host);
+        }
     }
 }
