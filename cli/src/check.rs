@@ -15,7 +15,8 @@ use crate::output::Output;
 #[command(after_help = "\
 One line per problem: FILE:LINE  Kind NS/NAME  field  Reason  message  (hint: …)
 
-Exit codes: 0 nothing is wrong (there may be warnings), 1 there are problems, 2 the check could not run.")]
+Exit codes: 0 nothing is wrong (there may be warnings), 1 there are problems,
+2 the check could not run.")]
 pub struct Check {
     /// The folder; files *.yaml, *.yml and *.json in it and below it.
     #[arg(value_name = "DIR")]

@@ -24,13 +24,14 @@ use zen_runtime::telemetry;
 
 const EXAMPLES: &str = "\
 Examples:
-  zen up examples/quickstart --demo                           the whole mesh on this machine, with a demonstration
-  zen check examples/quickstart                               are these manifests right?
+  zen up examples/quickstart --demo            the whole mesh here, with a demonstration
+  zen check examples/quickstart                are these manifests right?
   zen send github --dir examples/quickstart --webhook team-a/github
-  zen events --dir examples/quickstart                        what became of the events
-  zen dead-letters replay --all --dir examples/quickstart     deliver again what could not be delivered
+  zen events --dir examples/quickstart         what became of the events
+  zen dead-letters replay --all --dir DIR      deliver again what could not be delivered
 
-Commands that speak to a running mesh find it by --dir DIR (the manifests' folder), --state FOLDER, ZEN_STATE, or ./.zen.
+Commands that speak to a running mesh find it by --dir DIR (the folder of its manifests),
+--state FOLDER, the environment's ZEN_STATE, or ./.zen.
 Exit codes: 0 done, 1 it did not work, 2 it could not be tried.";
 
 /// Webhooks in, verified and safe on disk, delivered to private services.

@@ -13,12 +13,10 @@ use crate::failure::{Context as _, Outcome};
 /// `-o`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// Aligned columns for people.
+    // No doc comments: they would turn every --help into its long form.
     #[default]
     Table,
-    /// One JSON document.
     Json,
-    /// One YAML document.
     Yaml,
 }
 

@@ -34,10 +34,11 @@ const TOLERANCE: Duration = Duration::from_mins(5);
 Examples:
   zen send github --dir examples/quickstart --webhook team-a/github
   zen send stripe --dir examples/quickstart --webhook team-a/stripe --count 100
-  zen send slack --to https://hooks.example.com/team-a/slack --data event.json      with the secret in ZEN_SECRET
+  ZEN_SECRET=… zen send slack --to https://hooks.example.com/team-a/slack --data event.json
 
-With --dir the address, the CA and the secret are read from the folder: none is typed, none is printed. With --to, give
-the secret as ZEN_SECRET, or as `--secret -` on standard input: what stands on a command line, other users can see.
+With --dir the address, the CA and the secret are read from the folder: none is typed, none is
+printed. With --to, give the secret as ZEN_SECRET, or as `--secret -` on standard input: what
+stands on a command line, other users can see.
 Exit code 1 when an answer is not 2xx.")]
 pub struct Send {
     /// The provider.

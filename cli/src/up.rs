@@ -21,6 +21,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use clap::Args;
 use configuration::Appliances;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -49,6 +50,8 @@ use receiver::Receiver;
 
 /// What both sides of the link call themselves in logs.
 const INSTANCE: &str = "zen-up";
+/// What an acknowledgement of the embedded queue means.
+const DURABILITY: &str = "fsynced";
 /// Observations that wait for a slow terminal; more are dropped and counted.
 const TAP: usize = 4096;
 
@@ -59,8 +62,9 @@ Examples:
   zen up examples/quickstart --demo
   zen up . --intake 0.0.0.0:8443 --service team-a/ci=127.0.0.1:9000
 
-The folder is watched: a changed manifest takes effect at once, a bad one leaves the last good version in force. Keys,
-certificates and events are kept in the state folder. SIGTERM finishes what is in flight and leaves the rest on disk.")]
+The folder is watched: a changed manifest takes effect at once, a bad one leaves the last good
+version in force. Keys, certificates and events are kept in the state folder. SIGTERM finishes
+what is in flight and leaves the rest on disk.")]
 pub struct Up {
     /// The folder of the manifests (*.yaml, *.yml, *.json, and mesh.yaml).
     #[arg(value_name = "DIR")]
@@ -145,6 +149,7 @@ impl Mesh {
 
         // Metrics and readiness: each part registers its own.
         let mut registry = Registry::default();
+        registry.register("zen_build", "Version of the program, and what its acknowledgement means", build_info());
         embedded.register(registry.sub_registry_with_prefix("zen_queue"));
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
         let readiness = Readiness::new();
@@ -193,7 +198,7 @@ impl Mesh {
         let verdicts = Arc::new(ArcSwap::default());
         let routes = api::router(
             &ingester,
-            api::Parts { verdicts: Arc::clone(&verdicts), token: state.admin_token()?, durability: "fsynced" },
+            api::Parts { verdicts: Arc::clone(&verdicts), token: state.admin_token()?, durability: DURABILITY },
         );
         let admin_server = admin::Server::new(readiness.clone(), Arc::new(registry)).merge(routes);
 
@@ -286,6 +291,11 @@ impl Mesh {
             Some(what) => Err(Failure::new(what).hint("the log says why; what was acknowledged is on disk")),
         }
     }
+}
+
+/// `fsynced`: an event was on disk before its 2xx (D-15).
+fn build_info() -> Info<[(&'static str, &'static str); 2]> {
+    Info::new([("version", env!("CARGO_PKG_VERSION")), ("acknowledgement", DURABILITY)])
 }
 
 /// Keeps a session up; readiness follows it.

@@ -102,12 +102,7 @@ impl Facts<'_> {
             let provider = webhook.map_or("", |webhook| webhook.provider).to_owned();
             let url = webhook.map(|webhook| url(webhook, &self.addresses.intake)).unwrap_or_default();
             let inactive = webhook.is_some_and(|webhook| matches!(webhook.serving, Serving::Inactive));
-            let verdict = match self.verdict("Webhook", key, style) {
-                verdict if inactive && !self.in_effect("Webhook", key) => {
-                    format!("{verdict}{}", style.warn("inactive"))
-                }
-                verdict => verdict,
-            };
+            let verdict = self.verdict("Webhook", key, inactive.then_some("inactive"), style);
             let mark = if inactive { style.warn("-").into_owned() } else { self.mark("Webhook", key, style) };
             table.row([mark, key.to_string(), provider, url, verdict]);
         }
@@ -122,10 +117,7 @@ impl Facts<'_> {
             let destination = self.snapshot.destinations.get(key);
             let target = destination.map(|destination| target(&destination.target)).unwrap_or_default();
             let paused = destination.is_some_and(|destination| destination.paused);
-            let mut verdict = self.verdict("Destination", key, style);
-            if paused {
-                verdict.push_str(&style.warn("paused"));
-            }
+            let verdict = self.verdict("Destination", key, paused.then_some("paused"), style);
             table.row([self.mark("Destination", key, style), key.to_string(), target, verdict]);
         }
         let rows = table.render();
@@ -136,14 +128,13 @@ impl Facts<'_> {
         if self.in_effect(kind, key) { style.good("✓").into_owned() } else { style.bad("✗").into_owned() }
     }
 
-    /// The reasons, once each; the sentences stand among the findings.
-    fn verdict(&self, kind: &str, key: &ObjectKey, style: Style) -> String {
-        let mut reasons: Vec<_> = problems(&self.published.verdicts, kind, key).collect();
-        reasons.dedup();
-        let shown = |(reason, warning): (&'static str, bool)| {
-            if warning { style.warn(reason).into_owned() } else { style.bad(reason).into_owned() }
-        };
-        reasons.into_iter().map(shown).collect::<Vec<_>>().join(" ")
+    /// The reasons, once each, after what the object itself asked for; the sentences stand among the findings.
+    fn verdict(&self, kind: &str, key: &ObjectKey, own: Option<&'static str>, style: Style) -> String {
+        let reasons = problems(&self.published.verdicts, kind, key);
+        let mut words: Vec<_> = own.into_iter().map(|word| (word, true)).chain(reasons).collect();
+        words.dedup();
+        let shown = |(word, warning): (&'static str, bool)| if warning { style.warn(word) } else { style.bad(word) };
+        words.into_iter().map(shown).collect::<Vec<_>>().join(" ")
     }
 
     /// A Webhook that `zen send` can sign for, GitHub's first.
@@ -186,7 +177,11 @@ pub fn target(target: &Target) -> String {
         }
     };
     let scheme = if tls { "https" } else { "http" };
-    format!("{scheme}://{host}:{port}{}", path.split('?').next().unwrap_or_default())
+    let path = path.split('?').next().unwrap_or_default();
+    match (tls, port) {
+        (true, 443) | (false, 80) => format!("{scheme}://{host}{path}"),
+        _ => format!("{scheme}://{host}:{port}{path}"),
+    }
 }
 
 /// The findings, one a line.
@@ -232,9 +227,53 @@ mod tests {
         assert_eq!(shell(Path::new("it's here")), r"'it'\''s here'");
     }
 
+    /// What a user sees first, word for word.
+    #[test]
+    fn the_banner_of_a_small_mesh() {
+        let text = r#"
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: github, namespace: team-a}
+spec:
+  verification: {provider: github, secrets: [{secretRef: {name: github, key: secret}}]}
+  routes: [{destinations: [{name: ci}]}]
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: off, namespace: team-a}
+spec: {active: false, hosts: [hooks.example.com], verification: {provider: none}, routes: [{destinations: [{name: ci}]}]}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: wrong, namespace: team-a}
+spec: {verification: {provider: stripe, secrets: [{secretRef: {name: missing, key: secret}}]}}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Destination
+metadata: {name: ci, namespace: team-a}
+spec: {paused: true, target: {url: "https://ci.example.com/hooks"}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: github, namespace: team-a}
+stringData: {secret: x}
+"#;
+        let compiled = zen_live::testing::compile_yaml(text);
+        let findings = zen_live::testing::objects(text).1;
+        let published = Published { generation: 1, verdicts: compiled.verdicts, findings, complete: true };
+        let addresses = Addresses { intake: "127.0.0.1:8443".to_owned(), admin: "127.0.0.1:9901".to_owned() };
+        let (dir, place) = (Path::new("manifests"), Place::find(None, Some(Path::new("manifests"))));
+        let (place, addresses, published) = (&place, &addresses, &published);
+        let banner = Facts { dir, place, addresses, snapshot: &compiled.snapshot, published }.banner(Style::plain());
+        // The path of the test's own binary is another one each time.
+        let start = banner.find("  Send a first").expect("there");
+        assert!(banner[start..].contains(" send github --dir manifests --webhook team-a/github\n"), "{banner}");
+        insta::assert_snapshot!(&banner[..start]);
+    }
+
     #[test]
     fn a_targets_query_is_not_shown() {
         let url = Target::Url { tls: true, host: "h".into(), port: 443, path_and_query: "/a?token=MARKER".into() };
-        assert_eq!(target(&url), "https://h:443/a");
+        assert_eq!(target(&url), "https://h/a");
     }
 }

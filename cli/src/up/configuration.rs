@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use zen_compile::{Snapshot, Verdict};
 use zen_ingester::feed;
 use zen_live::{Finding, Published};
-use zen_model::{ObjectReason, Timestamp};
+use zen_model::Timestamp;
 use zen_queue::{Queue, Quotas};
 
 use super::narrate::clock;
@@ -46,7 +46,7 @@ impl Appliances {
         }
         self.queue.set_quotas(Quotas { namespaces: snapshot.mesh.quotas.clone(), ..Quotas::default() });
         // A Destination in a file that cannot be read now is not a deleted one.
-        self.feed.configured(!published.findings.iter().any(|finding| finding.reason == ObjectReason::Unreadable));
+        self.feed.configured(published.complete);
     }
 
     /// Applies every change and says what it was, until the watch ends.
@@ -102,7 +102,12 @@ impl Known {
                 parts.extend(objects.iter().map(|object| format!("{what} {object}")));
             }
             if parts.is_empty() {
-                parts.push(if mended > 0 && new.is_empty() { "mended" } else { "nothing else changed" }.to_owned());
+                let what = match (new.len(), mended) {
+                    (1.., _) => "what was in force stays in force",
+                    (0, 1..) => "mended",
+                    (0, 0) => "nothing that is in force changed",
+                };
+                parts.push(what.to_owned());
             }
             let mut text = format!(
                 "{}  {}  {}\n",

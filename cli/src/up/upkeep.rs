@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::time::MissedTickBehavior;
 use zen_compile::Snapshot;
 use zen_model::Timestamp;
-use zen_queue::{Health, Queue};
+use zen_queue::{Fault, Health, Queue};
 use zen_runtime::Gate;
 
 /// How often what is past its retention is thrown away.
@@ -19,6 +19,7 @@ pub async fn follow_health(queue: Arc<dyn Queue>, gate: Gate) {
     loop {
         match &*health.borrow_and_update() {
             Health::Ok => gate.open(),
+            Health::Failing(Fault::Closed) => gate.close("the queue is closed"),
             Health::Failing(fault) => {
                 tracing::error!(fault = fault.label(), "the queue cannot commit: intake answers 503 until it can");
                 gate.close(fault.to_string());

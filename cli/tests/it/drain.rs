@@ -58,3 +58,21 @@ async fn sigterm_ends_in_time_though_a_target_hangs() {
     let _mesh = Mesh::start(&folder).await;
     upstream.wait_for(2).await;
 }
+
+/// Not ready → goes on accepting for `drainDelay` → stops (DESIGN 13): a load balancer needs the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn intake_goes_on_for_the_drain_delay() {
+    let upstream = Upstream::http().await;
+    let folder = Folder::with_manifests(upstream.address());
+    folder.write("mesh.yaml", "drainDelay: 3s\ngrants: [{namespace: team-a, cidrs: [127.0.0.0/8]}]\n");
+    let mut mesh = Mesh::start(&folder).await;
+    let (admin, mut source) = (mesh.admin(), mesh.connect().await);
+    mesh.signal("TERM");
+    while get(&admin, "/readyz").await.expect("still answers").0 == 200 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(source.push("late").await.expect("answers").0, 202, "still accepted");
+    upstream.wait_for(1).await;
+    let status = timeout(Duration::from_secs(20), mesh.ended()).await.expect("ends within 20 s");
+    assert_eq!(status.code(), Some(0), "{}", mesh.errors());
+}

@@ -24,7 +24,10 @@ async fn a_signed_webhook_reaches_its_target() {
     let table = zen(&["events", id, "--dir", folder.text()]).await.expect(0).stdout;
     assert!(table.contains("accepted"), "{table}");
     zen(&["status", "--dir", folder.text()]).await.expect(0);
-    assert_eq!(zen_runtime::metrics::problems(&mesh.metrics().await), Vec::<String>::new(), "A-04");
+    let metrics = mesh.metrics().await;
+    assert_eq!(zen_runtime::metrics::problems(&metrics), Vec::<String>::new(), "A-04");
+    let durable = zen_runtime::metrics::value(&metrics, "zen_build_info", &[("acknowledgement", "fsynced")]);
+    assert_eq!(durable, Some(1.0), "D-15");
     assert_eq!(get(&mesh.admin(), "/healthz").await.map(|(status, _)| status), Some(200), "A-05");
 }
 

@@ -224,6 +224,11 @@ pub struct Source {
 
 impl Source {
     pub async fn connect(intake: &str, ca: &Path) -> Option<Self> {
+        Self::connect_as(intake, ca, "localhost").await
+    }
+
+    /// Asks for a certificate of this name.
+    pub async fn connect_as(intake: &str, ca: &Path, name: &str) -> Option<Self> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(ca).ok()?).ok()?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -233,7 +238,7 @@ impl Source {
             .with_root_certificates(roots)
             .with_no_client_auth();
         let stream = TcpStream::connect(intake).await.ok()?;
-        let name = ServerName::try_from("localhost").ok()?;
+        let name = ServerName::try_from(name.to_owned()).ok()?;
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);

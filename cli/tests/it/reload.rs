@@ -69,3 +69,23 @@ async fn a_bad_file_keeps_its_last_good_objects_in_force() {
     until_status(&mut source, "/team-a/mended", 202).await;
     until_status(&mut source, "/team-a/second", 404).await;
 }
+
+/// The intake's certificate carries the hosts of the Webhooks from the next connection on (W-14).
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_host_is_in_the_certificate_without_a_restart() {
+    let upstream = Upstream::http().await;
+    let folder = Folder::with_manifests(upstream.address());
+    let mesh = Mesh::start(&folder).await;
+    let (intake, ca) = (mesh.intake(), folder.state().join("ca.crt"));
+    let mut old = mesh.connect().await;
+    assert!(Source::connect_as(&intake, &ca, "hooks.example.test").await.is_none(), "not yet in the certificate");
+    folder.write("second.yaml", &SECOND.replace("spec:", "spec:\n  hosts: [hooks.example.test]"));
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    while Source::connect_as(&intake, &ca, "hooks.example.test").await.is_none() {
+        assert!(tokio::time::Instant::now() < deadline, "the certificate was not reissued");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(old.push("old-connection").await.expect("lives on").0, 202);
+    let sent = ["send", "github", "--dir", folder.text(), "--webhook", "team-a/second"];
+    zen(&sent).await.expect(0);
+}
