@@ -8,12 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use zen_compile::{Serving, Snapshot};
-use zen_model::{EventId, Timestamp};
-use zen_queue::{DeliveryState, EventDetail, Queue};
+use zen_model::{EventId, ObjectKey, Timestamp};
+use zen_queue::{DeliveryState, EventDetail, EventFilter, Queue};
 
 use super::printer::Printer;
 use super::receiver::Receiver;
-use crate::failure::{Failure, Outcome};
+use crate::failure::{Context as _, Outcome};
 use crate::manifests;
 use crate::output::{Style, plain_text, span};
 use crate::send::Sender;
@@ -91,7 +91,7 @@ impl Demo<'_> {
         printer.say(text, &json!({"what": "demo", "receiving": list(bound), "in_use": list(taken)}));
     }
 
-    async fn send(&self, key: &zen_model::ObjectKey) -> Outcome<Shown> {
+    async fn send(&self, key: &ObjectKey) -> Outcome<Shown> {
         let known = manifests::read(self.dir)?.webhook(key)?;
         let mut sender = Sender::to_intake(known, &self.addresses.intake, &self.place.ca_file())?;
         let began = Instant::now();
@@ -102,13 +102,23 @@ impl Demo<'_> {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let event = match body["id"].as_str() {
             Some(id) => self.find(id).await?,
-            None => None,
+            // Some providers want another answer than an id: the newest event of the Webhook is the one.
+            None => match self.newest(key).await? {
+                Some(id) => self.find(id.as_str()).await?,
+                None => None,
+            },
         };
         Ok(Shown { webhook: key.to_string(), status: answer.status.as_u16(), answered, event })
     }
 
+    async fn newest(&self, key: &ObjectKey) -> Outcome<Option<EventId>> {
+        let filter = EventFilter { webhook: Some(key.clone()), limit: 1, ..EventFilter::default() };
+        let found = self.queue.events(filter).await.context("failed to look the event up")?;
+        Ok(found.into_iter().next().map(|event| event.id))
+    }
+
     async fn find(&self, id: &str) -> Outcome<Option<EventDetail>> {
-        let found = self.queue.event(EventId::from(id)).await.map_err(|error| Failure::new(error.to_string()))?;
+        let found = self.queue.event(EventId::from(id)).await.context("failed to look the event up")?;
         Ok(found.into_iter().next_back())
     }
 

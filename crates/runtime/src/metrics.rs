@@ -33,9 +33,8 @@ pub struct Sample {
 const NOT_BASE_UNITS: [&str; 12] =
     ["ms", "millis", "milliseconds", "us", "micros", "microseconds", "ns", "minutes", "hours", "kb", "mb", "kib"];
 /// What a histogram may count.
-const HISTOGRAM_UNITS: [&str; 10] = [
-    "seconds", "bytes", "events", "records", "deliveries", "leases", "attempts", "commands", "frames", "requests",
-];
+const HISTOGRAM_UNITS: [&str; 10] =
+    ["seconds", "bytes", "events", "records", "deliveries", "leases", "attempts", "commands", "frames", "requests"];
 /// Labels whose values nobody bounds.
 const UNBOUNDED_LABELS: [&str; 9] = ["id", "event", "event_id", "request_id", "path", "url", "address", "ip", "error"];
 
