@@ -230,6 +230,9 @@ impl Dispatcher {
                 return;
             }
             self.timers.remove(&(at, id));
+            if let Some(lane) = self.lanes.get_mut(&id) {
+                lane.timer = None;
+            }
             self.requeue(id);
         }
     }
@@ -295,6 +298,18 @@ fn enqueue(waiting: &mut VecDeque<u64>, id: u64, lane: &mut Lane) {
         lane.queued = true;
         waiting.push_back(id);
     }
+}
+
+/// Has a lane looked at again; one timer for each, however often it is asked for.
+fn look_again(timers: &mut BTreeSet<(Instant, u64)>, id: u64, lane: &mut Lane, at: Instant) {
+    if let Some(timer) = lane.timer {
+        if timer <= at {
+            return;
+        }
+        timers.remove(&(timer, id));
+    }
+    lane.timer = Some(at);
+    timers.insert((at, id));
 }
 
 /// Whether a Destination takes events of this namespace.

@@ -49,6 +49,8 @@ pub(super) struct Lane {
     pub(super) bury: Option<DeadReason>,
     /// Not in the configuration since then.
     pub(super) missing_since: Option<Instant>,
+    /// The dispatcher looks at it again then.
+    pub(super) timer: Option<Instant>,
 }
 
 /// What a session has left: leases and bytes.
@@ -85,6 +87,7 @@ impl Lane {
             gone: None,
             bury: None,
             missing_since: None,
+            timer: None,
         }
     }
 

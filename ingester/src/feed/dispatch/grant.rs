@@ -15,7 +15,7 @@ use zen_queue::{Demand, Leased, Settled};
 
 use super::super::lane::{Probe, Step};
 use super::super::{convert, session::Held};
-use super::{Dispatcher, Done, PAUSE, consents, enqueue};
+use super::{Dispatcher, Done, PAUSE, consents, enqueue, look_again};
 
 /// A lease outlives the request that it is for by so much.
 const MARGIN: Duration = Duration::from_secs(15);
@@ -63,7 +63,7 @@ impl Dispatcher {
             }
             (Step::Bury(reason), _) => self.bury(id, None, reason),
             (Step::Later(wait), _) => {
-                self.timers.insert((Instant::now() + wait, id));
+                look_again(&mut self.timers, id, lane, Instant::now() + wait);
             }
             (Step::Park | Step::Lease { .. }, _) => {}
         }
@@ -83,7 +83,7 @@ impl Dispatcher {
         if since.elapsed() >= grace {
             self.bury(id, None, DeadReason::DestinationDeleted);
         } else {
-            self.timers.insert((since + grace, id));
+            look_again(&mut self.timers, id, lane, since + grace);
         }
     }
 
@@ -115,7 +115,7 @@ impl Dispatcher {
             Err(error) => {
                 tracing::warn!(destination = %lane.key, %error, reason = reason.code(), "failed to bury deliveries");
                 lane.due = true;
-                self.timers.insert((Instant::now() + PAUSE, id));
+                look_again(&mut self.timers, id, lane, Instant::now() + PAUSE);
                 return;
             }
         }
@@ -144,7 +144,7 @@ impl Dispatcher {
                 if lane.probe == Probe::Asked {
                     lane.abandon_probe();
                 }
-                self.timers.insert((Instant::now() + PAUSE, id));
+                look_again(&mut self.timers, id, lane, Instant::now() + PAUSE);
                 return;
             }
         };
@@ -156,8 +156,9 @@ impl Dispatcher {
             enqueue(&mut self.line, id, lane);
             return;
         }
-        // More may be due: the queue knows.
-        self.look = true;
+        // More may be due; an empty answer will end it.
+        lane.due = true;
+        enqueue(&mut self.line, id, lane);
         self.hand_out(id, session_id, term, leased);
     }
 
