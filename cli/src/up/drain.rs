@@ -12,11 +12,15 @@ use zen_runtime::Gate;
 /// Requests in flight at the intake.
 pub const INTAKE: Duration = Duration::from_secs(4);
 /// Attempts in flight at the egress.
-pub const ATTEMPTS: Duration = Duration::from_secs(5);
+pub const ATTEMPTS: Duration = Duration::from_secs(9);
 /// Settlements of what is in flight: the attempts and a moment more.
-pub const DELIVERIES: Duration = Duration::from_secs(7);
-/// The longest that `drainDelay` is kept: the process promises to end within 20 s.
+pub const DELIVERIES: Duration = Duration::from_secs(10);
+/// The longest that `drainDelay` is kept.
 const LONGEST_DELAY: Duration = Duration::from_secs(5);
+/// All of that together, whatever each takes: with what follows, the process ends within the 20 s that it promises.
+const TOGETHER: Duration = Duration::from_secs(16);
+/// Parts keep to their limits, give or take.
+const MOMENT: Duration = Duration::from_secs(1);
 /// The queue's last batch.
 const CLOSE: Duration = Duration::from_secs(2);
 
@@ -36,23 +40,23 @@ pub struct Ends {
 /// Not ready → goes on accepting for the delay → no new requests → finishes and settles → closes the queue.
 pub async fn drain(gate: Gate, ends: Ends, mut tasks: JoinSet<&'static str>, queue: Arc<dyn Queue>, delay: Duration) {
     gate.close("the process is ending");
+    let latest = Instant::now() + TOGETHER;
     tokio::time::sleep(delay.min(LONGEST_DELAY)).await;
     ends.intake.cancel();
-    ended(&mut tasks, &["intake"], INTAKE + Duration::from_secs(1)).await;
+    ended(&mut tasks, &["intake"], latest.min(Instant::now() + INTAKE + MOMENT)).await;
     ends.deliveries.cancel();
-    ended(&mut tasks, &["feed", "egress"], DELIVERIES + Duration::from_secs(1)).await;
+    ended(&mut tasks, &["feed", "egress"], latest.min(Instant::now() + DELIVERIES + MOMENT)).await;
     ends.link.cancel();
     if timeout(CLOSE, queue.close()).await.is_err() {
         tracing::warn!("the queue did not close in time; what was acknowledged is on disk all the same");
     }
     ends.admin.cancel();
-    ended(&mut tasks, &["admin server"], Duration::from_secs(1)).await;
+    ended(&mut tasks, &["admin server"], Instant::now() + MOMENT).await;
     tasks.abort_all();
 }
 
-/// Waits until these tasks have ended, at most for the limit.
-async fn ended(tasks: &mut JoinSet<&'static str>, names: &[&str], limit: Duration) {
-    let deadline = Instant::now() + limit;
+/// Waits until these tasks have ended, at the longest until the deadline.
+async fn ended(tasks: &mut JoinSet<&'static str>, names: &[&str], deadline: Instant) {
     let mut left = names.to_vec();
     while !left.is_empty() {
         match timeout_at(deadline, tasks.join_next()).await {

@@ -21,6 +21,14 @@ async fn a_signed_webhook_reaches_its_target() {
     assert_eq!(events[0]["webhook"], "team-a/github");
     let id = events[0]["id"].as_str().expect("an id");
     assert_eq!(delivery.header("ce-id"), Some(id));
+    let filtered = async |filter: &[&str]| {
+        let listed = zen(&[&["events", "--dir", folder.text(), "-o", "json"], filter].concat()).await.expect(0);
+        listed.json().as_array().expect("a list").len()
+    };
+    assert_eq!(filtered(&["--webhook", "team-a/github", "--destination", "team-a/ci", "--since", "10m"]).await, 1);
+    assert_eq!(filtered(&["--webhook", "team-a/other"]).await, 0);
+    assert_eq!(filtered(&["--until", "10m"]).await, 0);
+    assert_eq!(filtered(&["--state", "dead"]).await, 0);
     let table = zen(&["events", id, "--dir", folder.text()]).await.expect(0).stdout;
     assert!(table.contains("accepted"), "{table}");
     zen(&["status", "--dir", folder.text()]).await.expect(0);
