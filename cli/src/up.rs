@@ -52,6 +52,8 @@ use receiver::Receiver;
 const INSTANCE: &str = "zen-up";
 /// What an acknowledgement of the embedded queue means.
 const DURABILITY: &str = "fsynced";
+/// After so long a start that is not finished says what it waits for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Observations that wait for a slow terminal; more are dropped and counted.
 const TAP: usize = 4096;
 
@@ -99,6 +101,8 @@ impl Up {
         let live = Live::start(&self.dir, options).await.context("failed to start")?;
         let place = Place::find(self.state.as_deref(), Some(&self.dir));
         let state = State::open(place.folder())?;
+        // What a killed process left says nothing any more.
+        state.withdraw();
         let intake = bind(self.intake, "--intake").await?;
         let admin = bind(self.admin, "--admin").await?;
         let addresses = Addresses { intake: text(&intake)?, admin: text(&admin)? };
@@ -228,7 +232,11 @@ impl Mesh {
         let (tls, end) = (trust.link_server()?, ends.deliveries.clone());
         spawn(&mut tasks, "egress", async move { egress.serve(link, tls, link_metrics, end).await });
         let end = ends.admin.clone();
-        spawn(&mut tasks, "admin server", async move { drop(admin_server.serve(admin, end).await) });
+        spawn(&mut tasks, "admin server", async move {
+            if let Err(error) = admin_server.serve(admin, end).await {
+                tracing::error!(%error, "the admin server failed");
+            }
+        });
         spawn(&mut tasks, "configuration", appliances.follow(live.published(), printer.clone()));
         spawn(&mut tasks, "certificates", async move { trust.keep_fresh().await });
         spawn(&mut tasks, "queue's health", upkeep::follow_health(Arc::clone(&queue), healthy));
@@ -254,7 +262,7 @@ impl Mesh {
         let demonstrated = CancellationToken::new();
         let _end_of_receiver = demonstrated.clone().drop_guard();
         let working = async {
-            self.readiness.wait().await;
+            ready(&self.readiness).await;
             let published = live.published().borrow().clone();
             let current = snapshot.load_full();
             let facts =
@@ -289,6 +297,15 @@ impl Mesh {
         match failed {
             None => Ok(()),
             Some(what) => Err(Failure::new(what).hint("the log says why; what was acknowledged is on disk")),
+        }
+    }
+}
+
+/// Waits until every gate is open; says now and then which are not.
+async fn ready(readiness: &Readiness) {
+    while tokio::time::timeout(PATIENCE, readiness.wait()).await.is_err() {
+        for (gate, reason) in readiness.missing() {
+            tracing::warn!(gate, reason, "not ready yet");
         }
     }
 }

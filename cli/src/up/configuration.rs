@@ -52,6 +52,8 @@ impl Appliances {
     /// Applies every change and says what it was, until the watch ends.
     pub async fn follow(self, mut changes: watch::Receiver<Arc<Published>>, printer: Printer) {
         let first = changes.borrow_and_update().clone();
+        // It may have changed since it was applied, before we followed.
+        self.apply(&first);
         let mut before = Known::of(&self.snapshot.load(), &first);
         while changes.changed().await.is_ok() {
             let published = changes.borrow_and_update().clone();

@@ -80,6 +80,20 @@ fn forms() -> Vec<String> {
     forms
 }
 
+/// The sweep would notice: whatever stands around a marker, in whatever of these forms.
+#[test]
+fn the_sweep_finds_what_it_is_after() {
+    use base64::Engine as _;
+    let finds = |text: &str| forms().iter().any(|form| text.contains(form));
+    for before in ["", "a", "ab", "abc"] {
+        let text = format!("{before}{SECRET}after");
+        assert!(finds(&text));
+        assert!(finds(&base64::engine::general_purpose::STANDARD.encode(&text)), "{before:?}");
+        assert!(finds(&text.bytes().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()));
+    }
+    assert!(!finds("nothing of the kind"));
+}
+
 #[track_caller]
 fn clean(place: &str, text: &str) {
     for form in forms() {
@@ -175,7 +189,11 @@ async fn nothing_secret_is_said_anywhere() {
     clean("standard output", &mesh.output());
     let log = mesh.errors();
     clean("the log", &log);
-    assert!(!log.contains(token.trim()), "the log holds the admin token");
+    let key = std::fs::read_to_string(folder.state().join("mesh.key")).expect("reads");
+    let key = key.lines().last().expect("a line").to_owned();
+    for own in [token.trim(), &key] {
+        assert!(own.len() > 40 && !log.contains(own) && !mesh.output().contains(own), "a key of the mesh was said");
+    }
     assert!(log.contains("TRACE") || log.contains("DEBUG"), "the log was at trace level: {log}");
     // The one place that is meant to: somebody asked for the payload by name.
     let _mesh = Mesh::start(&folder).await;
