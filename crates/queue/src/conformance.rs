@@ -13,17 +13,11 @@ mod dying;
 mod ending;
 mod leasing;
 mod listing;
+mod prelude;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use zen_model::settle::{Attempt, Class, ReleaseReason};
-use zen_model::{DeadReason, Event, EventId, ObjectKey, Settlement, Timestamp};
-
-use crate::{
-    BoxFuture, Claim, Committed, DeadFilter, Demand, DestinationStats, LeaseToken, Leased, NewEvent, Queue, Settled,
-};
+use crate::{BoxFuture, Queue};
 
 /// Data of one case. Opening it again after `close` finds what was committed.
 pub trait Store: Send + Sync {
@@ -98,111 +92,4 @@ cases! {
         dead_letters_by_filter,
         stats_count_by_destination,
         a_closed_queue_says_so;
-}
-
-pub(crate) const TERM: Duration = Duration::from_secs(30);
-
-pub(crate) fn key(name: &str) -> ObjectKey {
-    ObjectKey::new("team-a", name)
-}
-
-/// An event of Webhook `team-a/github`.
-pub(crate) fn event(id: &str) -> Event {
-    Event {
-        id: id.to_owned(),
-        namespace: "team-a".to_owned(),
-        webhook: "github".to_owned(),
-        r#type: "push".to_owned(),
-        source: "https://github.com/acme".to_owned(),
-        time: Timestamp::now().0,
-        content_type: "application/json".to_owned(),
-        request_id: format!("request-{id}"),
-        content_hash: Bytes::from_static(&[7; 32]),
-        body: Bytes::from(format!("{{\"n\":\"{id}\"}}")),
-        ..Event::default()
-    }
-}
-
-pub(crate) fn entry(id: &str, to: &[&str]) -> NewEvent {
-    NewEvent { event: event(id), destinations: to.iter().map(|name| key(name)).collect(), claim: None }
-}
-
-pub(crate) fn claim(number: u8) -> Option<Claim> {
-    Some(Claim { hash: [number; 16], window: Duration::from_hours(24) })
-}
-
-/// Commits and returns the id.
-pub(crate) async fn accept(queue: &dyn Queue, entry: NewEvent) -> EventId {
-    match queue.commit(entry).await {
-        Ok(Committed::Accepted { id }) => id,
-        other => unexpected(other),
-    }
-}
-
-pub(crate) fn unexpected<T>(what: impl std::fmt::Debug) -> T {
-    let wanted: Option<T> = None;
-    wanted.unwrap_or_else(|| std::panic::panic_any(format!("unexpected: {what:?}")))
-}
-
-pub(crate) async fn lease(queue: &dyn Queue, to: &str, max: usize) -> Vec<Leased> {
-    let demand = Demand { destination: key(to), max, max_bytes: usize::MAX, term: TERM };
-    queue.lease(demand).await.expect("leases")
-}
-
-/// Leases exactly one.
-pub(crate) async fn lease_one(queue: &dyn Queue, to: &str) -> Leased {
-    let mut leased = lease(queue, to, 1).await;
-    assert_eq!(leased.len(), 1, "one delivery to {to} is due");
-    leased.remove(0)
-}
-
-pub(crate) fn attempt(class: Class, status: u16) -> Attempt {
-    Attempt {
-        at: Timestamp::now(),
-        class,
-        status,
-        took: Duration::from_millis(12),
-        error: (status == 0).then_some("timeout"),
-        response: Bytes::from_static(b"no such hook"),
-    }
-}
-
-pub(crate) async fn settle(queue: &dyn Queue, token: LeaseToken, settlement: Settlement, attempt: Option<Attempt>) {
-    queue.settle(vec![Settled { token, settlement, attempt }]).await.expect("settles");
-}
-
-pub(crate) async fn ack(queue: &dyn Queue, token: LeaseToken) {
-    settle(queue, token, Settlement::Ack, Some(attempt(Class::Delivered, 200))).await;
-}
-
-pub(crate) async fn retry(queue: &dyn Queue, token: LeaseToken, seconds: u64) {
-    let settlement = Settlement::Retry { after: Duration::from_secs(seconds) };
-    settle(queue, token, settlement, Some(attempt(Class::Transient, 500))).await;
-}
-
-pub(crate) async fn release(queue: &dyn Queue, token: LeaseToken, seconds: u64) {
-    let settlement = Settlement::Release { after: Duration::from_secs(seconds), reason: ReleaseReason::Drain };
-    settle(queue, token, settlement, None).await;
-}
-
-pub(crate) async fn kill(queue: &dyn Queue, token: LeaseToken) {
-    let settlement = Settlement::Dead { reason: DeadReason::Rejected };
-    settle(queue, token, settlement, Some(attempt(Class::Rejected, 404))).await;
-}
-
-/// Lets time pass, and waits until the queue has done what came due in it.
-pub(crate) async fn pass(queue: &dyn Queue, time: Duration) {
-    tokio::time::sleep(time + Duration::from_millis(20)).await;
-    drain(queue).await;
-}
-
-/// Waits until everything that was asked before is done.
-pub(crate) async fn drain(queue: &dyn Queue) {
-    tokio::task::yield_now().await;
-    let none = DeadFilter { ids: vec!["0-0".to_owned()], ..DeadFilter::default() };
-    queue.replay(none, 1).await.expect("works");
-}
-
-pub(crate) fn of(queue: &dyn Queue, to: &str) -> DestinationStats {
-    queue.stats().destinations.get(&key(to)).cloned().unwrap_or_default()
 }

@@ -89,6 +89,7 @@ impl Embedded {
             parked: Vec::new(),
             jobs: VecDeque::new(),
             fault: None,
+            low: false,
             probed: Instant::now() - probe.min(Duration::from_secs(1)),
             checkpointer: Some(checkpointer),
             readers: Arc::clone(&readers),
@@ -275,7 +276,7 @@ fn stats(shared: &Shared) -> Stats {
     let destinations = state.lanes.iter().map(|lane| {
         let leased = lane.leased.len() as u64;
         let of_retries = lane.leased.values().filter(|lease| lease.origin != lane::Origin::Ready).count() as u64;
-        let stats = DestinationStats {
+        let shown = DestinationStats {
             waiting: lane.ready_rows + lane.retry_rows,
             leased,
             retrying: lane.retry_rows.saturating_sub(of_retries),
@@ -283,7 +284,7 @@ fn stats(shared: &Shared) -> Stats {
             bytes: lane.account.load(Ordering::Relaxed),
             oldest: lane.oldest().map(Timestamp),
         };
-        (lane.key.clone(), stats)
+        (lane.key.clone(), shown)
     });
     Stats {
         committed: state.counts.committed,

@@ -1,7 +1,7 @@
 use prost::Message;
 use zen_model::Namespace;
 
-use super::*;
+use super::prelude::*;
 use crate::{CommitError, DeliveryState, EventFilter, QuotaScope, Quotas};
 
 pub(super) async fn an_event_comes_back_as_it_was_committed(store: Arc<dyn Store>) {
@@ -144,7 +144,7 @@ pub(super) async fn quotas_refuse_only_whom_they_concern(store: Arc<dyn Store>) 
     let queue = store.open().await;
     let of_b = || {
         let mut other = entry("b", &["ci"]);
-        other.event.namespace = "team-b".to_owned();
+        other.event.namespace = String::from("team-b");
         other
     };
     accept(&*queue, entry("e1", &["ci"])).await;
@@ -182,6 +182,6 @@ pub(super) async fn a_finished_event_gives_its_room_back(store: Arc<dyn Store>) 
     ack(&*queue, leased.token).await;
     let stats = queue.stats();
     assert_eq!((stats.bytes, stats.destinations[&key("ci")].bytes), (0, 0));
-    let state = EventFilter { state: Some(DeliveryState::Delivered), ..EventFilter::default() };
-    assert_eq!(queue.events(state).await.expect("lists").len(), 1);
+    let delivered = EventFilter { state: Some(DeliveryState::Delivered), ..EventFilter::default() };
+    assert_eq!(queue.events(delivered).await.expect("lists").len(), 1);
 }

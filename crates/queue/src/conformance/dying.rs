@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use zen_model::Namespace;
 
-use super::*;
+use super::prelude::*;
 use crate::{DeadLetter, DeliveryId, MAX_LOST_LEASES};
 
 async fn dead(queue: &dyn Queue) -> Vec<DeadLetter> {
@@ -110,7 +110,7 @@ pub(super) async fn burial_takes_the_whole_line(store: Arc<dyn Store>) {
     let leased = lease(&*queue, "ci", 700).await;
     let retries = leased.iter().map(|leased| Settled {
         token: leased.token,
-        settlement: Settlement::Retry { after: Duration::from_secs(60) },
+        settlement: Settlement::Retry { after: Duration::from_mins(1) },
         attempt: None,
     });
     queue.settle(retries.collect()).await.expect("settles");
@@ -128,7 +128,7 @@ pub(super) async fn burial_of_one_tenant_leaves_the_others(store: Arc<dyn Store>
     let queue = store.open().await;
     for n in 0..20 {
         let mut new = entry(&format!("e{n}"), &["ci"]);
-        new.event.namespace = if n % 2 == 0 { "team-a" } else { "team-b" }.to_owned();
+        new.event.namespace = String::from(if n % 2 == 0 { "team-a" } else { "team-b" });
         accept(&*queue, new).await;
     }
     let from = Some(Namespace::from("team-b"));

@@ -1,4 +1,4 @@
-use super::*;
+use super::prelude::*;
 
 pub(super) async fn an_acknowledged_delivery_is_gone(store: Arc<dyn Store>) {
     let queue = store.open().await;

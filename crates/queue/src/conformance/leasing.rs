@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::*;
+use super::prelude::*;
 
 pub(super) async fn oldest_first_up_to_count_and_bytes(store: Arc<dyn Store>) {
     let queue = store.open().await;
@@ -41,7 +41,7 @@ pub(super) async fn an_expired_lease_is_due_again_and_not_charged(store: Arc<dyn
     let queue = store.open().await;
     accept(&*queue, entry("e1", &["ci"])).await;
     let first = lease_one(&*queue, "ci").await;
-    pass(&*queue, TERM - Duration::from_secs(1)).await;
+    pass(&*queue, TERM.saturating_sub(Duration::from_secs(1))).await;
     assert!(lease(&*queue, "ci", 9).await.is_empty());
     assert!(queue.due().is_empty());
     pass(&*queue, Duration::from_secs(1)).await;

@@ -1,5 +1,6 @@
-use super::*;
-use crate::{CommitError, DeliveryState, Error, EventFilter, Fault, Health};
+use super::prelude::*;
+use crate::DeliveryState::{Dead, Delivered, Leased, Retrying, Waiting};
+use crate::{CommitError, Error, EventFilter, Fault, Health};
 
 /// Five events: delivered, dead, retrying, leased, waiting.
 async fn five(queue: &dyn Queue) {
@@ -17,7 +18,6 @@ pub(super) async fn events_newest_first_with_their_state(store: Arc<dyn Store>) 
     five(&*queue).await;
     let listed = queue.events(EventFilter::default()).await.expect("lists");
     let shown: Vec<_> = listed.iter().map(|event| (event.id.as_str(), event.deliveries[0].state)).collect();
-    use DeliveryState::{Dead, Delivered, Leased, Retrying, Waiting};
     assert_eq!(shown, [("e5", Waiting), ("e4", Leased), ("e3", Retrying), ("e2", Dead), ("e1", Delivered)]);
     assert_eq!((listed[0].r#type.as_str(), &listed[0].webhook), ("push", &key("github")));
     assert_eq!(listed[0].bytes, event("e5").body.len() as u64);
@@ -34,7 +34,7 @@ pub(super) async fn events_by_filter(store: Arc<dyn Store>) {
     let queue = store.open().await;
     five(&*queue).await;
     let mut other = entry("other", &["audit"]);
-    other.event.webhook = "stripe".to_owned();
+    other.event.webhook = String::from("stripe");
     accept(&*queue, other).await;
     let ids = async |filter| {
         let listed = queue.events(filter).await.expect("lists");
@@ -43,7 +43,7 @@ pub(super) async fn events_by_filter(store: Arc<dyn Store>) {
     let all = EventFilter::default();
     assert_eq!(ids(EventFilter { webhook: Some(key("stripe")), ..all.clone() }).await, ["other"]);
     assert_eq!(ids(EventFilter { destination: Some(key("audit")), ..all.clone() }).await, ["other"]);
-    assert_eq!(ids(EventFilter { state: Some(DeliveryState::Dead), ..all.clone() }).await, ["e2"]);
+    assert_eq!(ids(EventFilter { state: Some(Dead), ..all.clone() }).await, ["e2"]);
     assert_eq!(ids(EventFilter { limit: 2, ..all.clone() }).await, ["other", "e5"]);
     let later = Timestamp::now().plus(Duration::from_mins(1));
     assert!(ids(EventFilter { since: Some(later), ..all.clone() }).await.is_empty());
@@ -73,7 +73,7 @@ pub(super) async fn an_event_tells_its_history(store: Arc<dyn Store>) {
     assert_eq!(details[0].history[3].detail, "Rejected");
     assert_eq!(details[0].history[3].destination, Some(key("ci")));
     assert_eq!(details[0].request_id, "request-e1");
-    assert_eq!(details[0].summary.deliveries[0].state, DeliveryState::Delivered);
+    assert_eq!(details[0].summary.deliveries[0].state, Delivered);
     assert!(queue.event("unknown".into()).await.expect("reads").is_empty());
 }
 
@@ -81,7 +81,7 @@ pub(super) async fn dead_letters_by_filter(store: Arc<dyn Store>) {
     let queue = store.open().await;
     for (n, to) in ["ci", "audit", "ci"].iter().enumerate() {
         let mut new = entry(&format!("e{n}"), &[to]);
-        new.event.webhook = if n == 2 { "stripe" } else { "github" }.to_owned();
+        new.event.webhook = String::from(if n == 2 { "stripe" } else { "github" });
         accept(&*queue, new).await;
         let leased = lease_one(&*queue, to).await;
         kill(&*queue, leased.token).await;

@@ -29,6 +29,12 @@ pub(crate) fn of_io(error: &io::Error) -> Fault {
     }
 }
 
+/// Room that unprivileged processes have on the folder's disk; none when the system does not say.
+pub(crate) fn room(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    disk.f_bavail.checked_mul(disk.f_frsize)
+}
+
 /// Room that a recovering disk must have before commits are tried again.
 const PROBE_BYTES: usize = 1 << 20;
 

@@ -25,8 +25,7 @@ impl Embedded {
             return Err(CommitError::Unavailable(fault));
         }
         if event.id.is_empty() {
-            // Time and 74 random bits: another process makes no equal one.
-            event.id = uuid::Uuid::now_v7().to_string();
+            event.id = fresh_id();
         }
         let mut seen = BTreeSet::new();
         let destinations: Vec<_> = destinations.into_iter().filter(|key| seen.insert(key.clone())).collect();
@@ -216,6 +215,13 @@ impl Embedded {
         self.shared.settle_quietly(Settle { endings, now, answer: None });
         count
     }
+}
+
+/// UUID version 7 (RFC 9562): milliseconds and 74 random bits, so that no restart and no other replica makes an equal one.
+fn fresh_id() -> String {
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
+    uuid::Builder::from_unix_timestamp_millis(Timestamp::now().0, &random).into_uuid().to_string()
 }
 
 /// Grants whose records are being fetched: given back when the caller goes away in between.

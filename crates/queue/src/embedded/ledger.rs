@@ -102,18 +102,18 @@ mod tests {
     fn the_full_quota_is_named_and_only_its_owner_refused() {
         let ledger = Ledger::default();
         let (a, b) = (Namespace::from("a"), Namespace::from("b"));
-        let (x, y) = (ObjectKey::new("a", "x"), ObjectKey::new("a", "y"));
+        let (x, y) = ([ObjectKey::new("a", "x")], [ObjectKey::new("a", "y")]);
         ledger.set(Quotas { global: Some(300), namespaces: [(a.clone(), 100)].into(), each_destination: Some(150) });
-        ledger.reserve(&a, &[x.clone()], 100).expect("fits");
+        ledger.reserve(&a, &x, 100).expect("fits");
         let scope = |result: Result<(), CommitError>| match result {
             Err(CommitError::Full { scope }) => Some(scope),
             _ => None,
         };
-        assert_eq!(scope(ledger.admit(&a, &[y.clone()], 1)), Some(QuotaScope::Namespace(a.clone())));
-        assert_eq!(scope(ledger.admit(&b, &[x.clone()], 60)), Some(QuotaScope::Destination(x.clone())));
-        assert_eq!(scope(ledger.admit(&b, &[y.clone()], 150)), None);
-        assert_eq!(scope(ledger.admit(&b, &[y], 201)), Some(QuotaScope::Global));
-        ledger.refund(&a, &[x.clone()], 100);
-        assert_eq!(scope(ledger.admit(&a, &[x], 100)), None);
+        assert_eq!(scope(ledger.admit(&a, &y, 1)), Some(QuotaScope::Namespace(a.clone())));
+        assert_eq!(scope(ledger.admit(&b, &x, 60)), Some(QuotaScope::Destination(x[0].clone())));
+        assert_eq!(scope(ledger.admit(&b, &y, 150)), None);
+        assert_eq!(scope(ledger.admit(&b, &y, 201)), Some(QuotaScope::Global));
+        ledger.refund(&a, &x, 100);
+        assert_eq!(scope(ledger.admit(&a, &x, 100)), None);
     }
 }

@@ -78,8 +78,8 @@ impl Collector for Gauges {
         let stats = super::stats(&shared);
         let healthy = i64::from(*shared.health.borrow() == Health::Ok);
         let (claims_dropped, lost, unrouted) = {
-            let state = shared.state();
-            (state.counts.claims_dropped, state.counts.lost_leases, state.counts.unrouted)
+            let counts = &shared.state().counts;
+            (counts.claims_dropped, counts.lost_leases, counts.unrouted)
         };
         let mut counter = |name: &str, help: &str, value: u64| {
             let metric = ConstCounter::new(value);

@@ -28,6 +28,9 @@ pub struct Options {
     pub furthest_due: Duration,
     /// The write-ahead log is folded into the database beyond this size.
     pub wal_bytes: u64,
+    /// Intake stops when the disk has less room than this and what the write-ahead log may still need: settlements,
+    /// which free space, go on in what is kept back.
+    pub reserve_bytes: u64,
     /// How often a failing store is tried again.
     pub probe_every: Duration,
     /// Waits for the writer on a blocking thread: keeps a paused Tokio clock from running ahead. For tests.
@@ -50,6 +53,7 @@ impl Default for Options {
             dead_letter_retention: Duration::from_hours(336),
             furthest_due: Duration::from_hours(25),
             wal_bytes: 64 << 20,
+            reserve_bytes: 32 << 20,
             probe_every: Duration::from_secs(1),
             hold_paused_clock: false,
             steps: None,

@@ -6,7 +6,7 @@
 /// Kept in `user_version`. A newer one is refused.
 pub(crate) const VERSION: i64 = 1;
 
-/// Marks the file as ours (`application_id`): "ZenQ".
+/// Marks the file as ours (`application_id`): `ZenQ`.
 pub(crate) const APPLICATION: i64 = 0x5A65_6E51;
 
 pub(crate) const CREATE: &str = "

@@ -40,6 +40,8 @@ pub(crate) struct Writer {
     pub jobs: VecDeque<Job>,
     pub fault: Option<Fault>,
     pub probed: Instant,
+    /// The disk is nearly full: intake is refused, settlements go on in the reserve.
+    pub low: bool,
     pub upkeep: Upkeep,
     pub checkpointer: Option<Checkpointer>,
     pub readers: Arc<Readers>,
@@ -47,12 +49,15 @@ pub(crate) struct Writer {
     pub lock: File,
 }
 
+/// Leases to begin, and who asked.
+type Begin = (Vec<LeaseToken>, Answer<Result<Vec<LeaseToken>, Error>>);
+
 /// Commands of one batch, sorted by what becomes of them when it fails.
 #[derive(Default)]
 struct Taken {
-    commits: Vec<Box<Incoming>>,
+    commits: Vec<Incoming>,
     settles: Vec<Settle>,
-    begins: Vec<(Vec<LeaseToken>, Answer<Result<Vec<LeaseToken>, Error>>)>,
+    begins: Vec<Begin>,
 }
 
 /// What a batch that is durable leaves to be told.
@@ -77,7 +82,7 @@ impl Writer {
             // The order between a settlement and a begin of one lease does not matter: each checks the row it needs.
             for command in commands {
                 match command {
-                    Command::Commit(incoming) => taken.commits.push(incoming),
+                    Command::Commit(incoming) => taken.commits.push(*incoming),
                     Command::Settle(settle) => taken.settles.push(settle),
                     Command::Begin { tokens, answer } => taken.begins.push((tokens, answer)),
                     Command::Refill { lane, answer } => refills.push((lane, answer)),
@@ -89,9 +94,13 @@ impl Writer {
                 }
             }
             self.refill(refills);
+            self.measure();
             if self.fault.is_some() {
                 self.while_failing(taken);
             } else {
+                if self.low {
+                    self.refuse_intake(&mut taken, Fault::DiskFull);
+                }
                 self.batch(taken);
                 self.step_job();
             }
@@ -112,7 +121,7 @@ impl Writer {
     }
 
     fn wait(&self) -> Wait {
-        if self.fault.is_some() {
+        if self.fault.is_some() || self.low {
             Wait::For(self.shared.options.probe_every)
         } else if !self.jobs.is_empty() {
             Wait::Not
@@ -259,12 +268,16 @@ impl Writer {
         fault
     }
 
-    fn refuse(&mut self, taken: Taken, fault: Fault) {
-        for incoming in taken.commits {
+    fn refuse_intake(&self, taken: &mut Taken, fault: Fault) {
+        for incoming in taken.commits.drain(..) {
             let namespace = &incoming.webhook.namespace;
             self.shared.ledger.refund(namespace, &incoming.destinations, incoming.record.len());
             let _ = incoming.answer.send(Err(CommitError::Unavailable(fault)));
         }
+    }
+
+    fn refuse(&mut self, mut taken: Taken, fault: Fault) {
+        self.refuse_intake(&mut taken, fault);
         for (tokens, answer) in taken.begins {
             let mut state = self.shared.state();
             for token in tokens {
@@ -293,7 +306,7 @@ impl Writer {
             (Ok(_), Ok(())) => {
                 self.fault = None;
                 self.batch(parked);
-                if self.fault.is_none() {
+                if self.fault.is_none() && !self.low {
                     info!(folder = %self.shared.folder.display(), "the queue commits again");
                     self.shared.health.send_replace(Health::Ok);
                 }
@@ -333,11 +346,7 @@ pub(crate) fn begin(conn: &Connection) -> rusqlite::Result<()> {
 }
 
 /// Begins of leases that are still good.
-fn begins(
-    batch: &mut Batch<'_>,
-    shared: &Shared,
-    begins: &[(Vec<LeaseToken>, Answer<Result<Vec<LeaseToken>, Error>>)],
-) -> rusqlite::Result<Vec<Vec<LeaseToken>>> {
+fn begins(batch: &mut Batch<'_>, shared: &Shared, begins: &[Begin]) -> rusqlite::Result<Vec<Vec<LeaseToken>>> {
     let mut begun = Vec::with_capacity(begins.len());
     for (tokens, _) in begins {
         let good: Vec<LeaseToken> = {

@@ -8,7 +8,7 @@ use zen_queue::{BoxFuture, Embedded, Options, Queue};
 use zen_seal::Keyring;
 
 struct Folder {
-    folder: TempDir,
+    dir: TempDir,
     keyring: Keyring,
     options: Options,
 }
@@ -16,7 +16,7 @@ struct Folder {
 impl Store for Folder {
     fn open(&self) -> BoxFuture<'_, Arc<dyn Queue>> {
         Box::pin(async {
-            let opened = Embedded::open(self.folder.path(), self.keyring.clone(), self.options.clone());
+            let opened = Embedded::open(self.dir.path(), self.keyring.clone(), self.options.clone());
             opened.expect("opens") as Arc<dyn Queue>
         })
     }
@@ -27,8 +27,8 @@ async fn run(options: Options) {
     for case in cases().into_iter().filter(|case| only.as_ref().is_none_or(|only| case.name.contains(only))) {
         println!("{}", case.name);
         let options = Options { hold_paused_clock: true, ..options.clone() };
-        let folder = tempfile::tempdir().expect("folder");
-        (case.run)(Arc::new(Folder { folder, keyring: Keyring::ephemeral(), options })).await;
+        let dir = tempfile::tempdir().expect("folder");
+        (case.run)(Arc::new(Folder { dir, keyring: Keyring::ephemeral(), options })).await;
     }
 }
 

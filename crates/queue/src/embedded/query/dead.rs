@@ -31,7 +31,7 @@ impl Condition {
         if !filter.ids.is_empty() {
             let ids: Vec<DeliveryId> = filter.ids.iter().filter_map(|id| id.parse().ok()).collect();
             let places = vec!["(?, ?)"; ids.len()].join(", ");
-            condition.text += &format!(" AND (dest, seq) IN (VALUES {places})");
+            condition.text.extend([" AND (dest, seq) IN (VALUES ", &places, ")"]);
             if ids.is_empty() {
                 return None;
             }
@@ -122,7 +122,7 @@ pub(crate) fn list(
         ))?
         .query_map(params_from_iter(&condition.values), read)?
         .collect::<Result<_, _>>()?;
-    rows.into_iter().map(|row| show(conn, keyring, names, row).map(|(letter, _)| letter)).collect()
+    Ok(rows.into_iter().map(|row| show(conn, keyring, names, row).0).collect())
 }
 
 /// One dead letter with its event and the response that was kept.
@@ -138,7 +138,7 @@ pub(crate) fn get(
         .query_row(at, read)
         .optional()?;
     let Some(row) = row else { return Ok(None) };
-    let (mut letter, event) = show(conn, keyring, names, row)?;
+    let (mut letter, event) = show(conn, keyring, names, row);
     let response = conn
         .prepare_cached("SELECT body FROM response WHERE dest = ?1 AND seq = ?2")?
         .query_row(at, |row| row.get::<_, Vec<u8>>(0))
@@ -149,7 +149,7 @@ pub(crate) fn get(
     Ok(Some((letter, event)))
 }
 
-fn show(conn: &Connection, keyring: &Keyring, names: &Names, dead: Dead) -> rusqlite::Result<(DeadLetter, Event)> {
+fn show(conn: &Connection, keyring: &Keyring, names: &Names, dead: Dead) -> (DeadLetter, Event) {
     // A page that cannot be read costs the listing one event's details, not the listing.
     let stored = super::event(conn, keyring, names, dead.delivery.seq).ok().flatten();
     let damaged = stored.as_ref().is_none_or(|stored| stored.record.is_none());
@@ -169,5 +169,5 @@ fn show(conn: &Connection, keyring: &Keyring, names: &Names, dead: Dead) -> rusq
         bytes: if damaged { dead.bytes } else { event.body.len() as u64 },
         last_response: None,
     };
-    Ok((letter, event))
+    (letter, event)
 }

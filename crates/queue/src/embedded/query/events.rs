@@ -224,14 +224,9 @@ fn steps(context: &Context, entry: &Entry) -> Vec<Step> {
         detail,
     };
     let attempt = entry.class().map(|class| {
-        let mut detail = class.label().to_owned();
-        if entry.status != 0 {
-            detail += &format!(" {}", entry.status);
-        }
-        if !entry.error.is_empty() {
-            detail += &format!(", {}", entry.error);
-        }
-        detail += &format!(", {} ms", entry.took);
+        let status = if entry.status == 0 { String::new() } else { format!(" {}", entry.status) };
+        let error = if entry.error.is_empty() { String::new() } else { format!(", {}", entry.error) };
+        let detail = format!("{}{status}{error}, {} ms", class.label(), entry.took);
         step("attempt", detail)
     });
     let end = match what {

@@ -4,14 +4,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rusqlite::params;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use super::Writer;
 use crate::embedded::command::Answer;
+use crate::embedded::fault;
 use crate::embedded::inbox::Wait;
 use crate::embedded::lane::{Tries, WINDOW, Waiting};
 use crate::embedded::options::Point;
 use crate::embedded::sql::{int, uint};
+use crate::{Fault, Health};
 
 /// Free pages that are kept for the next events: less than this share of the file is never given back.
 const KEEP_FREE_SHARE: i64 = 8;
@@ -19,6 +21,8 @@ const KEEP_FREE_SHARE: i64 = 8;
 const KEEP_FREE_PAGES: i64 = 1024;
 /// Pages given back in one step: a step must not hold up a batch.
 const STEP_PAGES: i64 = 512;
+/// The disk's room is measured after so many bytes.
+const MEASURE_BYTES: u64 = 1 << 20;
 /// How long nothing must happen until the log is folded and space given back.
 const QUIET: Duration = Duration::from_millis(200);
 
@@ -30,6 +34,8 @@ pub(crate) struct Upkeep {
     pub history_age: u64,
     /// Bytes written since the last checkpoint was asked for.
     unfolded: u64,
+    /// Bytes written since the disk's room was last measured.
+    unmeasured: u64,
     /// Something was written since the log was last folded in quiet.
     pub untidy: bool,
     /// Space is being given back, step by step.
@@ -40,7 +46,7 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     pub(crate) fn new(now: u64, history_age: Duration) -> Self {
         let history_age = super::super::clock::millis(history_age);
-        Self { now, history_age, unfolded: 0, untidy: true, giving: false, batches: 0 }
+        Self { now, history_age, unfolded: 0, unmeasured: MEASURE_BYTES, untidy: true, giving: false, batches: 0 }
     }
 
     pub(crate) fn wait(&self) -> Wait {
@@ -54,7 +60,9 @@ impl Upkeep {
     /// A batch with so many bytes of records was written.
     pub(crate) fn wrote(&mut self, bytes: u64) {
         // Index pages, history and the pages that deletions touch.
-        self.unfolded += bytes + bytes / 2 + (32 << 10);
+        let written = bytes + bytes / 2 + (32 << 10);
+        self.unfolded += written;
+        self.unmeasured += written;
         self.untidy = true;
         self.batches += 1;
     }
@@ -147,14 +155,53 @@ impl Writer {
             self.fold("PRAGMA wal_checkpoint(RESTART)");
         }
         if idle && self.upkeep.untidy {
-            self.upkeep.giving = self.give_back().unwrap_or(false);
+            self.upkeep.giving = self.give_back(KEEP_FREE_PAGES).unwrap_or(false);
             if !self.upkeep.giving {
                 self.fold_log();
                 self.upkeep.untidy = false;
             }
         } else if self.upkeep.batches.is_multiple_of(64) {
-            let _ = self.give_back();
+            let _ = self.give_back(KEEP_FREE_PAGES);
         }
+    }
+
+    /// Looks at the room that the disk has, every few MiB, and stops or resumes intake.
+    pub(crate) fn measure(&mut self) {
+        if self.upkeep.unmeasured < MEASURE_BYTES && !self.low {
+            return;
+        }
+        self.upkeep.unmeasured = 0;
+        let (folder, reserve) = (&self.shared.folder, self.shared.options.reserve_bytes);
+        let Some(room) = fault::room(folder) else { return };
+        if self.low {
+            if room < reserve + reserve / 2 + self.log_bytes() {
+                // What was delivered makes room, as soon as it is given back.
+                self.fold_log();
+                while self.give_back(0).unwrap_or(false) {}
+                self.fold_log();
+            }
+            let room = fault::room(folder).unwrap_or(0);
+            if room >= reserve + reserve / 2 + self.log_bytes() {
+                info!(folder = %folder.display(), room, "the disk has room again");
+                self.low = false;
+                if self.fault.is_none() {
+                    self.shared.health.send_replace(Health::Ok);
+                }
+            }
+        } else if room < reserve + self.log_bytes() {
+            error!(folder = %folder.display(), room, reserve,
+                "the disk is nearly full; intake answers 503 until there is room, deliveries go on");
+            self.low = true;
+            self.shared.metrics.failed(Fault::DiskFull);
+            self.shared.health.send_replace(Health::Failing(Fault::DiskFull));
+        }
+    }
+
+    /// What folding the log may need at most.
+    fn log_bytes(&self) -> u64 {
+        let mut log = super::super::open::database(&self.shared.folder).into_os_string();
+        log.push("-wal");
+        std::fs::metadata(log).map_or(0, |log| log.len())
     }
 
     /// Folds the whole log into the database and empties it.
@@ -176,14 +223,14 @@ impl Writer {
     }
 
     /// Gives some free pages back to the file system. True: there are more to give.
-    fn give_back(&self) -> rusqlite::Result<bool> {
+    fn give_back(&self, keep: i64) -> rusqlite::Result<bool> {
         let free: i64 = self.conn.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-        if free <= KEEP_FREE_PAGES + STEP_PAGES {
+        if free <= keep {
             return Ok(false);
         }
         let pages: i64 = self.conn.query_row("PRAGMA page_count", [], |row| row.get(0))?;
-        let keep = KEEP_FREE_PAGES.max((pages - free) / KEEP_FREE_SHARE);
-        if free <= keep + STEP_PAGES {
+        let keep = if keep == 0 { 0 } else { keep.max((pages - free) / KEEP_FREE_SHARE) + STEP_PAGES };
+        if free <= keep {
             return Ok(false);
         }
         let mut step = self.conn.prepare_cached(&format!("PRAGMA incremental_vacuum({STEP_PAGES})"))?;

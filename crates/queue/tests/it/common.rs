@@ -1,0 +1,49 @@
+//! What the tests share.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use zen_model::{Event, ObjectKey, Settlement, Timestamp};
+use zen_queue::{Claim, Demand, Embedded, Leased, NewEvent, Options, Queue, Settled};
+use zen_seal::Keyring;
+
+pub fn ci() -> ObjectKey {
+    ObjectKey::new("team-a", "ci")
+}
+
+/// An event of about 1 KiB whose claim follows from its id.
+pub fn new(id: &str) -> NewEvent {
+    let event = Event {
+        id: id.to_owned(),
+        namespace: "team-a".to_owned(),
+        webhook: "github".to_owned(),
+        r#type: "push".to_owned(),
+        time: Timestamp::now().0,
+        body: Bytes::from(vec![b'x'; 1000]),
+        ..Event::default()
+    };
+    let mut hash = [0; 16];
+    let length = id.len().min(16);
+    hash[..length].copy_from_slice(&id.as_bytes()[..length]);
+    hash.reverse();
+    let claim = Some(Claim { hash, window: Duration::from_hours(24) });
+    NewEvent { event, destinations: vec![ci()], claim }
+}
+
+/// Opens a folder whose keys lie in it.
+pub fn open(folder: &Path, options: Options) -> Result<Arc<Embedded>, zen_queue::Error> {
+    let keyring = Keyring::load_or_create(&folder.join("mesh.key")).expect("keys");
+    Embedded::open(&folder.join("queue"), keyring, options)
+}
+
+pub async fn lease(queue: &Embedded, max: usize) -> Vec<Leased> {
+    let demand = Demand { destination: ci(), max, max_bytes: usize::MAX, term: Duration::from_hours(1) };
+    queue.lease(demand).await.expect("leases")
+}
+
+pub async fn ack(queue: &Embedded, leased: &[Leased]) -> Result<(), zen_queue::Error> {
+    let ack = |leased: &Leased| Settled { token: leased.token, settlement: Settlement::Ack, attempt: None };
+    queue.settle(leased.iter().map(ack).collect()).await
+}
