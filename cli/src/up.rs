@@ -36,7 +36,7 @@ use zen_live::Live;
 use zen_model::observe::Observer;
 use zen_queue::Queue;
 use zen_queue::embedded::{self, Embedded};
-use zen_runtime::{Readiness, Shutdown, admin, watch};
+use zen_runtime::{Readiness, Shutdown, admin, limits, watch};
 use zen_seal::{Keyring, RootKey};
 
 use crate::check::overrides;
@@ -94,6 +94,7 @@ pub struct Up {
 impl Up {
     /// Runs until SIGTERM or SIGINT.
     pub async fn run(self) -> Outcome {
+        limits::raise_open_files();
         let shutdown = Shutdown::on_signals().context("failed to catch signals")?;
         let overrides = overrides(&self.service)?;
         let options = zen_live::Options { overrides, mode: Mode::Standalone };

@@ -113,6 +113,21 @@ impl Mesh {
 
     /// Starts without waiting. The outputs of all runs on one folder go to the same files.
     pub fn spawn(folder: &Folder, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::spawn_as(folder, command(&[]), arguments, environment)
+    }
+
+    /// Starts in a shell that has run `before` (`ulimit …`) and then becomes the mesh.
+    pub fn spawn_after(folder: &Folder, before: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let mesh = command(&[]);
+        shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\"")]).arg(mesh.get_program());
+        for (name, _) in mesh.get_envs() {
+            shell.env_remove(name);
+        }
+        Self::spawn_as(folder, shell, arguments, &[])
+    }
+
+    fn spawn_as(folder: &Folder, mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let state = folder.state();
         let _ = std::fs::remove_file(state.join("addresses.json"));
         // Beside the manifests, hidden, so that the outputs are no reason to read the folder again.
@@ -120,7 +135,8 @@ impl Mesh {
         std::fs::create_dir_all(&outputs).expect("creates");
         let (stdout, stderr) = (outputs.join("stdout"), outputs.join("stderr"));
         let open = |file: &Path| File::options().create(true).append(true).open(file).expect("opens");
-        let child = command(&["up", folder.text(), "--intake", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        let child = command
+            .args(["up", folder.text(), "--intake", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
             .args(arguments)
             .envs(environment.iter().copied())
             .stdout(open(&stdout))

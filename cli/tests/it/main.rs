@@ -10,6 +10,7 @@ mod first_webhook;
 mod harness;
 mod kill;
 mod leaks;
+mod limits;
 mod reload;
 mod restart;
 mod send;
