@@ -280,6 +280,7 @@ impl Unique {
         template
             .replace("$UUID", &self.uuid.hyphenated().to_string())
             .replace("$HEX", &self.uuid.simple().to_string())
+            .replace("$COMMIT", &format!("{}{:08x}", self.uuid.simple(), self.nth & 0xffff_ffff))
             .replace("$SECONDS", &self.now.as_secs().to_string())
             .replace("$MILLIS", &self.now.0.to_string())
             .replace("$TIME", &self.now.to_string())

@@ -1,6 +1,6 @@
 //! What `zen send` and the demo post: small payloads of our own in the shape of each provider's. Placeholders are
-//! filled for each request, so that no two are the same event: `$UUID`, `$HEX` (32 hexadecimal digits), `$N` (the
-//! ordinal), `$SECONDS`, `$MILLIS` and `$TIME` (RFC 3339).
+//! filled for each request, so that no two are the same event: `$UUID`, `$HEX` (32 hexadecimal digits), `$COMMIT`
+//! (the 40 of a Git commit), `$N` (the ordinal), `$SECONDS`, `$MILLIS` and `$TIME` (RFC 3339).
 
 /// Headers and body of a sample, without what the signature adds.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +22,7 @@ pub(super) const GITHUB: SampleRow = SampleRow {
         ("x-github-hook-installation-target-id", "79929171"),
         ("x-github-hook-installation-target-type", "repository"),
     ],
-    body: r#"{"ref":"refs/heads/main","before":"0000000000000000000000000000000000000000","after":"$HEX$N","repository":{"id":79929171,"name":"shop","full_name":"acme/shop","private":true,"html_url":"https://github.com/acme/shop"},"pusher":{"name":"ada"},"head_commit":{"id":"$HEX$N","message":"Round prices down","timestamp":"$TIME"}}"#,
+    body: r#"{"ref":"refs/heads/main","before":"0000000000000000000000000000000000000000","after":"$COMMIT","repository":{"id":79929171,"name":"shop","full_name":"acme/shop","private":true,"html_url":"https://github.com/acme/shop"},"pusher":{"name":"ada"},"head_commit":{"id":"$COMMIT","message":"Round prices down","timestamp":"$TIME"}}"#,
 };
 
 pub(super) const GITLAB: SampleRow = SampleRow {
@@ -35,7 +35,7 @@ pub(super) const GITLAB: SampleRow = SampleRow {
         ("idempotency-key", "$UUID"),
         ("x-gitlab-instance", "https://gitlab.com"),
     ],
-    body: r#"{"object_kind":"push","event_name":"push","ref":"refs/heads/main","checkout_sha":"$HEX$N","user_username":"ada","project":{"id":15,"name":"shop","path_with_namespace":"acme/shop"},"commits":[{"id":"$HEX$N","message":"Round prices down","timestamp":"$TIME"}],"total_commits_count":1}"#,
+    body: r#"{"object_kind":"push","event_name":"push","ref":"refs/heads/main","checkout_sha":"$COMMIT","user_username":"ada","project":{"id":15,"name":"shop","path_with_namespace":"acme/shop"},"commits":[{"id":"$COMMIT","message":"Round prices down","timestamp":"$TIME"}],"total_commits_count":1}"#,
 };
 
 pub(super) const STRIPE: SampleRow = SampleRow {
@@ -86,7 +86,7 @@ pub(super) const BITBUCKET: SampleRow = SampleRow {
         ("x-hook-uuid", "5a0f1c4e-7f0b-4a54-9d3a-0d6a1f3c2b10"),
         ("x-attempt-number", "1"),
     ],
-    body: r#"{"actor":{"display_name":"Ada"},"repository":{"full_name":"acme/shop","is_private":true},"push":{"changes":[{"new":{"type":"branch","name":"main","target":{"hash":"$HEX$N","date":"$TIME"}}}]}}"#,
+    body: r#"{"actor":{"display_name":"Ada"},"repository":{"full_name":"acme/shop","is_private":true},"push":{"changes":[{"new":{"type":"branch","name":"main","target":{"hash":"$COMMIT","date":"$TIME"}}}]}}"#,
 };
 
 pub(super) const PAGERDUTY: SampleRow = SampleRow {

@@ -63,6 +63,29 @@ fn samples() {
     }
 }
 
+/// Git names commits by SHA-1: whoever parses them gets what the provider sends, however many are sent.
+#[test]
+fn commits_are_forty_digits() {
+    let places: [(&str, &[&str]); 3] = [
+        ("github", &["/before", "/after", "/head_commit/id"]),
+        ("gitlab", &["/checkout_sha", "/commits/0/id"]),
+        ("bitbucket", &["/push/changes/0/new/target/hash"]),
+    ];
+    for (preset, pointers) in places {
+        for nth in [0, 7, 12_345, u64::MAX] {
+            let sample = zen_verify::sign(&config(preset, &["s"]), crate::fixture::URL, None, nth, NOW).expect("signs");
+            let json: serde_json::Value = serde_json::from_slice(&sample.body).expect("JSON");
+            for pointer in pointers {
+                let commit = json.pointer(pointer).and_then(|commit| commit.as_str()).expect(pointer);
+                assert!(
+                    commit.len() == 40 && commit.bytes().all(|b| b.is_ascii_hexdigit()),
+                    "{preset}{pointer}: {commit}"
+                );
+            }
+        }
+    }
+}
+
 /// The page is generated from the table, so it names every preset.
 #[test]
 fn reference_page() {
