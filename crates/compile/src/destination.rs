@@ -143,7 +143,7 @@ fn url_target(url: &str, allow: &[IpNet], problems: &mut Problems) -> Option<Tar
         return None;
     }
     if let Some(address) = canonical.literal
-        && !allow.iter().any(|net| net.contains(&network::canonical(address)) || net.contains(&address))
+        && !network::is_listed(address, allow)
     {
         refuse(format!(
             "the URL names the address {address}, which network.allowCidrs does not list; use a name or list it"
@@ -197,8 +197,8 @@ fn service_target(
             Vec::new()
         }
     };
-    let may = |address: std::net::IpAddr| network::is_public(address) || allow.iter().any(|net| net.contains(&address));
-    let addresses = addresses.into_iter().filter(|(address, trusted)| *trusted || may(address.ip()));
+    let addresses =
+        addresses.into_iter().filter(|(address, trusted)| network::check(address.ip(), allow, *trusted).is_ok());
     let path = match target::percent_canonical(&spec.path) {
         Ok(path) if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') => path,
         _ => {

@@ -1,53 +1,36 @@
-//! Addresses by what they are for: the part of the SSRF guard (D-07) that configuration can decide.
+//! The SSRF guard (D-07): which addresses a delivery may connect to. Pure; asked at every connect, about the very address
+//! that is then connected to, and here about the addresses that the configuration names.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-/// Whether an address serves instance metadata or credentials of a cloud. Never a target, whatever is allowed.
-pub fn is_metadata(address: IpAddr) -> bool {
-    match canonical(address) {
-        IpAddr::V4(address) => METADATA_V4.contains(&address),
-        IpAddr::V6(address) => METADATA_V6.contains(&address),
+/// Whether a connection to `address` may be made.
+///
+/// Public addresses may, private and special ones only when `allow` covers them or the target is a Service. The metadata
+/// services of clouds never: they hand out the node's credentials to whoever asks.
+/// An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64, Teredo) is decided by both.
+pub fn check(address: IpAddr, allow: &[IpNet], is_service: bool) -> Result<(), Denied> {
+    if is_metadata(address) {
+        return Err(Denied { address, class: Class::Metadata });
     }
+    if is_service {
+        return Ok(());
+    }
+    let class = classify(address);
+    if class == Class::Public || covered(address, allow) {
+        return Ok(());
+    }
+    // A mapped address is the IPv4 address itself, so that the grant for the latter is enough; a tunnel is not.
+    if let (Class::Mapped, Some(inner)) = (class, canonical(address)) {
+        return check(inner, allow, false).map_err(|denied| Denied { address, class: denied.class });
+    }
+    Err(Denied { address, class })
 }
 
-/// AWS, Azure, GCP, `OpenStack`, `DigitalOcean` and Hetzner; AWS ECS and EKS credentials; Oracle; Azure's wire server; Alibaba.
-const METADATA_V4: [Ipv4Addr; 8] = [
-    Ipv4Addr::new(169, 254, 169, 249),
-    Ipv4Addr::new(169, 254, 169, 253),
-    Ipv4Addr::new(169, 254, 169, 254),
-    Ipv4Addr::new(169, 254, 170, 2),
-    Ipv4Addr::new(169, 254, 170, 23),
-    Ipv4Addr::new(192, 0, 0, 192),
-    Ipv4Addr::new(168, 63, 129, 16),
-    Ipv4Addr::new(100, 100, 100, 200),
-];
-
-/// AWS (metadata, resolver, EKS pod identity), GCP, and the link-local form that `OpenStack` answers on.
-const METADATA_V6: [Ipv6Addr; 5] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x253),
-    Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
-
-/// Names that clouds resolve to their metadata service.
-pub const METADATA_NAMES: [&str; 4] =
-    ["metadata.google.internal", "metadata.goog", "metadata", "instance-data.ec2.internal"];
-
-/// The IPv4 address that an IPv6 one stands for (IPv4-mapped, -compatible, NAT64, 6to4), else the address itself.
-pub fn canonical(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low)));
-    match v6.segments() {
-        [0, 0, 0, 0, 0, 0xffff | 0, high, low] if v6 != Ipv6Addr::LOCALHOST && v6 != Ipv6Addr::UNSPECIFIED => {
-            v4(high, low)
-        }
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => v4(high, low),
-        _ => address,
-    }
+/// Whether `allow` names this very address, as itself or, where it is an IPv4 address in IPv6 clothes, as that.
+pub fn is_listed(address: IpAddr, allow: &[IpNet]) -> bool {
+    covered(address, allow) || covered(address.to_canonical(), allow)
 }
 
 /// Whether a network lies inside another.
@@ -55,93 +38,173 @@ pub fn within(inner: &IpNet, outer: &IpNet) -> bool {
     outer.contains(inner)
 }
 
-/// Whether an address is one that the public internet routes to (RFC 6890 and the IANA special-purpose registries).
-pub fn is_public(address: IpAddr) -> bool {
-    let address = canonical(address);
-    if is_metadata(address) {
-        return false;
+/// Names that clouds resolve to their metadata service.
+pub const METADATA_NAMES: [&str; 4] =
+    ["metadata.google.internal", "metadata.goog", "metadata", "instance-data.ec2.internal"];
+
+/// The guard said no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{address} is not allowed: {}", class.label())]
+pub struct Denied {
+    /// The address.
+    pub address: IpAddr,
+    /// What it is.
+    pub class: Class,
+}
+
+/// What kind of address it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Globally reachable.
+    Public,
+    /// Hands out credentials of the node.
+    Metadata,
+    /// `127.0.0.0/8`, `::1`.
+    Loopback,
+    /// RFC 1918, unique local, site local.
+    Private,
+    /// `169.254.0.0/16`, `fe80::/10`.
+    LinkLocal,
+    /// `100.64.0.0/10`, carrier-grade NAT (RFC 6598).
+    SharedAddressSpace,
+    /// Multicast.
+    Multicast,
+    /// `0.0.0.0/8`, `::`.
+    Unspecified,
+    /// `255.255.255.255` and `240.0.0.0/4`.
+    Reserved,
+    /// For documentation, benchmarks and protocol assignments: never a target.
+    Special,
+    /// An IPv4 address in IPv6 clothes (`::ffff:0:0/96`).
+    Mapped,
+    /// A tunnel or translation prefix: 6to4, Teredo, NAT64, IPv4-compatible.
+    Translation,
+}
+
+impl Class {
+    /// Words for logs and statuses.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Metadata => "metadata service",
+            Self::Loopback => "loopback",
+            Self::Private => "private",
+            Self::LinkLocal => "link-local",
+            Self::SharedAddressSpace => "carrier-grade NAT",
+            Self::Multicast => "multicast",
+            Self::Unspecified => "unspecified",
+            Self::Reserved => "reserved",
+            Self::Special => "special-purpose",
+            Self::Mapped => "IPv4-mapped",
+            Self::Translation => "translation or tunnel",
+        }
     }
+}
+
+/// Whether an address, or the IPv4 address that it carries, serves instance metadata or credentials of a cloud. Never a
+/// target, whatever is allowed.
+pub fn is_metadata(address: IpAddr) -> bool {
+    serves_metadata(address) || canonical(address).is_some_and(serves_metadata)
+}
+
+/// AWS, Azure, Google and most others; AWS over IPv6; Alibaba; Oracle; Azure's wire server; Google over IPv6; AWS ECS and EKS
+/// credentials, whose endpoints lie beside the first; `OpenStack` over IPv6.
+fn serves_metadata(address: IpAddr) -> bool {
     match address {
-        IpAddr::V4(a) => {
-            let [x, y, z, _] = a.octets();
-            !(x == 0
-                || x == 10
-                || x == 127
-                || x >= 224
-                || (x == 100 && (64..128).contains(&y))
-                || (x == 169 && y == 254)
-                || (x == 172 && (16..32).contains(&y))
-                || (x == 192 && y == 168)
-                || (x == 192 && y == 0 && (z == 0 || z == 2))
-                || (x == 192 && y == 88 && z == 99)
-                || (x == 198 && (y == 18 || y == 19))
-                || (x == 198 && y == 51 && z == 100)
-                || (x == 203 && y == 0 && z == 113))
-        }
-        // Global unicast is 2000::/3; of it, documentation, benchmarking, Teredo and ORCHID are not routed.
-        IpAddr::V6(a) => {
-            let s = a.segments();
-            s[0] & 0xe000 == 0x2000
-                && !(s[0] == 0x2001 && (s[1] < 0x0200 || s[1] == 0x0db8))
-                && !(s[0] == 0x3fff && s[1] < 0x1000)
-        }
+        IpAddr::V4(v4) => matches!(
+            v4.octets(),
+            [169, 254, 169, 254 | 253 | 249]
+                | [169, 254, 170, 2 | 23]
+                | [100, 100, 100, 200]
+                | [192, 0, 0, 192]
+                | [168, 63, 129, 16]
+        ),
+        IpAddr::V6(v6) => matches!(
+            v6.segments(),
+            [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254 | 0x253 | 0x23]
+                | [0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254]
+                | [0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe]
+        ),
     }
+}
+
+/// The IPv4 address that an IPv6 address carries.
+fn canonical(address: IpAddr) -> Option<IpAddr> {
+    let IpAddr::V6(v6) = address else { return None };
+    let [.., high, low] = v6.segments();
+    match v6.segments() {
+        // Mapped, translated of RFC 2765, NAT64 (well-known and local-use).
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0, 0, 0, 0, 0xffff, 0, ..] | [0x64, 0xff9b, ..] => Some(join(high, low)),
+        // Compatible, which :: and ::1 are not.
+        [0, 0, 0, 0, 0, 0, ..] if high != 0 || low > 1 => Some(join(high, low)),
+        [0x2002, high, low, ..] => Some(join(high, low)),
+        // Teredo hides the client's address inverted.
+        [0x2001, 0, ..] => Some(join(!high, !low)),
+        _ => None,
+    }
+}
+
+fn join(high: u16, low: u16) -> IpAddr {
+    let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
+fn classify(address: IpAddr) -> Class {
+    match address {
+        IpAddr::V4(v4) => classify_v4(v4),
+        IpAddr::V6(v6) => classify_v6(v6),
+    }
+}
+
+fn classify_v4(v4: Ipv4Addr) -> Class {
+    match v4.octets() {
+        [0, ..] => Class::Unspecified,
+        [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => Class::Private,
+        [127, ..] => Class::Loopback,
+        [169, 254, ..] => Class::LinkLocal,
+        [100, 64..=127, ..] => Class::SharedAddressSpace,
+        [224..=239, ..] => Class::Multicast,
+        [240..=255, ..] => Class::Reserved,
+        // Protocol assignments, documentation, AS112, 6to4 relay, AMT, benchmarks.
+        [192, 0, 0 | 2, _]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _]
+        | [192, 88, 99, _]
+        | [192, 31, 196, _]
+        | [192, 52, 193, _]
+        | [192, 175, 48, _]
+        | [198, 18 | 19, ..] => Class::Special,
+        _ => Class::Public,
+    }
+}
+
+fn classify_v6(v6: Ipv6Addr) -> Class {
+    match v6.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
+        [0, 0, 0, 0, 0, 0xffff, ..] => Class::Mapped,
+        [0, 0, 0, 0, 0 | 0xffff, 0, ..] | [0x64, 0xff9b, ..] | [0x2002, ..] | [0x2001, 0, ..] => Class::Translation,
+        [0xfe80..=0xfebf, ..] => Class::LinkLocal,
+        // Site-local (deprecated, still routed inside some networks) and unique local.
+        [0xfec0..=0xfeff | 0xfc00..=0xfdff, ..] => Class::Private,
+        [0xff00..=0xffff, ..] => Class::Multicast,
+        // Discard, protocol assignments (2001::/23), documentation, segment routing.
+        [0x100, 0, 0, 0 | 1, ..] | [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] | [0x5f00, ..] => {
+            Class::Special
+        }
+        // Only 2000::/3 is given out as global unicast.
+        [0x2000..=0x3fff, ..] => Class::Public,
+        _ => Class::Reserved,
+    }
+}
+
+fn covered(address: IpAddr, allow: &[IpNet]) -> bool {
+    allow.iter().any(|net| match (net, address) {
+        (IpNet::V4(net), IpAddr::V4(v4)) => net.contains(&v4),
+        (IpNet::V6(net), IpAddr::V6(v6)) => net.contains(&v6),
+        _ => false,
+    })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metadata_in_every_disguise() {
-        for text in [
-            "169.254.169.254",
-            "::ffff:169.254.169.254",
-            "64:ff9b::a9fe:a9fe",
-            "2002:a9fe:a9fe::1",
-            "fd00:ec2::254",
-            "100.100.100.200",
-            "fd20:ce::254",
-            "168.63.129.16",
-            "::169.254.169.254",
-        ] {
-            assert!(is_metadata(text.parse().expect("address")), "{text}");
-            assert!(!is_public(text.parse().expect("address")), "{text}");
-        }
-        assert!(!is_metadata("169.254.1.1".parse().expect("address")));
-    }
-
-    #[test]
-    fn public_addresses() {
-        for text in ["93.184.216.34", "2606:2800:220:1::1", "1.1.1.1", "64:ff9b::101:101"] {
-            assert!(is_public(text.parse().expect("address")), "{text}");
-        }
-        for text in [
-            "0.0.0.0",
-            "10.1.2.3",
-            "100.64.0.1",
-            "127.0.0.1",
-            "169.254.1.1",
-            "172.31.0.1",
-            "192.168.0.1",
-            "192.0.2.1",
-            "198.18.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::",
-            "::1",
-            "fe80::1",
-            "fc00::1",
-            "ff02::1",
-            "2001:db8::1",
-            "::ffff:10.0.0.1",
-            "64:ff9b::a00:1",
-            "2002:a00:1::",
-            "2001::1",
-            "3fff::1",
-            "64:ff9b:1::1",
-        ] {
-            assert!(!is_public(text.parse().expect("address")), "{text}");
-        }
-    }
-}
+mod tests;

@@ -7,7 +7,6 @@ mod attempt;
 pub mod cloudevents;
 mod connect;
 mod connection;
-pub mod guard;
 mod outcome;
 mod pool;
 mod prepare;
@@ -20,3 +19,5 @@ pub use attempt::Deliverer;
 pub use outcome::{AttemptResult, class_of_fault, class_of_status, release, settle};
 pub use prepare::{PrepareError, Prepared};
 pub use resolve::{Resolve, Resolving, StaticResolver, SystemResolver};
+/// The SSRF guard (D-07): the one that configuration is checked with, asked again at every connect.
+pub use zen_compile::network as guard;
