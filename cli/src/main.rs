@@ -22,6 +22,9 @@ use clap::{Parser, Subcommand};
 use failure::Outcome;
 use zen_runtime::telemetry;
 
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const EXAMPLES: &str = "\
 Examples:
   zen up examples/quickstart --demo            the whole mesh here, with a demonstration
