@@ -9,6 +9,7 @@ use zen_compile::{Destination, Snapshot, Target};
 use zen_deliver::Prepared;
 use zen_model::ObjectKey;
 
+use crate::hosts::Share;
 use crate::metrics::Attempts;
 use crate::session::{Job, Session};
 use crate::{Egress, worker};
@@ -41,13 +42,21 @@ struct Current {
 #[derive(Clone, Debug)]
 pub(crate) enum Standing {
     /// They can.
-    Ready(Arc<Prepared>),
+    Ready(Ready),
     /// Paused, or a Service without endpoints.
     Held,
     /// Not in the snapshot.
     Unknown,
     /// Cannot be prepared.
     Unusable,
+}
+
+/// What an attempt needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Ready {
+    pub(crate) prepared: Arc<Prepared>,
+    /// Of the slots of the target's host.
+    pub(crate) share: Arc<Share>,
 }
 
 impl Lane {
@@ -104,7 +113,7 @@ impl Lane {
     pub(crate) fn sweep(&self, egress: &Egress, snapshot: &Snapshot) -> bool {
         self.refresh(egress, snapshot);
         match &self.current.load().standing {
-            Standing::Ready(prepared) => prepared.sweep(),
+            Standing::Ready(ready) => ready.prepared.sweep(),
             Standing::Held | Standing::Unusable => {}
             Standing::Unknown => {
                 let state = self.state();
@@ -140,14 +149,18 @@ fn is_held(destination: &Destination) -> bool {
 }
 
 fn prepare(egress: &Egress, destination: &Arc<Destination>, before: &Standing) -> Standing {
-    if let Standing::Ready(prepared) = before
-        && prepared.destination.revision == destination.revision
+    let before = if let Standing::Ready(before) = before { Some(before) } else { None };
+    if let Some(before) = before
+        && before.prepared.destination.revision == destination.revision
     {
-        return before.clone();
+        return Standing::Ready(before.clone());
     }
     let keys = (egress.parts.target_keys)(&destination.key);
     match Prepared::new(Arc::clone(destination), keys) {
-        Ok(prepared) => Standing::Ready(Arc::new(prepared)),
+        Ok(prepared) => {
+            let share = egress.hosts.share(destination, before.map(|before| &before.share));
+            Standing::Ready(Ready { prepared: Arc::new(prepared), share })
+        }
         Err(error) => {
             tracing::error!(destination = %destination.key, %error, "failed to prepare the destination");
             Standing::Unusable

@@ -3,10 +3,11 @@
 //!
 //! A frame of leases goes through [`admit`](self) (signature and content hash, before anything else), into the lane of
 //! its Destination, and from there to one of the lane's workers. A lane has `concurrency` workers at most, so that a
-//! hanging target takes nobody else's slot (D-10). Ends go into the session's outbox, which sends what has come together
+//! hanging target takes nobody else's slot (D-10); Destinations on one host share its slots fairly. Ends go into the session's outbox, which sends what has come together
 //! whenever the link has room: large frames under load, no delay without it, no timer in either case.
 
 mod admit;
+mod hosts;
 mod lane;
 mod lease;
 mod link;
@@ -35,6 +36,7 @@ use zen_verify::zen_signature::Keys;
 
 pub use link::Link;
 
+use crate::hosts::Hosts;
 use crate::lane::Lane;
 use crate::metrics::Metrics;
 
@@ -66,6 +68,9 @@ pub struct Options {
     pub max_leases: u32,
     /// Bytes of records that one session may have outstanding.
     pub max_bytes: u64,
+    /// Attempts at one time at one host and port, whatever number of Destinations point at it. Waiting for one counts
+    /// towards no timeout.
+    pub host_concurrency: usize,
     /// After the shutdown signal: how long what is in flight may go on.
     pub drain_limit: Duration,
 }
@@ -76,6 +81,7 @@ impl Default for Options {
             instance: "egress".to_owned(),
             max_leases: 4096,
             max_bytes: 64 << 20,
+            host_concurrency: 256,
             drain_limit: Duration::from_secs(10),
         }
     }
@@ -85,13 +91,15 @@ impl Default for Options {
 pub struct Egress {
     parts: Parts,
     metrics: Metrics,
+    hosts: Hosts,
     lanes: Mutex<HashMap<Box<str>, Arc<Lane>>>,
 }
 
 impl Egress {
     /// Registers its metrics; `registry` already carries the prefix `zen_egress`.
     pub fn new(parts: Parts, registry: &mut Registry) -> Arc<Self> {
-        Arc::new(Self { parts, metrics: Metrics::register(registry), lanes: Mutex::default() })
+        let hosts = Hosts::new(parts.options.host_concurrency);
+        Arc::new(Self { parts, metrics: Metrics::register(registry), hosts, lanes: Mutex::default() })
     }
 
     /// Accepts sessions of ingesters until `shutdown` is cancelled, drains, and returns. `tls` is `zen_pki::mtls_server`'s.
@@ -132,6 +140,7 @@ impl Egress {
             }
             stays
         });
+        self.hosts.sweep();
     }
 
     fn lanes(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<Lane>>> {

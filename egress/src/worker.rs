@@ -9,7 +9,8 @@ use zen_model::settle::ReleaseReason;
 use zen_model::{DeadReason, Fault, Settlement, Timestamp};
 
 use crate::Egress;
-use crate::lane::{Lane, Standing};
+use crate::hosts::Slot as HostSlot;
+use crate::lane::{Lane, Ready, Standing};
 use crate::lease::Begin;
 use crate::session::Job;
 
@@ -55,14 +56,10 @@ async fn perform(egress: &Egress, lane: &Lane, job: Job) {
     if job.session.is_draining() {
         return give_back(egress, job, &drained());
     }
-    let prepared = match lane.standing(egress) {
-        Standing::Ready(prepared) => prepared,
-        Standing::Held => {
-            return give_back(egress, job, &Settlement::Release { after: HELD, reason: ReleaseReason::Held });
-        }
-        Standing::Unknown | Standing::Unusable => {
-            return give_back(egress, job, &release(ReleaseReason::OurFault, fastrand::f64()));
-        }
+    let (prepared, _slot) = match ready(egress, lane, &job).await {
+        Ok(ready) => ready,
+        Err(Some(settlement)) => return give_back(egress, job, &settlement),
+        Err(None) => return,
     };
     let idempotent = prepared.destination.idempotent;
     if !idempotent {
@@ -88,6 +85,33 @@ async fn perform(egress: &Egress, lane: &Lane, job: Job) {
         None if job.session.is_draining() => job.settle(&Settlement::Dead { reason: DeadReason::Ambiguous }, None),
         // The lease has ended: another attempt may have begun elsewhere, and what happened here counts no more.
         None => {}
+    }
+}
+
+/// What the attempt needs, and a slot of the target's host. Else how the lease ends; none: it has ended.
+async fn ready(egress: &Egress, lane: &Lane, job: &Job) -> Result<(Arc<Prepared>, HostSlot), Option<Settlement>> {
+    let mut slot: Option<(HostSlot, Arc<Prepared>)> = None;
+    loop {
+        let Ready { prepared, share } = match lane.standing(egress) {
+            Standing::Ready(ready) => ready,
+            Standing::Held => return Err(Some(Settlement::Release { after: HELD, reason: ReleaseReason::Held })),
+            Standing::Unknown | Standing::Unusable => {
+                return Err(Some(release(ReleaseReason::OurFault, fastrand::f64())));
+            }
+        };
+        // While it was waited for, the Destination may have been paused or changed.
+        let waited_for = slot.take().filter(|(_, of)| Arc::ptr_eq(of, &prepared)).map(|(slot, _)| slot);
+        if let Some(slot) = waited_for.or_else(|| share.free()) {
+            return Ok((prepared, slot));
+        }
+        tokio::select! {
+            biased;
+            free = share.slot() => slot = Some((free, prepared)),
+            () = job.lease.aborted() => return Err(job.session.is_draining().then(drained)),
+        }
+        if job.session.is_draining() {
+            return Err(Some(drained()));
+        }
     }
 }
 

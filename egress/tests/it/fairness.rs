@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use zen_compile::Destination;
+use zen_egress::Options;
 use zen_model::Settlement;
 use zen_testkit::{Answer, FrozenClock, Gate, Upstream};
 
@@ -47,4 +48,44 @@ async fn concurrency_is_reached_and_never_exceeded() {
     gate.open();
     bench.settled(30).await;
     assert_eq!(upstream.connections(), 3, "each worker reuses its connection");
+}
+
+#[tokio::test]
+async fn a_hanging_destination_leaves_slots_of_its_host_to_others() {
+    let upstream = Upstream::http().await;
+    let clock = FrozenClock::new();
+    let gate = Gate::closed();
+    let opened = gate.clone();
+    upstream.always_with(move |received| match received.header("webhook-name") {
+        Some("hanging") => Answer::never(),
+        _ => Answer::status(200).when(&opened),
+    });
+    let named = |name: &'static str, concurrency| Destination {
+        set: vec![("webhook-name".parse().expect("a name"), name.parse().expect("a value"))],
+        concurrency,
+        ..destination(name, &upstream)
+    };
+    let destinations = vec![named("hanging", 40), named("healthy", 40)];
+    let mut bench = Bench::with(destinations, Options { host_concurrency: 8, ..Options::default() });
+    bench.lease(leases("hanging", 0..40)).await;
+    upstream.wait_for(6).await;
+    bench.lease(leases("healthy", 1000..1040)).await;
+    upstream.wait_for(8).await;
+    assert!(bench.metrics().contains("zen_egress_attempts_in_flight 8"), "the bound of the host (D-10)");
+    gate.open();
+    // The clock stands still: the hanging ones give nothing back.
+    let settled = bench.settled(40).await;
+    assert!(settled.iter().all(|settlement| *settlement == Settlement::Ack));
+    assert!(bench.settled.iter().all(|(token, ..)| token.seq >= 1000));
+    assert_eq!(upstream.received().len(), 6 + 40);
+
+    // Those that wait have not begun: the first timeout ends six attempts, and six begin.
+    clock.advance(Duration::from_secs(29)).await;
+    assert_eq!(bench.settled.len(), 40);
+    clock.advance(Duration::from_secs(2)).await;
+    bench.settled(46).await;
+    upstream.wait_for(6 + 40 + 6).await;
+    clock.advance(Duration::from_secs(15)).await;
+    bench.read_what_is_there();
+    assert_eq!(bench.settled.len(), 46, "waiting for the host takes no time of the attempt");
 }

@@ -94,6 +94,10 @@ pub fn snapshot(generation: u64, destinations: Vec<Destination>) -> Snapshot {
 
 impl Bench {
     pub fn new(destinations: Vec<Destination>) -> Self {
+        Self::with(destinations, Options::default())
+    }
+
+    pub fn with(destinations: Vec<Destination>, options: Options) -> Self {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot(1, destinations)));
         let watch = Arc::new(Watch::default());
         let mut registry = Registry::default();
@@ -103,7 +107,7 @@ impl Bench {
             link_keys: Arc::new(keys()),
             target_keys: Arc::new(|_| Arc::new(keys())),
             observer: Arc::clone(&watch) as Arc<dyn Observer>,
-            options: Options { max_leases: 100, ..Options::default() },
+            options: Options { max_leases: 100, ..options },
         };
         let egress = Egress::new(parts, registry.sub_registry_with_prefix("zen_egress"));
         let (to_egress, incoming) = mpsc::channel(16);
