@@ -73,7 +73,7 @@ fn targets(snapshot: &Snapshot) -> BTreeSet<SocketAddr> {
                 }
             }
             Target::Service { tls: false, addresses, .. } => {
-                found.extend(addresses.iter().filter(|address| address.ip().is_loopback()));
+                found.extend(addresses.iter().map(|address| address.socket).filter(|socket| socket.ip().is_loopback()));
             }
             _ => {}
         }

@@ -197,8 +197,15 @@ fn service_target(
             Vec::new()
         }
     };
-    let addresses =
-        addresses.into_iter().filter(|(address, trusted)| network::check(address.ip(), allow, *trusted).is_ok());
+    let (allowed, refused): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| network::check(address.socket.ip(), allow, address.trusted).is_ok());
+    if let Some(address) = refused.first() {
+        let message = format!(
+            "Service {service} has {}, behind which is no pod and which network.allowCidrs does not list; it gets nothing",
+            address.socket.ip()
+        );
+        problems.note(ObjectReason::TargetNotAllowed, "spec.target.service.name", message);
+    }
     let path = match target::percent_canonical(&spec.path) {
         Ok(path) if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') => path,
         _ => {
@@ -211,7 +218,7 @@ fn service_target(
         tls: spec.scheme == zen_crds::Scheme::Https,
         host: format!("{}.{}.svc", service.name, service.namespace),
         port: spec.port,
-        addresses: addresses.map(|(address, _)| address).collect(),
+        addresses: allowed.into(),
         path_and_query: path,
     })
 }

@@ -7,14 +7,15 @@ use ipnet::IpNet;
 
 /// Whether a connection to `address` may be made.
 ///
-/// Public addresses may, private and special ones only when `allow` covers them or the target is a Service. The metadata
+/// Public addresses may, private and special ones only when `allow` covers them or the address is
+/// `trusted` ([`crate::Address`]). The metadata
 /// services of clouds never: they hand out the node's credentials to whoever asks.
 /// An IPv6 address that carries an IPv4 address (mapped, compatible, 6to4, NAT64, Teredo) is decided by both.
-pub fn check(address: IpAddr, allow: &[IpNet], is_service: bool) -> Result<(), Denied> {
+pub fn check(address: IpAddr, allow: &[IpNet], trusted: bool) -> Result<(), Denied> {
     if is_metadata(address) {
         return Err(Denied { address, class: Class::Metadata });
     }
-    if is_service {
+    if trusted {
         return Ok(());
     }
     let class = classify(address);

@@ -11,7 +11,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use zen_crds::DestinationSpec;
 use zen_model::{Namespace, ObjectKey};
 
-use crate::{ConfigMapData, EndpointSlice, Mode, Objects, SecretData, mesh, network};
+use crate::{Address, ConfigMapData, EndpointSlice, Mode, Objects, SecretData, mesh, network};
 
 /// SHA-256; zeros where there is nothing.
 pub(crate) type Digest = [u8; 32];
@@ -116,10 +116,10 @@ impl<'a> Environment<'a> {
         allowed
     }
 
-    /// Addresses of a Service, each with whether it may be used without asking the guard.
-    fn service(&self, key: &ObjectKey, port: u16) -> Result<Vec<(SocketAddr, bool)>, Unresolved> {
+    /// Addresses of a Service.
+    fn service(&self, key: &ObjectKey, port: u16) -> Result<Vec<Address>, Unresolved> {
         if let Some(addresses) = self.objects.overrides.get(key) {
-            return Ok(addresses.iter().map(|address| (*address, true)).collect());
+            return Ok(addresses.iter().map(|socket| Address { socket: *socket, trusted: true }).collect());
         }
         let service = self.objects.services.get(key).ok_or(Unresolved::Missing)?;
         if service.external_name {
@@ -127,17 +127,16 @@ impl<'a> Environment<'a> {
         }
         let name = &service.ports.iter().find(|own| own.port == port).ok_or(Unresolved::NoSuchPort)?.name;
         let slices = self.slices.get(&(&key.namespace, key.name.as_str()));
-        let mut addresses = BTreeMap::new();
+        let mut addresses = BTreeMap::<SocketAddr, bool>::new();
         for slice in slices.into_iter().flatten() {
             let Some(port) = slice.ports.get(name) else { continue };
             for endpoint in &slice.endpoints {
-                // In a folder of manifests there are no pods: whoever writes the folder names the addresses.
-                let trusted = endpoint.is_pod || self.mode == Mode::Standalone;
-                addresses.insert(SocketAddr::new(endpoint.address, *port), trusted);
+                // An address may be in two slices while one replaces the other.
+                *addresses.entry(SocketAddr::new(endpoint.address, *port)).or_default() |= endpoint.is_pod;
             }
         }
         addresses.retain(|address, _| !network::is_metadata(address.ip()));
-        Ok(addresses.into_iter().collect())
+        Ok(addresses.into_iter().map(|(socket, trusted)| Address { socket, trusted }).collect())
     }
 }
 
@@ -174,7 +173,7 @@ impl<'e, 'a> Resolver<'e, 'a> {
         self.environment.objects.config_maps.get(key).map(|map| &**map)
     }
 
-    pub(crate) fn service(&mut self, key: &ObjectKey, port: u16) -> Result<Vec<(SocketAddr, bool)>, Unresolved> {
+    pub(crate) fn service(&mut self, key: &ObjectKey, port: u16) -> Result<Vec<Address>, Unresolved> {
         self.note(Lookup::Service(key.clone(), port));
         self.environment.service(key, port)
     }

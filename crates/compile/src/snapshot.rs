@@ -217,7 +217,7 @@ pub enum Target {
         /// Path and query, at least `/`.
         path_and_query: String,
     },
-    /// A Service: its addresses come from EndpointSlices or `--service`, and need no CIDR grant.
+    /// A Service: its addresses come from EndpointSlices or `--service`.
     Service {
         /// Whether TLS is spoken.
         tls: bool,
@@ -226,10 +226,20 @@ pub enum Target {
         /// The Service's port.
         port: u16,
         /// Ready addresses; empty: none yet, deliveries are held.
-        addresses: Arc<[SocketAddr]>,
+        addresses: Arc<[Address]>,
         /// Path and query, at least `/`.
         path_and_query: String,
     },
+}
+
+/// An address of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Where to connect to.
+    pub socket: SocketAddr,
+    /// A pod stands behind it, or the command line names it: no CIDR grant is needed. Any other passes the SSRF guard at
+    /// each connect, as if a URL named it (D-01).
+    pub trusted: bool,
 }
 
 /// How CloudEvents are written to the target.

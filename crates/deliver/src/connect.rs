@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use zen_compile::{Destination, Target};
+use zen_compile::{Address, Destination, Target};
 use zen_model::Fault;
 
 use crate::guard;
@@ -51,7 +51,7 @@ async fn handshake(tls: &Tls, tcp: TcpStream) -> Result<Stream, Fault> {
     }
 }
 
-async fn addresses(prepared: &Prepared, resolver: &dyn Resolve) -> Result<Vec<SocketAddr>, Fault> {
+async fn addresses(prepared: &Prepared, resolver: &dyn Resolve) -> Result<Vec<Address>, Fault> {
     match &prepared.destination.target {
         Target::Url { host, port, .. } => {
             let found = match (host.parse::<IpAddr>(), localhost(host)) {
@@ -59,7 +59,8 @@ async fn addresses(prepared: &Prepared, resolver: &dyn Resolve) -> Result<Vec<So
                 (_, Some(loopback)) => loopback.to_vec(),
                 _ => resolver.resolve(host).await?,
             };
-            Ok(found.into_iter().map(|address| SocketAddr::new(address, *port)).collect())
+            let address = |address| Address { socket: SocketAddr::new(address, *port), trusted: false };
+            Ok(found.into_iter().map(address).collect())
         }
         Target::Service { addresses, .. } => {
             let mut turned = addresses.to_vec();
@@ -72,19 +73,18 @@ async fn addresses(prepared: &Prepared, resolver: &dyn Resolve) -> Result<Vec<So
     }
 }
 
-fn guarded(destination: &Destination, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Fault> {
+fn guarded(destination: &Destination, addresses: Vec<Address>) -> Result<Vec<SocketAddr>, Fault> {
     if addresses.is_empty() {
         return Err(Fault::NameNotFound);
     }
-    let is_service = matches!(destination.target, Target::Service { .. });
-    let mut allowed = addresses;
-    allowed.retain(|address| match guard::check(address.ip(), &destination.allow_cidrs, is_service) {
-        Ok(()) => true,
+    let check = |Address { socket, trusted }| match guard::check(socket.ip(), &destination.allow_cidrs, trusted) {
+        Ok(()) => Some(socket),
         Err(denied) => {
             tracing::debug!(destination = %destination.key, %denied, "an address was refused");
-            false
+            None
         }
-    });
+    };
+    let allowed: Vec<_> = addresses.into_iter().filter_map(check).collect();
     if allowed.is_empty() { Err(Fault::AddressNotAllowed) } else { Ok(allowed) }
 }
 

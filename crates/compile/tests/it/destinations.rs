@@ -80,18 +80,34 @@ endpoints:
 fn addresses(compiled: &zen_compile::Compiled) -> Vec<String> {
     let ci = destination(compiled, "ci");
     let Target::Service { addresses, .. } = &ci.target else { return vec!["a URL".to_owned()] };
-    addresses.iter().map(ToString::to_string).collect()
+    addresses
+        .iter()
+        .map(|address| format!("{} {}", address.socket, if address.trusted { "trusted" } else { "guarded" }))
+        .collect()
 }
 
 #[test]
 fn services_and_their_endpoints() {
     let spec = "{target: {service: {name: ci, port: 8443, path: /hooks}}}";
     let objects = objects(&(own("Destination", "ci", spec) + SERVICE));
+    for mode in [Mode::Standalone, Mode::Cluster] {
+        let compiled = compile(&objects, None, mode);
+        assert_eq!(addresses(&compiled), ["10.0.0.1:9443 trusted"], "without a pod the guard decides (D-01)");
+        assert_eq!(destination(&compiled, "ci").server_name, "ci.team-a.svc");
+        let problem = &compiled.verdicts[0].problems[0];
+        assert_eq!(problem.reason, ObjectReason::TargetNotAllowed);
+        assert!(compiled.verdicts[0].serving && problem.message.contains("10.0.0.3, behind"), "{problem:?}");
+    }
+}
+
+#[test]
+fn an_endpoint_without_a_pod_needs_a_grant() {
+    let spec = "{target: {service: {name: ci, port: 8443}}, network: {allowCidrs: [10.0.0.0/30]}}";
+    let mut objects = objects(&(own("Destination", "ci", spec) + SERVICE));
+    objects.mesh = None;
     let compiled = compile(&objects, None, Mode::Standalone);
-    assert_eq!(addresses(&compiled), ["10.0.0.1:9443", "10.0.0.3:9443"], "a folder has no pods; metadata never");
-    assert_eq!(destination(&compiled, "ci").server_name, "ci.team-a.svc");
-    let compiled = compile(&objects, None, Mode::Cluster);
-    assert_eq!(addresses(&compiled), ["10.0.0.1:9443"], "without a pod behind it the guard decides (D-01)");
+    assert_eq!(addresses(&compiled), ["10.0.0.1:9443 trusted", "10.0.0.3:9443 guarded"]);
+    assert!(compiled.verdicts[0].problems.is_empty());
 }
 
 #[test]
@@ -105,7 +121,7 @@ fn an_override_comes_before_the_service() {
     );
     objects.overrides.insert(ObjectKey::new("team-a", "ci"), vec!["127.0.0.1:1".parse().expect("address")]);
     let compiled = compile(&objects, Some(&compiled.snapshot), Mode::Standalone);
-    assert_eq!(addresses(&compiled), ["127.0.0.1:1"]);
+    assert_eq!(addresses(&compiled), ["127.0.0.1:1 trusted"]);
     assert!(verdict(&compiled, "Destination team-a/ci").accepted());
 }
 

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zen_compile::{Destination, Format, Target};
+use zen_compile::{Address, Destination, Format, Target};
 use zen_deliver::{AttemptResult, Deliverer, Prepared, StaticResolver};
 use zen_model::{Event, ObjectKey, Secret, Timestamp, breaker, retry};
 use zen_testkit::{TestCa, Upstream};
@@ -56,7 +56,7 @@ pub fn service(addresses: &[SocketAddr]) -> Destination {
         tls: false,
         host: "ci.team-a.svc".into(),
         port: 80,
-        addresses: addresses.into(),
+        addresses: addresses.iter().map(|socket| Address { socket: *socket, trusted: true }).collect(),
         path_and_query: "/".into(),
     };
     Destination { target, allow_cidrs: Vec::new(), ..destination(false, "", 80) }

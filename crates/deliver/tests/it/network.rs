@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use zen_compile::{Destination, Target};
+use zen_compile::{Address, Destination, Target};
 use zen_deliver::{Deliverer, Resolve, Resolving, StaticResolver};
 use zen_model::Fault;
 use zen_model::settle::Class;
@@ -110,4 +110,23 @@ async fn metadata_is_refused_even_as_a_service() {
     let metadata = service(&["169.254.169.254:80".parse().expect("an address")]);
     assert!(matches!(metadata.target, Target::Service { .. }));
     assert_eq!(attempt(metadata).await.fault, Some(Fault::AddressNotAllowed));
+}
+
+#[tokio::test]
+async fn an_address_of_a_service_without_a_pod_needs_a_grant() {
+    let upstream = Upstream::http().await;
+    let socket = upstream.address();
+    let table = [
+        (true, "10.0.0.0/8", Ok(())),
+        (false, "10.0.0.0/8", Err(Fault::AddressNotAllowed)),
+        (false, "127.0.0.0/8", Ok(())),
+    ];
+    for (trusted, allowed, expected) in table {
+        let mut ci = service(&[]);
+        let Target::Service { addresses, .. } = &mut ci.target else { unreachable!("a Service") };
+        *addresses = [Address { socket, trusted }].into();
+        let result = attempt(Destination { allow_cidrs: vec![allowed.parse().expect("a network")], ..ci }).await;
+        assert_eq!(result.fault.map_or(Ok(()), Err), expected, "D-01: {trusted}, {allowed}");
+    }
+    assert_eq!(upstream.connections(), 2, "refused before connecting");
 }
