@@ -4,6 +4,9 @@ use zen_link::frame::{FromEgress, FromIngester};
 use zen_model::Event;
 
 /// Arbitrary bytes as frames of the link, in both directions.
+///
+/// # Panics
+/// On what must never happen: that is the finding.
 pub fn frame(data: &[u8]) {
     let bytes = Bytes::copy_from_slice(data);
     if let Ok(frame) = FromEgress::decode(bytes.clone()) {

@@ -3,6 +3,9 @@ use std::path::Path;
 use serde_json::Value;
 
 /// Arbitrary bytes as a manifest, through reading, validation and compilation.
+///
+/// # Panics
+/// On what must never happen: that is the finding.
 pub fn manifest(data: &[u8]) {
     let file = zen_live::manifest::read(Path::new("fuzz.yaml"), data);
     let _ = file.is_bad();
