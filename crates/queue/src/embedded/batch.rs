@@ -107,8 +107,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Stores an event, unless its claim is taken.
-    pub(crate) fn commit(&mut self, incoming: &Incoming) -> rusqlite::Result<Outcome> {
+    /// Stores an event, unless its claim is taken. Texts that only the history needs are moved there.
+    pub(crate) fn commit(&mut self, incoming: &mut Incoming) -> rusqlite::Result<Outcome> {
         if let Some(claim) = incoming.claim {
             if let Some(id) = self.claimed.get(&claim.hash) {
                 return Ok(Outcome::Duplicate { id: id.clone(), rearmed: 0 });
@@ -132,8 +132,8 @@ impl<'a> Batch<'a> {
         let deliveries = u32::try_from(dests.len()).unwrap_or(u32::MAX);
         entry.accepted = Some(Accepted {
             id: incoming.id.as_str().to_owned(),
-            r#type: incoming.r#type.clone(),
-            request_id: incoming.request_id.clone(),
+            r#type: std::mem::take(&mut incoming.r#type),
+            request_id: std::mem::take(&mut incoming.request_id),
             webhook,
             bytes: incoming.body_bytes,
             dests,

@@ -28,12 +28,17 @@ struct FaultLabel {
 
 impl Default for Metrics {
     fn default() -> Self {
+        let failures = Family::<FaultLabel, Counter>::default();
+        // A rate needs a beginning: every fault is there from the start.
+        for fault in [Fault::DiskFull, Fault::ReadOnly, Fault::Corrupt, Fault::Io] {
+            drop(failures.get_or_create(&FaultLabel { fault: fault.label() }));
+        }
         Self {
             batch: Histogram::new([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0]),
             duration: Histogram::new([
                 0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024,
             ]),
-            failures: Family::default(),
+            failures,
         }
     }
 }

@@ -131,13 +131,13 @@ impl Writer {
     }
 
     /// Writes one batch and tells everybody.
-    fn batch(&mut self, taken: Taken) {
+    fn batch(&mut self, mut taken: Taken) {
         if taken.commits.is_empty() && taken.settles.is_empty() && taken.begins.is_empty() {
             return;
         }
         self.shared.step(Point::Taken);
         let began = self.shared.metrics.clock();
-        match self.transaction(&taken) {
+        match self.transaction(&mut taken) {
             Ok((durable, effects)) => {
                 self.shared.step(Point::Committed);
                 self.shared.metrics.committed(began, taken.commits.len() + taken.settles.len());
@@ -149,13 +149,13 @@ impl Writer {
         }
     }
 
-    fn transaction(&mut self, taken: &Taken) -> rusqlite::Result<(Durable, Vec<Effect>)> {
+    fn transaction(&mut self, taken: &mut Taken) -> rusqlite::Result<(Durable, Vec<Effect>)> {
         let Self { conn, shared, numbers, journal, claims, .. } = self;
         begin(conn)?;
         let mut batch = Batch::new(conn, &shared.keyring, numbers, claims, self.seq);
         let mut now = 0;
         let mut outcomes = Vec::with_capacity(taken.commits.len());
-        for incoming in &taken.commits {
+        for incoming in &mut taken.commits {
             now = now.max(incoming.now);
             outcomes.push(batch.commit(incoming)?);
         }

@@ -4,5 +4,6 @@ mod common;
 mod conforms;
 mod crash;
 mod faults;
+mod metrics;
 mod opening;
 mod space;

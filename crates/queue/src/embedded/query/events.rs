@@ -58,7 +58,13 @@ pub(crate) fn get(conn: &Connection, context: &Context, id: &EventId) -> rusqlit
         if found.accepted.id == id.as_str() {
             let summary = summary(conn, context, &found)?;
             let history = found.steps.iter().flat_map(|entry| steps(context, entry)).collect();
-            let request_id = found.accepted.request_id.clone();
+            let mut request_id = found.accepted.request_id.clone();
+            if request_id.is_empty()
+                && let Some(stored) = super::event(conn, &context.keyring, &context.names, found.seq)?
+            {
+                // Older than the history: the record itself says.
+                request_id = stored.decode().request_id;
+            }
             details.push(EventDetail { summary, request_id, history });
         }
         Ok(true)
