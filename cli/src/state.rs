@@ -162,7 +162,10 @@ impl Place {
         let file = self.folder.join("lock");
         let mut options = OpenOptions::new();
         let lock = options.create(true).truncate(false).write(true).mode(0o600).open(&file);
-        let lock = lock.context(format_args!("failed to open {}", file.display()))?;
+        let lock = lock.map_err(|error| {
+            Failure::new(format!("failed to write the state folder {}: {error}", self.folder.display()))
+                .hint("make it writable for this user, or name another folder with --state")
+        })?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => {

@@ -118,13 +118,16 @@ impl Mesh {
 
     /// Starts in a shell that has run `before` (`ulimit …`) and then becomes the mesh.
     pub fn spawn_after(folder: &Folder, before: &str, arguments: &[&str]) -> Self {
-        let mut shell = Command::new("sh");
-        let mesh = command(&[]);
-        shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\"")]).arg(mesh.get_program());
-        for (name, _) in mesh.get_envs() {
-            shell.env_remove(name);
-        }
-        Self::spawn_as(folder, shell, arguments, &[])
+        Self::spawn_as(folder, shell(Command::new("sh"), before), arguments, &[])
+    }
+
+    /// Starts with its state on a file system of its own.
+    pub fn spawn_mounted(folder: &Folder, options: &str) -> Self {
+        let mut mesh = Self::spawn_as(folder, mounted(folder, options), &[], &[]);
+        // What only the process sees, seen through it.
+        let root = format!("/proc/{}/root", mesh.child.id());
+        mesh.state = Path::new(&root).join(mesh.state.strip_prefix("/").expect("absolute"));
+        mesh
     }
 
     fn spawn_as(folder: &Folder, mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
@@ -147,6 +150,11 @@ impl Mesh {
             .spawn()
             .expect("spawns");
         Self { child, state, stdout, stderr }
+    }
+
+    /// The state folder as this process sees it.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Waits for 200 from `/readyz`.
@@ -263,11 +271,16 @@ impl Source {
 
     /// Status and body; none when the connection ended first.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Option<(u16, Value)> {
+        let answer = self.answer(request).await?;
+        Some((answer.status().as_u16(), answer.into_body()))
+    }
+
+    /// The whole answer.
+    pub async fn answer(&mut self, request: Request<Full<Bytes>>) -> Option<Response<Value>> {
         self.sender.ready().await.ok()?;
-        let answer: Response<_> = self.sender.send_request(request).await.ok()?;
-        let status = answer.status().as_u16();
-        let body = answer.into_body().collect().await.ok()?.to_bytes();
-        Some((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
+        let (head, body) = self.sender.send_request(request).await.ok()?.into_parts();
+        let body = body.collect().await.ok()?.to_bytes();
+        Some(Response::from_parts(head, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 
     /// A signed GitHub push with this delivery id.
@@ -325,6 +338,30 @@ pub fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zen"));
     command.args(arguments).env_remove("ZEN_STATE").env_remove("ZEN_LOG").env_remove("ZEN_SECRET");
     command
+}
+
+/// `zen`, in a shell that has run `before`.
+fn shell(mut shell: Command, before: &str) -> Command {
+    let mesh = command(&[]);
+    shell.args(["-c", &format!("{before} && exec \"$0\" \"$@\"")]).arg(mesh.get_program());
+    for (name, _) in mesh.get_envs() {
+        shell.env_remove(name);
+    }
+    shell
+}
+
+/// `zen`, with a file system of memory in the place of the state folder.
+pub fn mounted(folder: &Folder, options: &str) -> Command {
+    std::fs::create_dir_all(folder.state()).expect("creates");
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-m", "sh"]);
+    shell(unshare, &format!("mount -t tmpfs -o mode=700,{options} none {}", folder.state().display()))
+}
+
+/// Whether this machine lets a test mount.
+pub fn may_mount() -> bool {
+    let tried = Command::new("unshare").args(["-m", "sh", "-c", "mount -t tmpfs none /mnt"]).output();
+    tried.is_ok_and(|tried| tried.status.success())
 }
 
 /// How a command ended.

@@ -5,6 +5,7 @@
 mod check;
 mod dead_letters;
 mod demo;
+mod disk;
 mod drain;
 mod first_webhook;
 mod harness;
