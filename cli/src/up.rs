@@ -8,6 +8,7 @@ mod configuration;
 mod demo;
 mod drain;
 mod narrate;
+mod order;
 mod printer;
 mod receiver;
 mod trust;

@@ -11,6 +11,7 @@ use zen_model::settle::Class;
 use zen_model::{DeadReason, EventId, ObjectKey, Timestamp};
 use zen_runtime::watch::Feed;
 
+use super::order::Ordered;
 use super::printer::{Printer, Reader};
 use crate::output::{Style, count, plain_text, size, span};
 
@@ -22,14 +23,15 @@ const BATCH: usize = 256;
 const SHOWN: usize = 48;
 
 /// Prints observations until every tap is gone.
-pub async fn narrate(mut feed: Feed, printer: Printer) {
+pub async fn narrate(feed: Feed, printer: Printer) {
+    let mut feed = Ordered::new(feed);
     match printer.reader() {
         Reader::People(style) => for_people(&mut feed, &printer, style).await,
         Reader::Machines => for_machines(&mut feed, &printer).await,
     }
 }
 
-async fn for_machines(feed: &mut Feed, printer: &Printer) {
+async fn for_machines(feed: &mut Ordered, printer: &Printer) {
     while let Some(first) = feed.next().await {
         let mut text = Vec::new();
         let now = Timestamp::now().to_string();
@@ -50,7 +52,7 @@ async fn for_machines(feed: &mut Feed, printer: &Printer) {
     }
 }
 
-async fn for_people(feed: &mut Feed, printer: &Printer, style: Style) {
+async fn for_people(feed: &mut Ordered, printer: &Printer, style: Style) {
     let mut bounded = Bounded::default();
     loop {
         let next = match bounded.ends() {
