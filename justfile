@@ -1,0 +1,20 @@
+# Shorthand for the commands of README.md.
+
+default:
+    @just --list
+
+# The whole mesh on this machine, with a demonstration.
+demo:
+    cargo run --release -p zen -- up examples/quickstart --demo
+
+# Everything that CI checks.
+test:
+    cargo xtask test
+
+# Write generated files.
+generate:
+    cargo xtask generate
+
+# Measure against nginx and the disk.
+bench:
+    cargo xtask bench
