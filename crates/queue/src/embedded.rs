@@ -93,6 +93,7 @@ impl Embedded {
             probed: Instant::now() - probe.min(Duration::from_secs(1)),
             checkpointer: Some(checkpointer),
             readers: Arc::clone(&readers),
+            runtime: tokio::runtime::Handle::current(),
             lock,
         };
         writer.bury_begun(&begun).map_err(|error| failed(error.to_string()))?;

@@ -11,6 +11,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::{error, info};
 
@@ -45,6 +46,8 @@ pub(crate) struct Writer {
     pub upkeep: Upkeep,
     pub checkpointer: Option<Checkpointer>,
     pub readers: Arc<Readers>,
+    /// Where the callers wait.
+    pub runtime: Handle,
     /// Held as long as anything may write here.
     pub lock: File,
 }
@@ -143,9 +146,19 @@ impl Writer {
                 self.shared.metrics.committed(began, taken.commits.len() + taken.settles.len());
                 self.upkeep.wrote(taken.commits.iter().map(|incoming| incoming.sealed.len() as u64).sum());
                 self.remember(&taken, &durable, effects);
-                tell(taken, durable);
+                self.tell(taken, durable);
             }
             Err(error) => self.failed(&error, taken),
+        }
+    }
+
+    /// Answers on the runtime: one wake-up from outside for the whole batch, and the callers are woken from inside, where
+    /// that costs no system call. A single caller is told at once.
+    fn tell(&self, taken: Taken, durable: Durable) {
+        if taken.commits.len() + taken.begins.len() + taken.settles.len() > 1 {
+            self.runtime.spawn(async move { tell(taken, durable) });
+        } else {
+            tell(taken, durable);
         }
     }
 
