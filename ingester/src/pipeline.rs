@@ -33,7 +33,7 @@ use head::Head;
 /// Answers one request.
 pub(crate) async fn handle<B>(core: &Core, peer: IpAddr, wire: &Wire, request: Request<B>) -> Response<Full<Bytes>>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
 {
     let began = Instant::now();
     let (parts, mut body) = request.into_parts();
@@ -46,8 +46,10 @@ where
             core.refused(webhook.as_ref().map(|webhook| &webhook.key), refused.reason);
             let broken = matches!(refused.reason, Refusal::RequestTimeout | Refusal::BadRequest);
             let whole = !broken && body::discard(&mut body, parts.headers.contains_key(http::header::EXPECT)).await;
-            if !whole {
+            if !whole && http1 {
                 wire.linger();
+            } else if !whole {
+                tokio::spawn(body::linger(body, core.limits));
             }
             answer::refusal(&refused, request_id, !whole && http1)
         }

@@ -94,6 +94,24 @@ where
     true
 }
 
+/// The lingering close of one HTTP/2 stream: reads on after the answer until the client is done, silent, or over the
+/// bounds. Dropping the body at once would reset the stream, and some clients then drop the answer they have got.
+pub(crate) async fn linger<B>(mut body: B, limits: Limits)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let deadline = Instant::now() + limits.linger_timeout;
+    let mut left = limits.linger_bytes;
+    while left > 0 {
+        match timeout_at(deadline.min(Instant::now() + limits.linger_idle), body.frame()).await {
+            Ok(Some(Ok(frame))) => {
+                left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+            }
+            _ => return,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

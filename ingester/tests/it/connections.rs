@@ -1,10 +1,14 @@
 //! Connections as a whole: TLS and HTTP/2, lingering close, the body budget, the number of connections, the drain.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use futures_util::{StreamExt, stream};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
@@ -35,7 +39,10 @@ fn tls() -> (Arc<ServerConfig>, RootCertStore) {
     (Arc::new(server), roots)
 }
 
-async fn h2_client(intake: &Intake, roots: RootCertStore) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+async fn h2_client<B>(intake: &Intake, roots: RootCertStore) -> hyper::client::conn::http2::SendRequest<B>
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
+{
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -88,6 +95,30 @@ async fn http2_has_the_same_answers() {
     let refused = send(h2_post("/a/small", 0, Bytes::from(vec![b'x'; 3_000_000]))).await;
     assert_eq!(refused, (413, "BodyTooLarge".into()), "the answer comes while the body is being sent");
     assert_eq!(send(h2_post("/a/hook", 0, Bytes::from_static(b"after"))).await.0, 202, "the connection goes on");
+}
+
+/// After an early refusal the stream is read on: a reset would make some clients drop the answer that they have got.
+#[tokio::test]
+async fn an_http2_client_may_finish_sending_after_an_early_refusal() {
+    let (server, roots) = tls();
+    let webhooks = [("small", bearer(&json!({"limits": {"body": "10"}})))];
+    let intake = Intake::start(configuration(&webhooks, &[("ci", destination())]), Limits::default(), Some(server));
+    let mut client = h2_client(&intake, roots).await;
+    let (sent, whole) = tokio::sync::oneshot::channel();
+    let mut sent = Some(sent);
+    let end = stream::poll_fn(move |_| {
+        sent.take().map(|sent| sent.send(()));
+        Poll::Ready(None)
+    });
+    let chunks = (0..30).map(|_| Ok(Frame::data(Bytes::from(vec![b'x'; 100_000]))));
+    let request = http::Request::post("https://hooks.example.com/a/small")
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-length", 3_000_000)
+        .body(StreamBody::new(stream::iter(chunks).chain(end)))
+        .unwrap();
+    let response = client.send_request(request).await.expect("an answer");
+    assert_eq!(response.status(), 413);
+    whole.await.expect("the stream is not reset before the client is done");
 }
 
 /// A client that sends 50 MiB and then reads hears 413, over plain and over TLS: the answer is not lost to a reset.
