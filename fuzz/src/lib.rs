@@ -4,9 +4,11 @@
 mod frame;
 mod manifest;
 mod record;
+mod request;
 mod signature;
 
 pub use frame::frame;
 pub use manifest::manifest;
 pub use record::record;
+pub use request::request;
 pub use signature::signature;

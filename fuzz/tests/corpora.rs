@@ -5,10 +5,11 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 4] = [
+const TARGETS: [(&str, Target); 5] = [
     ("frame", zen_fuzz::frame),
     ("manifest", zen_fuzz::manifest),
     ("record", zen_fuzz::record),
+    ("request", zen_fuzz::request),
     ("signature", zen_fuzz::signature),
 ];
 
