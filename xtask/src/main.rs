@@ -24,7 +24,7 @@ struct Arguments {
 enum Command {
     /// Format, lints, dependencies, generated files and every test; gets what is missing first.
     Test {
-        /// Only the step whose name begins so (format, clippy, deny, generate, test, fuzz).
+        /// Only the step whose name begins so (format, clippy, deny, generate, test).
         #[arg(long)]
         only: Option<String>,
     },
