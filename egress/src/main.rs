@@ -1,0 +1,3 @@
+//! `zen-egress`: arguments, composition, run.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `zen-ingester`: arguments, composition, run.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `zen-operator`: arguments, composition, run.
+
+fn main() {}
