@@ -55,17 +55,23 @@ fn reasons() -> String {
         ),
         (Area::Object, "Verdicts on objects", "Shown by `zen check`, in the start banner and in `zen status`."),
         (Area::DeadLetter, "Dead letters", "Shown by `zen dead-letters list`; `zen dead-letters replay` tries again."),
+        (
+            Area::Trust,
+            "Refusals among our own parts",
+            "Of the identity service and of the control API, with the same body as the intake's. They also stand in the \
+             operator's audit lines.",
+        ),
     ];
     for (area, title, note) in areas {
         let _ = write!(text, "\n## {title}\n\n{note}\n\n");
-        let intake = area == Area::Intake;
-        text.push_str(if intake {
+        let refusals = matches!(area, Area::Intake | Area::Trust);
+        text.push_str(if refusals {
             "| code | status | meaning | what to do |\n|---|---|---|---|\n"
         } else {
             "| code | meaning | what to do |\n|---|---|---|\n"
         });
         for row in reason::table().into_iter().filter(|row| row.area == area) {
-            let _ = if intake {
+            let _ = if refusals {
                 writeln!(text, "| `{}` | {} | {} | {} |", row.code, row.status, row.meaning, row.hint)
             } else {
                 writeln!(text, "| `{}` | {} | {} |", row.code, row.meaning, row.hint)

@@ -1,1 +1,16 @@
-//! How a pod gets its certificate: the client of the identity service, and what both sides say to each other (T-02).
+//! Who the parts of the mesh are to each other in a cluster, and how they talk (T-02, T-05, T-07).
+//!
+//! * `Client` is how a pod gets its certificates from the operator's identity service and keeps them fresh; [`wire`] is
+//!   what the two say to each other.
+//! * [`policy`] says which workload may do what. Default deny, pure.
+//! * [`server`] and [`http`] are the two ends of every HTTP API between our own parts: mutual TLS, ids checked, then the policy.
+//! * [`control`] is what the operator and the pods tell each other through them.
+
+pub mod control;
+mod exchange;
+pub mod http;
+pub mod policy;
+pub mod server;
+pub mod wire;
+
+pub use policy::{Action, Component, Denied, Mesh};

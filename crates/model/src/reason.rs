@@ -5,10 +5,12 @@
 mod dead;
 mod object;
 mod refusal;
+mod trust;
 
 pub use dead::DeadReason;
 pub use object::ObjectReason;
 pub use refusal::Refusal;
+pub use trust::TrustRefusal;
 
 /// Where a code can appear.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +21,8 @@ pub enum Area {
     Object,
     /// A dead letter.
     DeadLetter,
+    /// The answer of the identity service or a control API to one of our own parts.
+    Trust,
 }
 
 /// One documented code.
@@ -28,7 +32,7 @@ pub struct Row {
     pub code: &'static str,
     /// Where it appears.
     pub area: Area,
-    /// HTTP status at the intake; 0 elsewhere.
+    /// HTTP status of a refusal (intake, trust); 0 elsewhere.
     pub status: u16,
     /// What happened, one sentence for people.
     pub meaning: &'static str,
@@ -41,7 +45,8 @@ pub fn table() -> Vec<Row> {
     let intake = Refusal::ALL.iter().map(|refusal| refusal.row());
     let object = ObjectReason::ALL.iter().map(|reason| reason.row());
     let dead = DeadReason::ALL.iter().map(|reason| reason.row());
-    intake.chain(object).chain(dead).collect()
+    let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
+    intake.chain(object).chain(dead).chain(trust).collect()
 }
 
 #[cfg(test)]
@@ -59,7 +64,8 @@ mod tests {
             assert!(row.code.chars().all(|c| c.is_ascii_alphanumeric()), "{}", row.code);
             assert!(row.code.starts_with(|c: char| c.is_ascii_uppercase()), "{}", row.code);
             assert!(row.meaning.ends_with('.') && row.hint.ends_with('.'), "{}", row.code);
-            assert_eq!(row.area == Area::Intake, (400..600).contains(&row.status), "{}", row.code);
+            let refuses = matches!(row.area, Area::Intake | Area::Trust);
+            assert_eq!(refuses, (400..600).contains(&row.status), "{}", row.code);
         }
     }
 }

@@ -1,0 +1,84 @@
+//! One HTTP/1.1 request over one new connection, bounded in time and size.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+/// Connecting and the handshake may take this long of a request's time.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nobody answers there.
+    #[error("failed to connect to {address}: {source}")]
+    Connect {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The peer is not whom it should be, or we are not for it.
+    #[error("failed to agree on TLS: {0}")]
+    Tls(String),
+    /// The connection broke.
+    #[error("failed to exchange HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    /// The answer's body broke off or was too large.
+    #[error("failed to read the answer: {0}")]
+    Body(String),
+    /// The time was over.
+    #[error("failed to get an answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+}
+
+/// Ends the connection's task with the request.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Sends one request and reads the whole answer. The connection ends with it.
+pub(crate) async fn exchange(
+    address: SocketAddr,
+    name: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+    request: Request<Full<Bytes>>,
+    timeout: Duration,
+    max_body: usize,
+) -> Result<Response<Bytes>, Error> {
+    let whole = async {
+        let connect = async {
+            let tcp = TcpStream::connect(address).await.map_err(|source| Error::Connect { address, source })?;
+            // Requests are one small write: waiting for more of it helps nobody.
+            let _ = tcp.set_nodelay(true);
+            TlsConnector::from(tls).connect(name, tcp).await.map_err(|error| Error::Tls(zen_pki::explain(&error)))
+        };
+        let limit = CONNECT.min(timeout);
+        let stream = tokio::time::timeout(limit, connect).await.map_err(|_| Error::Timeout(limit))??;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let _connection = AbortOnDrop(tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection among our own parts broke");
+            }
+        }));
+        let (head, body) = sender.send_request(request).await?.into_parts();
+        let body = Limited::new(body, max_body).collect().await.map_err(|error| Error::Body(error.to_string()))?;
+        Ok(Response::from_parts(head, body.to_bytes()))
+    };
+    tokio::time::timeout(timeout, whole).await.map_err(|_| Error::Timeout(timeout))?
+}

@@ -1,0 +1,118 @@
+//! The control API's transport: who connects, who may do what (T-05), and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Extension, Query};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use zen_identity::control::ReportQuery;
+use zen_identity::http::{Client, Error};
+use zen_identity::server::require;
+use zen_identity::{Action, Component};
+use zen_pki::SpiffeId;
+
+use crate::support::{Served, ca, id, identity};
+
+fn router() -> Router {
+    let report = async |Extension(peer): Extension<SpiffeId>, Query(query): Query<ReportQuery>| {
+        Json(json!({"peer": peer.as_str(), "after": query.after, "epoch": query.epoch}))
+    };
+    Router::new()
+        .route("/v1/report", get(report).layer(require(Action::Report)))
+        .route("/v1/adopt", post(async |Json(body): Json<Value>| Json(body)).layer(require(Action::Adopt)))
+}
+
+#[tokio::test]
+async fn the_policy_decides_per_route() {
+    let ca = ca();
+    let served = Served::start(&identity(&ca, &id(Component::Ingester)), router()).await;
+    let peer = served.peer(&id(Component::Ingester));
+    let operator = Client::new(&identity(&ca, &id(Component::Operator)));
+    let query = ReportQuery { after: 3, epoch: Some("e-1".to_owned()), wait: 0 };
+    let answer: Value = operator.get(&peer, &query.path_and_query()).await.expect("allowed");
+    assert_eq!(answer, json!({"peer": id(Component::Operator).as_str(), "after": 3, "epoch": "e-1"}));
+    let refused = operator.post::<Value>(&peer, "/v1/adopt", &json!({})).await.expect_err("refused");
+    let Error::Refused { status, refused: Some(refused) } = refused else { panic!("{refused}") };
+    assert_eq!((status.as_u16(), refused.code.as_str()), (403, "ActionNotPermitted"));
+    assert!(!refused.request_id.is_empty());
+
+    let sibling = Client::new(&identity(&ca, &id(Component::Ingester)));
+    let answer: Value = sibling.post(&peer, "/v1/adopt", &json!({"a": 1})).await.expect("allowed");
+    assert_eq!(answer, json!({"a": 1}));
+    assert_eq!(sibling.get::<Value>(&peer, "/v1/report").await.expect_err("refused").category(), "refused");
+    let missing = operator.get::<Value>(&peer, "/v1/nothing").await.expect_err("not there");
+    assert_eq!(missing.status().map(|status| status.as_u16()), Some(404));
+}
+
+#[tokio::test]
+async fn who_has_no_business_here_does_not_get_through_the_handshake() {
+    let (ours, theirs) = (ca(), ca());
+    let served = Served::start(&identity(&ours, &id(Component::Ingester)), router()).await;
+    let peer = served.peer(&id(Component::Ingester));
+    let strangers = [
+        identity(&ours, &id(Component::Egress)),
+        identity(&ours, &"spiffe://zen-mesh.local/ns/team-a/sa/zen-operator".parse().expect("valid")),
+    ];
+    for stranger in strangers {
+        Client::new(&stranger).get::<Value>(&peer, "/v1/report").await.expect_err("refused");
+    }
+    let foreign = identity(&theirs, &id(Component::Operator));
+    foreign.replace_roots(&ours.roots().expect("roots")).expect("replaced");
+    Client::new(&foreign).get::<Value>(&peer, "/v1/report").await.expect_err("refused");
+    // And the client does not speak to somebody else than it means.
+    let operator = Client::new(&identity(&ours, &id(Component::Operator)));
+    let error = operator.get::<Value>(&served.peer(&id(Component::Egress)), "/v1/report").await.expect_err("refused");
+    assert_eq!(error.category(), "tls", "{error}");
+}
+
+#[tokio::test]
+async fn a_workload_of_no_mesh_serves_nothing() {
+    let ca = ca();
+    let odd = identity(&ca, &"spiffe://zen-mesh.local/ns/a/sa/b".parse().expect("valid"));
+    let served = Served::start(&odd, router()).await;
+    assert!(served.task.await.expect("no panic").is_err());
+}
+
+/// T-02: a long poll goes on while the server's certificate is exchanged, and ends well at shutdown.
+#[tokio::test]
+async fn open_requests_survive_a_swap_and_end_at_shutdown() {
+    let ca = ca();
+    let server = identity(&ca, &id(Component::Ingester));
+    let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (inside, released) = (Arc::clone(&entered), Arc::clone(&go));
+    let wait = move || {
+        let (inside, released) = (Arc::clone(&inside), Arc::clone(&released));
+        async move {
+            inside.notify_one();
+            released.notified().await;
+            Json(json!("done"))
+        }
+    };
+    let served = Served::start(&server, Router::new().route("/v1/report", get(wait))).await;
+    let operator = Client::new(&identity(&ca, &id(Component::Operator)));
+    let peer = served.peer(&id(Component::Ingester));
+    let polling = tokio::spawn(async move { operator.get::<Value>(&peer, "/v1/report").await });
+    entered.notified().await;
+    server.replace(&ca.issue_workload(server.id(), 2 * crate::support::HOUR).expect("issued")).expect("replaced");
+    served.shutdown.cancel();
+    go.notify_one();
+    assert_eq!(polling.await.expect("no panic").expect("answered"), json!("done"));
+    served.task.await.expect("no panic").expect("served");
+}
+
+#[tokio::test]
+async fn a_peer_that_says_nothing_is_given_up_in_time() {
+    let ca = ca();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let operator = Client::new(&identity(&ca, &id(Component::Operator))).with_timeout(Duration::from_millis(200));
+    let peer = zen_identity::http::Peer { address, id: id(Component::Ingester) };
+    let error = operator.get::<Value>(&peer, "/v1/report").await.expect_err("no answer");
+    assert_eq!(error.category(), "timeout", "{error}");
+    drop(listener);
+    let error = operator.get::<Value>(&peer, "/v1/report").await.expect_err("nobody");
+    assert_eq!(error.category(), "connect", "{error}");
+}

@@ -1,0 +1,4 @@
+//! Both ends of our own HTTP over real sockets, and the client of the identity service against a scripted one.
+
+mod control;
+mod support;

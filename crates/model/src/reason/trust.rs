@@ -1,0 +1,186 @@
+use super::{Area, Row};
+
+/// Why one of our own parts is refused: by the identity service of the operator, or by the control API of a pod. None of
+/// them says anything of a token or a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TrustRefusal {
+    /// No bearer token.
+    TokenMissing,
+    /// TokenReview does not take the token for our audience.
+    TokenInvalid,
+    /// The token is not bound to a pod.
+    TokenNotPodBound,
+    /// The API server could not be asked about the token.
+    ReviewUnavailable,
+    /// The policy does not name the account.
+    AccountNotPermitted,
+    /// The certificate that the peer presented is another workload's than the token.
+    CertificateMismatch,
+    /// The policy does not let this workload do this (T-05).
+    ActionNotPermitted,
+    /// This workload serves no names.
+    UsageNotPermitted,
+    /// The signing request cannot be read.
+    CsrMalformed,
+    /// The signing request's key is not one that we sign.
+    CsrKeyNotSupported,
+    /// The signing request is not signed by its own key.
+    CsrNotProven,
+    /// The signing request asks for other names than the ones that are due.
+    CsrNamesDiffer,
+    /// The signing request asks for more than names.
+    CsrAsksTooMuch,
+    /// Not a request of this API.
+    BadRequest,
+    /// No such resource.
+    NotFound,
+    /// The body is over the limit.
+    RequestTooLarge,
+    /// Too many requests of one account or pod.
+    RateLimited,
+    /// There is no issuing certificate that could sign.
+    IssuerUnavailable,
+}
+
+impl TrustRefusal {
+    /// Every reason.
+    pub const ALL: [Self; 18] = [
+        Self::TokenMissing,
+        Self::TokenInvalid,
+        Self::TokenNotPodBound,
+        Self::ReviewUnavailable,
+        Self::AccountNotPermitted,
+        Self::CertificateMismatch,
+        Self::ActionNotPermitted,
+        Self::UsageNotPermitted,
+        Self::CsrMalformed,
+        Self::CsrKeyNotSupported,
+        Self::CsrNotProven,
+        Self::CsrNamesDiffer,
+        Self::CsrAsksTooMuch,
+        Self::BadRequest,
+        Self::NotFound,
+        Self::RequestTooLarge,
+        Self::RateLimited,
+        Self::IssuerUnavailable,
+    ];
+
+    /// Code, status, meaning and hint: the one function that decides them.
+    pub const fn row(self) -> Row {
+        let (code, status, meaning, hint) = match self {
+            Self::TokenMissing => (
+                "TokenMissing",
+                401,
+                "The request carries no bearer token.",
+                "Send the projected ServiceAccount token of the pod.",
+            ),
+            Self::TokenInvalid => (
+                "TokenInvalid",
+                401,
+                "The API server does not take the token for the audience zen-mesh-identity.",
+                "Check the pod's projected token volume and its audience.",
+            ),
+            Self::TokenNotPodBound => (
+                "TokenNotPodBound",
+                403,
+                "The token is not bound to a running pod.",
+                "Use the token that the kubelet projects into the pod, not one made by hand.",
+            ),
+            Self::ReviewUnavailable => (
+                "ReviewUnavailable",
+                503,
+                "The API server could not be asked about the token.",
+                "Wait: it is asked again. If this lasts, look at the API server and the operator's RBAC for tokenreviews.",
+            ),
+            Self::AccountNotPermitted => (
+                "AccountNotPermitted",
+                403,
+                "The access policy gives no identity to this ServiceAccount.",
+                "Run the data plane under the accounts and in the namespace that the chart makes.",
+            ),
+            Self::CertificateMismatch => (
+                "CertificateMismatch",
+                403,
+                "The certificate that was presented belongs to another workload than the token.",
+                "Look at who sends both; a pod renews with its own certificate only.",
+            ),
+            Self::ActionNotPermitted => (
+                "ActionNotPermitted",
+                403,
+                "The access policy does not let this workload do this.",
+                "Look at who calls: only the workloads that docs/trust.md lists have a reason to.",
+            ),
+            Self::UsageNotPermitted => (
+                "UsageNotPermitted",
+                403,
+                "This workload serves no names, so that it gets no serving certificate.",
+                "Ask for a workload certificate.",
+            ),
+            Self::CsrMalformed => (
+                "CsrMalformed",
+                400,
+                "The signing request is not PKCS #10 in PEM.",
+                "Send one CERTIFICATE REQUEST block of at most 8 KiB.",
+            ),
+            Self::CsrKeyNotSupported => (
+                "CsrKeyNotSupported",
+                403,
+                "The key or the signature of the signing request is not ECDSA P-256 with SHA-256.",
+                "Make the key with ECDSA P-256.",
+            ),
+            Self::CsrNotProven => (
+                "CsrNotProven",
+                403,
+                "The signing request is not signed by the key that it holds.",
+                "Make the request with the key that it is for.",
+            ),
+            Self::CsrNamesDiffer => (
+                "CsrNamesDiffer",
+                403,
+                "The signing request's alternative names are not exactly the ones that the service told.",
+                "Ask GET /v1/identity again and request exactly those names.",
+            ),
+            Self::CsrAsksTooMuch => (
+                "CsrAsksTooMuch",
+                403,
+                "The signing request asks for something other than alternative names.",
+                "Request no other extension; the service decides usages and constraints.",
+            ),
+            Self::BadRequest => {
+                ("BadRequest", 400, "The request is not one of this API.", "Use a client of the same release.")
+            }
+            Self::NotFound => ("NotFound", 404, "This API has no such resource.", "Use a client of the same release."),
+            Self::RequestTooLarge => {
+                ("RequestTooLarge", 413, "The request's body is over the limit.", "Use a client of the same release.")
+            }
+            Self::RateLimited => (
+                "RateLimited",
+                429,
+                "This account or pod asks too often.",
+                "Wait as Retry-After says; look for a pod that restarts in a loop.",
+            ),
+            Self::IssuerUnavailable => (
+                "IssuerUnavailable",
+                503,
+                "There is no issuing certificate that could sign.",
+                "Look at the operator's log and Events for what is wrong with zen-mesh-ca or zen-mesh-issuer.",
+            ),
+        };
+        Row { code, area: Area::Trust, status, meaning, hint }
+    }
+
+    /// The stable code.
+    pub const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// The HTTP status.
+    pub const fn status(self) -> u16 {
+        self.row().status
+    }
+
+    /// The reason of a code that a server sent.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}
