@@ -1,1 +1,14 @@
-//! The operator: reconciles the mesh configuration and the objects of users into everything that runs, and says how it went.
+//! The operator: reconciles the mesh configuration and the objects of users into everything that runs, and says how it
+//! went.
+//!
+//! observe (stores) → [`decide`] (pure) → apply ([`Writer`]) → report ([`status`]). Only the leader writes; every
+//! replica issues certificates ([`identity`]).
+
+pub mod identity;
+pub mod names;
+pub mod object;
+pub mod status;
+pub mod writer;
+
+pub use object::{Id, Object, Present};
+pub use writer::Writer;

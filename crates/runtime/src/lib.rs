@@ -1,9 +1,12 @@
 //! What every process of the mesh needs around its work: signals ([`Shutdown`]), ends that wait for what is in flight
 //! ([`Drain`]), readiness ([`Readiness`]), the admin port ([`admin`]), logs ([`telemetry`]), the event feed of a
-//! terminal ([`watch`]), the limits of the process ([`limits`]) and the rules of our metrics ([`metrics`]).
+//! terminal ([`watch`]), the limits of the process ([`limits`]), the rules of our metrics ([`metrics`]) and, with the
+//! feature `lease`, leader election ([`lease`]).
 
 pub mod admin;
 pub mod drain;
+#[cfg(feature = "lease")]
+pub mod lease;
 pub mod limits;
 pub mod metrics;
 pub mod readiness;

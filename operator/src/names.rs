@@ -1,0 +1,69 @@
+//! The fixed names of the mesh in a cluster: one mesh per cluster, so that nobody has to look for them.
+
+/// Value of the name label on everything of the mesh.
+pub const NAME: &str = "zen-mesh";
+/// Label of everything of the mesh.
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";
+/// Label that names the part of the mesh.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// Label of what the operator makes. Nothing without it is ever overwritten.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+/// Value of the managed-by label.
+pub const MANAGED_BY: &str = "zen-operator";
+/// Field manager of what the operator makes.
+pub const FIELD_MANAGER: &str = "zen-operator";
+/// Field manager of the status of users' objects.
+pub const STATUS_MANAGER: &str = "zen-operator-status";
+/// Annotation with the digest of what was applied last.
+pub const APPLIED: &str = "zen-mesh.io/applied";
+/// Annotation of a claim whose queue is empty: it may be deleted.
+pub const DRAINED: &str = "zen-mesh.io/drained";
+
+/// The operator: component, Deployment, Service, Lease, ServiceAccount.
+pub const OPERATOR: &str = "zen-operator";
+/// The ingester: StatefulSet, Service, ServiceAccount, tenant Role.
+pub const INGESTER: &str = "zen-ingester";
+/// Headless Service of the ingester.
+pub const INGESTER_PEERS: &str = "zen-ingester-peers";
+/// Service of the aggregated API.
+pub const INGESTER_API: &str = "zen-ingester-api";
+/// The egress: Deployment, headless Service, ServiceAccount, tenant Role.
+pub const EGRESS: &str = "zen-egress";
+/// ConfigMap with the mesh-wide settings.
+pub const MESH: &str = "zen-mesh";
+/// Key of the mesh-wide settings.
+pub const MESH_KEY: &str = "mesh.yaml";
+/// ConfigMap that shapes the data plane; owner of what the operator makes in its namespace.
+pub const WORKLOADS: &str = "zen-mesh-workloads";
+/// Key of the data plane's shape.
+pub const WORKLOADS_KEY: &str = "workloads.yaml";
+/// ConfigMap with the trust bundle.
+pub const TRUST: &str = "zen-mesh-trust";
+/// Key of the trust bundle.
+pub const TRUST_KEY: &str = "ca.crt";
+/// Secret with the root key of seals and signatures.
+pub const ROOT: &str = "zen-mesh-root";
+/// Key of the root key.
+pub const ROOT_KEY: &str = "root.key";
+/// Secret with the ingester's branches of the root key.
+pub const INGESTER_KEYS: &str = "zen-mesh-ingester-keys";
+/// Secret with the egress's branch of the root key.
+pub const EGRESS_KEYS: &str = "zen-mesh-egress-keys";
+/// The registration of the aggregated API.
+pub const API_SERVICE: &str = "v1alpha1.data.zen-mesh.io";
+
+/// Ports of the pods.
+pub mod port {
+    /// Intake (TLS).
+    pub const INTAKE: u16 = 8443;
+    /// Health and metrics (plain).
+    pub const ADMIN: u16 = 9901;
+    /// Control API (mTLS).
+    pub const CONTROL: u16 = 9902;
+    /// Aggregated API (TLS).
+    pub const API: u16 = 9443;
+    /// Link between ingester and egress (mTLS).
+    pub const LINK: u16 = 9444;
+    /// Identity service of the operator (TLS).
+    pub const IDENTITY: u16 = 8443;
+}

@@ -1,0 +1,1 @@
+//! The status of users' objects, from the compiler's verdicts and the pods' reports.

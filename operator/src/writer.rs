@@ -1,0 +1,300 @@
+//! The one way to write to the API server: server-side apply with one field manager, after asking the lease.
+//!
+//! * **Ownership.** An object that exists without our managed-by label is never written: [`Error::Foreign`]. An object
+//!   that we make is first asked for, and applied without force, so that one which appears in between conflicts.
+//! * **Nothing twice.** What the API server has already is not sent again: the digest of what was applied stands in an
+//!   annotation, and drift shows in the fields that the API server says are ours.
+//! * **The lease.** Each write asks [`Leadership::check`] and is cut off after [`WRITE`], so that what began before the
+//!   renew deadline has ended before another may lead.
+
+mod error;
+pub mod event;
+mod memory;
+mod metrics;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::{Error, Requeue};
+pub use event::Notice;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use memory::{Memory, Remembered};
+pub use metrics::{Metrics, Outcome};
+use serde_json::{Value, json};
+use tokio::time;
+use zen_runtime::lease::Leadership;
+
+use crate::names;
+use crate::object::{Id, Object, Present, entry, is_ours};
+
+/// A write that takes longer is given up: lease duration less renew deadline.
+const WRITE: Duration = Duration::from_secs(4);
+
+/// Writes what was decided. Cheap to clone; all clones share what they remember.
+#[derive(Clone, Debug)]
+pub struct Writer(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    leadership: Leadership,
+    metrics: Metrics,
+    memory: Memory,
+    events: event::Aggregator,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").field("leadership", &self.leadership).finish_non_exhaustive()
+    }
+}
+
+/// The object whose status is written.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID: one that was deleted and made again under the same name is another object.
+    pub uid: String,
+}
+
+impl Writer {
+    /// `instance` is the pod's name; events carry it.
+    pub fn new(client: Client, leadership: Leadership, instance: &str, metrics: Metrics) -> Self {
+        let (memory, events) = (Memory::default(), event::Aggregator::new(instance));
+        Self(Arc::new(Inner { client, leadership, metrics, memory, events }))
+    }
+
+    /// The client, for reads.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// Whether this process may write.
+    pub fn leadership(&self) -> &Leadership {
+        &self.0.leadership
+    }
+
+    /// Makes an object as `desired` says. `observed` is what a store last saw of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; nothing was written when it is [`Error::Foreign`] or [`Error::NotLeader`].
+    pub async fn apply(&self, desired: &Object, observed: Option<&dyn Present>) -> Result<Outcome, Error> {
+        let outcome = self.apply_unless_same(desired, observed).await;
+        self.count(&desired.id().kind, outcome)
+    }
+
+    async fn apply_unless_same(&self, desired: &Object, observed: Option<&dyn Present>) -> Result<Outcome, Error> {
+        let digest = memory::digest(desired.body());
+        if let Some(observed) = observed {
+            return self.apply_over(desired, &digest, observed).await;
+        }
+        // A store may lag, and it sees only objects with our label: ask before something is made.
+        let api = self.api(desired.resource(), desired.id().namespace.as_deref());
+        match self.bounded(api.get_opt(&desired.id().name)).await? {
+            Some(there) => self.apply_over(desired, &digest, &Dynamic(there)).await,
+            None => self.send(desired, &digest, None).await,
+        }
+    }
+
+    async fn apply_over(&self, desired: &Object, digest: &str, observed: &dyn Present) -> Result<Outcome, Error> {
+        let meta = observed.meta();
+        if !is_ours(meta) {
+            return Err(Error::Foreign(desired.id().clone()));
+        }
+        if self.0.memory.is_in_effect(desired, digest, observed) {
+            return Ok(Outcome::Unchanged);
+        }
+        self.send(desired, digest, Some(meta)).await
+    }
+
+    async fn send(&self, desired: &Object, digest: &str, over: Option<&ObjectMeta>) -> Result<Outcome, Error> {
+        let mut body = desired.body().clone();
+        let metadata = entry(&mut body, "metadata");
+        entry(metadata, "annotations").insert(names::APPLIED.to_owned(), digest.into());
+        if let Some(uid) = over.and_then(|over| over.uid.as_deref()) {
+            // One that was deleted meanwhile is not made again by a patch that was meant for the old one.
+            metadata.insert("uid".to_owned(), uid.into());
+        }
+        if let Some(version) = over.filter(|_| desired.id().kind == "Secret").and_then(|over| over.resource_version.as_deref())
+        {
+            // Keys are never written over what we have not seen.
+            metadata.insert("resourceVersion".to_owned(), version.into());
+        }
+        let params = PatchParams {
+            field_manager: Some(names::FIELD_MANAGER.to_owned()),
+            force: over.is_some(),
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let api = self.api(desired.resource(), desired.id().namespace.as_deref());
+        let patch = Patch::Apply(Value::Object(body));
+        let written = self.write(api.patch(&desired.id().name, &params, &patch)).await?;
+        let before = over.and_then(|over| over.resource_version.clone());
+        self.0.memory.remember(desired.id(), Remembered::new(digest, before, &written.metadata));
+        tracing::debug!(object = %desired.id(), made = over.is_none(), "applied");
+        Ok(if over.is_some() { Outcome::Applied } else { Outcome::Created })
+    }
+
+    /// Makes an object that is never changed afterwards, such as a root key. True when this call made it; when it exists
+    /// already, whoever made it, it is left as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn create(&self, object: &Object) -> Result<bool, Error> {
+        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let api = self.api(object.resource(), object.id().namespace.as_deref());
+        let body: Result<DynamicObject, _> = serde_json::from_value(Value::Object(object.body().clone()));
+        let body = body.map_err(kube::Error::SerdeError)?;
+        let outcome = match self.write(api.create(&params, &body)).await {
+            Ok(_) => Ok(Outcome::Created),
+            Err(Error::Conflict(_)) => Ok(Outcome::Unchanged),
+            Err(error) => Err(error),
+        };
+        self.count(&object.id().kind, outcome).map(|outcome| outcome == Outcome::Created)
+    }
+
+    /// Deletes an object that we made; one that is gone already is fine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Foreign`] when it is not ours, other [`Error`]s as for every write.
+    pub async fn delete(&self, resource: &ApiResource, observed: &dyn Present) -> Result<Outcome, Error> {
+        let outcome = self.delete_ours(resource, observed.meta()).await;
+        self.count(&resource.kind, outcome)
+    }
+
+    async fn delete_ours(&self, resource: &ApiResource, meta: &ObjectMeta) -> Result<Outcome, Error> {
+        let name = meta.name.clone().unwrap_or_default();
+        let id = Id { kind: resource.kind.clone(), namespace: meta.namespace.clone(), name };
+        if !is_ours(meta) {
+            return Err(Error::Foreign(id));
+        }
+        let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let deleted = self.write(self.api(resource, id.namespace.as_deref()).delete(&id.name, &params)).await;
+        self.0.memory.forget(&id);
+        match deleted {
+            Ok(_) => Ok(Outcome::Deleted),
+            Err(Error::Gone(_)) => Ok(Outcome::Unchanged),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets annotations on an object that others made, and touches nothing else of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] when it is not there (any more), other [`Error`]s as for every write.
+    pub async fn annotate(&self, target: &Target, annotations: &[(&str, &str)]) -> Result<Outcome, Error> {
+        let annotations: serde_json::Map<_, _> =
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+        let patch = Patch::Merge(json!({"metadata": {"uid": target.uid, "annotations": annotations}}));
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.api(&target.resource, Some(&target.namespace));
+        let written = self.write(api.patch_metadata(&target.name, &params, &patch)).await;
+        self.count(&target.resource.kind, written.map(|_| Outcome::Applied))
+    }
+
+    /// Applies the whole `status` of a user's object, with a field manager of its own. `observed` is the status that the
+    /// object has; an equal one is not sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] when the object is not there (any more), other [`Error`]s as for every write.
+    pub async fn status(&self, target: &Target, status: &Value, observed: Option<&Value>) -> Result<Outcome, Error> {
+        if observed.unwrap_or(&Value::Null) == status {
+            return self.count(&target.resource.kind, Ok(Outcome::Unchanged));
+        }
+        let patch = Patch::Apply(json!({
+            "apiVersion": target.resource.api_version,
+            "kind": target.resource.kind,
+            "metadata": {"name": target.name, "namespace": target.namespace, "uid": target.uid},
+            "status": status,
+        }));
+        let params = PatchParams {
+            field_manager: Some(names::STATUS_MANAGER.to_owned()),
+            // Status is ours alone: nobody else has a say in it.
+            force: true,
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let api = self.api(&target.resource, Some(&target.namespace));
+        let written = self.write(api.patch_status(&target.name, &params, &patch)).await;
+        self.count(&target.resource.kind, written.map(|_| Outcome::Applied))
+    }
+
+    /// Says something about an object, where `kubectl describe` shows it. Repeats are counted, not written again and
+    /// again; one that is not said now for that is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`]; whoever reports goes on without.
+    pub async fn event(&self, regarding: &ObjectReference, notice: &Notice<'_>) -> Result<Outcome, Error> {
+        let outcome = match self.0.events.next(regarding, notice) {
+            None => Ok(Outcome::Unchanged),
+            Some(event::Write::Create(event)) => {
+                let api = self.events(regarding);
+                self.write(api.create(&PostParams::default(), &event)).await.map(|_| Outcome::Created)
+            }
+            Some(event::Write::Repeat { name, patch }) => {
+                let api = self.events(regarding);
+                let params = PatchParams::default();
+                self.write(api.patch(&name, &params, &Patch::Merge(patch))).await.map(|_| Outcome::Applied)
+            }
+        };
+        self.count("Event", outcome)
+    }
+
+    fn events(&self, regarding: &ObjectReference) -> Api<k8s_openapi::api::events::v1::Event> {
+        Api::namespaced(self.0.client.clone(), regarding.namespace.as_deref().unwrap_or("default"))
+    }
+
+    fn api(&self, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+        let client = self.0.client.clone();
+        match namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, resource),
+            None => Api::all_with(client, resource),
+        }
+    }
+
+    async fn write<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        self.0.leadership.check()?;
+        self.bounded(request).await
+    }
+
+    async fn bounded<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+        match time::timeout(WRITE, request).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(Error::Slow),
+        }
+    }
+
+    fn count(&self, kind: &str, outcome: Result<Outcome, Error>) -> Result<Outcome, Error> {
+        self.0.metrics.wrote(kind, outcome.as_ref());
+        outcome
+    }
+}
+
+/// An object of any kind, as the API server answered.
+struct Dynamic(DynamicObject);
+
+impl Present for Dynamic {
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn value(&self) -> Value {
+        serde_json::to_value(&self.0).unwrap_or_default()
+    }
+}
