@@ -8,7 +8,7 @@ use serde::Serialize;
 use zen_model::ObjectKey;
 
 use crate::resolve::{Digest, Environment, Lookup, Resolver};
-use crate::{Destination, Problem, Webhook};
+use crate::{Destination, Problem, Reference, Webhook};
 
 /// Memory of one compilation, kept inside its snapshot.
 #[derive(Debug, Default)]
@@ -27,6 +27,9 @@ pub(crate) struct Entry<S, T> {
     pub(crate) record: Arc<[(Lookup, Digest)]>,
     pub(crate) compiled: Option<Arc<T>>,
     pub(crate) problems: Arc<[Problem]>,
+    /// What it names; nothing where it is refused for what stands in itself.
+    pub(crate) references: Arc<[Reference]>,
+    pub(crate) uid: Option<Arc<str>>,
 }
 
 impl<S, T> Entry<S, T> {
@@ -47,6 +50,8 @@ impl<S, T> Entry<S, T> {
             record: Arc::clone(&self.record),
             compiled: self.compiled.clone(),
             problems: Arc::clone(&self.problems),
+            references: Arc::clone(&self.references),
+            uid: self.uid.clone(),
         })
     }
 }

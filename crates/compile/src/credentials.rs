@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use zen_crds::{Authentication, CaSource, LocalRef, SecretSource};
 use zen_model::{ObjectKey, ObjectReason, Secret};
 
+use crate::ReferenceKind;
 use crate::headers;
 use crate::problem::Problems;
 use crate::resolve::Resolver;
@@ -110,11 +111,14 @@ pub(crate) fn ca(
         (Some(reference), None) => {
             let object = ObjectKey::new(key.namespace.clone(), &*reference.name);
             let field = "spec.tls.caRef.configMapRef";
-            let Some(map) = resolver.config_map(&object) else {
-                let message =
-                    format!("ConfigMap {object} does not exist; create it in this namespace or correct the name");
-                problems.block(ObjectReason::RefNotFound, format!("{field}.name"), message);
-                return None;
+            let map = match resolver.config_map(&object) {
+                Ok(Some(map)) => map,
+                Ok(None) => return Some(Vec::new()),
+                Err(gap) => {
+                    let (reason, message) = gap.tell(ReferenceKind::ConfigMap, &object);
+                    problems.block(reason, format!("{field}.name"), message);
+                    return None;
+                }
             };
             let found = map.get(&reference.key).map(<[u8]>::to_vec);
             if found.is_none() {
@@ -150,7 +154,7 @@ pub(crate) fn identity(
 ) -> Option<(Secret, Secret)> {
     let object = ObjectKey::new(key.namespace.clone(), &*reference.name);
     let field = "spec.tls.clientCertificateRef";
-    if let Some(data) = resolver.secret(&object)
+    if let Ok(Some(data)) = resolver.secret(&object)
         && data.r#type() != "kubernetes.io/tls"
     {
         let message =

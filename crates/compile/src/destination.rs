@@ -1,4 +1,4 @@
-//! A Destination's spec → what attempts are made with (D-01, D-07 to D-09).
+//! A Destination's spec → what attempts are made with (D-01, D-02, D-07 to D-09).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,24 +7,32 @@ use ipnet::IpNet;
 use zen_crds::{DestinationSpec, DurationText};
 use zen_model::{ObjectKey, ObjectReason, breaker, retry};
 
+use crate::mode::Share;
 use crate::problem::Problems;
 use crate::resolve::{Resolver, Unresolved};
-use crate::{Destination, Format, Target, credentials, headers, mesh, network, target, tls};
+use crate::{DeliveryMode, Destination, Format, Mode, Target, credentials, headers, mesh, network, target, tls};
 
-/// Compiles one; none where a blocking problem was reported.
+/// Compiles one; none where a blocking problem was reported. A lean one says what it can about the object itself, and
+/// reads nothing that it names but, where references are taken to resolve, what is assumed.
 pub(crate) fn compile(
     resolver: &mut Resolver<'_, '_>,
     key: &ObjectKey,
     spec: &DestinationSpec,
+    share: Share,
 ) -> (Option<Destination>, Problems) {
     let mut problems = Problems::default();
     refuse_unbuilt(spec, &mut problems);
     let allow_cidrs = allow_cidrs(resolver, key, spec, &mut problems);
-    let target = target_of(resolver, key, spec, &allow_cidrs, &mut problems);
-    let tls = client_config(resolver, key, spec, target.as_ref(), &mut problems);
-    let authentication =
-        spec.authentication.as_ref().and_then(|spec| credentials::authentication(resolver, key, spec, &mut problems));
-    let signing = spec.signing.as_ref().map(|spec| credentials::signing(resolver, key, &spec.secrets, &mut problems));
+    let target = target_of(resolver, key, spec, share, &allow_cidrs, &mut problems);
+    let (mut tls, mut authentication, mut signing) = (None, None, None);
+    // With assumed contents these check the parts of the spec around them.
+    if share == Share::Full || resolver.environment.mode.assumes() {
+        tls = client_config(resolver, key, spec, target.as_ref(), &mut problems);
+        let own = spec.authentication.as_ref();
+        authentication = own.and_then(|spec| credentials::authentication(resolver, key, spec, &mut problems));
+        let own = spec.signing.as_ref();
+        signing = own.map(|spec| credentials::signing(resolver, key, &spec.secrets, &mut problems));
+    }
     let (forward, set) = header_rules(spec, &mut problems);
     let limits = Limits::read(spec, &mut problems);
     let allow_from = resolver.allowed(spec);
@@ -36,6 +44,7 @@ pub(crate) fn compile(
         Destination {
             key: key.clone(),
             revision: 0,
+            mode: DeliveryMode::of(spec.mode).unwrap_or_default(),
             paused: spec.paused,
             allow_from,
             tls,
@@ -65,8 +74,8 @@ pub(crate) fn compile(
 }
 
 fn refuse_unbuilt(spec: &DestinationSpec, problems: &mut Problems) {
-    if spec.mode != zen_crds::Mode::Egress {
-        problems.not_supported("spec.mode", &format!("mode {}; use Egress", spec.mode));
+    if DeliveryMode::of(spec.mode).is_none() {
+        problems.not_supported("spec.mode", &format!("mode {}; use Egress or Direct", spec.mode));
     } else if spec.cluster.is_some() {
         problems.not_supported("spec.cluster", "delivery by another cluster");
     }
@@ -113,11 +122,19 @@ fn target_of(
     resolver: &mut Resolver<'_, '_>,
     key: &ObjectKey,
     spec: &DestinationSpec,
+    share: Share,
     allow: &[IpNet],
     problems: &mut Problems,
 ) -> Option<Target> {
     match (&spec.target.service, &spec.target.url) {
-        (Some(service), None) => service_target(resolver, key, service, allow, problems),
+        // A Service is private, and reaching what is private is what the egress is for: the intake, which the world can
+        // reach, is kept away from it.
+        (Some(_), None) if spec.mode == zen_crds::Mode::Direct => {
+            let message = "mode Direct delivers to a url only; use mode Egress for a Service";
+            problems.block(ObjectReason::TargetNotAllowed, "spec.mode", message);
+            None
+        }
+        (Some(service), None) => service_target(resolver, key, service, share, allow, problems),
         (None, Some(url)) => url_target(url, allow, problems),
         _ => {
             let message = "spec.target must have exactly one of service and url";
@@ -171,11 +188,13 @@ fn service_target(
     resolver: &mut Resolver<'_, '_>,
     key: &ObjectKey,
     spec: &zen_crds::ServiceTarget,
+    share: Share,
     allow: &[IpNet],
     problems: &mut Problems,
 ) -> Option<Target> {
     let service = ObjectKey::new(key.namespace.clone(), &*spec.name);
-    let addresses = match resolver.service(&service, spec.port) {
+    let found = if share == Share::Full { resolver.service(&service, spec.port) } else { Ok(Vec::new()) };
+    let addresses = match found {
         Ok(addresses) => addresses,
         Err(Unresolved::ExternalName) => {
             let message =
@@ -185,9 +204,11 @@ fn service_target(
         }
         // The Destination is in effect without addresses: events wait until the Service is there.
         Err(Unresolved::Missing) => {
-            let message = format!(
-                "Service {service} does not exist, so events wait; create it, or run zen up with --service {service}=HOST:PORT"
-            );
+            let or = match resolver.environment.mode {
+                Mode::Standalone => format!(", or run zen up with --service {service}=HOST:PORT"),
+                Mode::Cluster(_) => String::new(),
+            };
+            let message = format!("Service {service} does not exist, so events wait; create it{or}");
             problems.note(ObjectReason::RefNotFound, "spec.target.service.name", message);
             Vec::new()
         }
@@ -249,6 +270,9 @@ fn client_config(
         Some(reference) => Some(credentials::identity(resolver, key, reference, problems)?),
         None => None,
     };
+    if resolver.environment.mode.assumes() {
+        return None;
+    }
     let identity = identity.as_ref().map(|(chain, key)| tls::Identity { chain: chain.expose(), key: key.expose() });
     match tls::client_config(roots.as_deref(), identity) {
         Ok(config) => Some(config),

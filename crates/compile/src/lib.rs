@@ -9,10 +9,12 @@ mod credentials;
 mod destination;
 mod headers;
 pub mod mesh;
+mod mode;
 pub mod network;
 mod objects;
 mod place;
 mod problem;
+mod references;
 mod resolve;
 mod sample;
 pub mod select;
@@ -23,38 +25,35 @@ mod tls;
 mod verification;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use cache::Cache;
 use cache::Entry;
 pub use headers::SAFE_HEADERS;
+use mode::Share;
+pub use mode::{DeliveryMode, Mode, Plane};
 pub use objects::*;
 use place::Claim;
 pub use place::Place;
 use problem::Problems;
+pub use references::{Reference, ReferenceKind};
 use resolve::{Environment, Resolver};
 pub use signing::signing_config;
 pub use snapshot::*;
 pub use target::{Canonical, canonical};
 use zen_model::{ObjectKey, ObjectReason};
 
-/// Where the objects come from, which decides what may be trusted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// A folder of one owner: without a mesh configuration everything is granted but metadata addresses.
-    Standalone,
-    /// The objects of a cluster with many owners: nothing beyond the own prefix and public targets is granted without it.
-    Cluster,
-}
-
 /// A compiled configuration.
 #[derive(Debug)]
 pub struct Compiled {
     /// What requests and deliveries look things up in.
     pub snapshot: Snapshot,
-    /// One verdict per object, by kind and key.
+    /// One verdict per object that the mode compiles, by kind and key.
     pub verdicts: Vec<Verdict>,
+    /// The Secrets and `ConfigMap`s that accepted objects name, each once and sorted, whether they exist or not. An
+    /// object that is refused for what stands in itself gets nothing read for it.
+    pub references: Vec<Reference>,
 }
 
 /// Compiles a configuration. The order of objects and the snapshot before change nothing but the effort.
@@ -72,10 +71,15 @@ pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Co
     };
     let mut verdicts = Vec::with_capacity(objects.webhooks.len() + objects.destinations.len() + objects.refused.len());
     destinations(objects, &environment, cache, &mut snapshot, &mut verdicts);
-    webhooks(objects, &environment, cache, &mut snapshot, &mut verdicts);
-    refused(objects, &mut snapshot, &mut verdicts);
+    if mode.has_webhooks() {
+        webhooks(objects, &environment, cache, &mut snapshot, &mut verdicts);
+    }
+    refused(objects, mode, &mut snapshot, &mut verdicts);
     verdicts.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
-    Compiled { snapshot, verdicts }
+    let of_webhooks = snapshot.cache.webhooks.values().flat_map(|entry| entry.references.iter());
+    let references = of_webhooks.chain(snapshot.cache.destinations.values().flat_map(|entry| entry.references.iter()));
+    let references: BTreeSet<_> = references.cloned().collect();
+    Compiled { snapshot, verdicts, references: references.into_iter().collect() }
 }
 
 fn mesh_settings(config: &mesh::Config) -> Mesh {
@@ -96,16 +100,39 @@ fn destinations(
     verdicts: &mut Vec<Verdict>,
 ) {
     for (key, source) in &objects.destinations {
+        let delivery = DeliveryMode::of(source.spec.mode);
+        let share = environment.mode.share(delivery);
+        if share == Share::None {
+            continue;
+        }
         let again = cache.destinations.get(key);
         let again = again.and_then(|entry| entry.again(source, None, environment, |a, b| a.spec == b.spec));
         let entry = again.unwrap_or_else(|| {
             let mut resolver = Resolver::new(environment);
-            let (compiled, mut problems) = destination::compile(&mut resolver, key, &source.spec);
+            let (compiled, mut problems) = destination::compile(&mut resolver, key, &source.spec, share);
             schema("Destination", key, &source.spec, &mut problems);
             let (revision, record) = cache::revision(key, &source.spec, resolver, &environment.digest);
             let serves = problems.blocking().is_none();
             let compiled = compiled.filter(|_| serves).map(|compiled| Arc::new(Destination { revision, ..compiled }));
-            Entry { source: Arc::clone(source), winner: None, record, compiled, problems: problems.into_list().into() }
+            let references = match delivery {
+                Some(delivery)
+                    if !problems.is_refused_itself() && (share == Share::Full || environment.mode.assumes()) =>
+                {
+                    references::of_destination(key, delivery.plane(), &source.spec)
+                }
+                _ => Vec::new(),
+            };
+            let problems = problems.into_list().into();
+            let uid = source.metadata.uid.as_deref().map(Arc::from);
+            Entry {
+                source: Arc::clone(source),
+                winner: None,
+                record,
+                compiled,
+                problems,
+                references: references.into(),
+                uid,
+            }
         });
         if let Some(destination) = &entry.compiled {
             snapshot.destinations.insert(key.clone(), Arc::clone(destination));
@@ -117,6 +144,8 @@ fn destinations(
             kind: "Destination",
             key: key.clone(),
             serving: entry.compiled.is_some(),
+            uid: entry.uid.clone(),
+            observed_generation: source.metadata.generation,
             problems: Arc::clone(&entry.problems),
         });
         snapshot.cache.destinations.insert(key.clone(), entry);
@@ -124,8 +153,8 @@ fn destinations(
 }
 
 /// Objects that their source could not read: reported, and known not to be deleted.
-fn refused(objects: &Objects, snapshot: &mut Snapshot, verdicts: &mut Vec<Verdict>) {
-    for refused in &objects.refused {
+fn refused(objects: &Objects, mode: Mode, snapshot: &mut Snapshot, verdicts: &mut Vec<Verdict>) {
+    for refused in objects.refused.iter().filter(|refused| refused.kind != "Webhook" || mode.has_webhooks()) {
         let reason = refused.problems.first().map_or(ObjectReason::Invalid, |problem| problem.reason);
         if refused.kind == "Destination" && !snapshot.destinations.contains_key(&refused.key) {
             snapshot.unusable.insert(refused.key.clone(), reason);
@@ -134,6 +163,8 @@ fn refused(objects: &Objects, snapshot: &mut Snapshot, verdicts: &mut Vec<Verdic
             kind: refused.kind,
             key: refused.key.clone(),
             serving: false,
+            uid: refused.uid.clone(),
+            observed_generation: refused.generation,
             problems: refused.problems.clone().into(),
         });
     }
@@ -161,7 +192,7 @@ fn webhooks(
         places.iter().map(|(key, place)| (*key, place)).chain(unread.iter().map(|(key, (place, _))| (*key, *place)));
     let claims = all.filter(|(key, place)| place.is_owned(&key.namespace, environment)).map(|(key, place)| {
         // Manifests in a folder have no age, whatever an export left in them.
-        let source = objects.webhooks.get(key).filter(|_| environment.mode == Mode::Cluster);
+        let source = objects.webhooks.get(key).filter(|_| environment.mode != Mode::Standalone);
         let created = source.and_then(|source| source.metadata.creation_timestamp.as_ref());
         Claim { key, place, created: created.map(|time| time.0.as_nanosecond()) }
     });
@@ -187,8 +218,12 @@ fn webhooks(
             }
             let (revision, record) = cache::revision(key, &(&source.spec, winner), resolver, &environment.digest);
             let compiled = Some(Arc::new(Webhook { revision, ..compiled }));
+            let own = !problems.is_refused_itself();
+            let references = if own { references::of_webhook(key, &source.spec) } else { Vec::new() };
             let (source, winner) = (Arc::clone(source), winner.cloned());
-            Entry { source, winner, record, compiled, problems: problems.into_list().into() }
+            let (problems, references) = (problems.into_list().into(), references.into());
+            let uid = source.metadata.uid.as_deref().map(Arc::from);
+            Entry { source, winner, record, compiled, problems, references, uid }
         });
         if let Some(webhook) = &entry.compiled {
             snapshot.webhooks.insert(key.clone(), Arc::clone(webhook));
@@ -198,7 +233,9 @@ fn webhooks(
             verdicts.push(Verdict {
                 kind: "Webhook",
                 key: key.clone(),
-                serving: matches!(webhook.serving, Serving::Active(_)),
+                serving: source.spec.active && !matches!(webhook.serving, Serving::Invalid(_)),
+                uid: entry.uid.clone(),
+                observed_generation: source.metadata.generation,
                 problems: Arc::clone(&entry.problems),
             });
         }

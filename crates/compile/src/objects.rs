@@ -10,7 +10,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest::{Context, SHA256};
 use zen_model::{Namespace, ObjectKey, Secret};
 
-use crate::{Place, Problem, mesh};
+use crate::{Place, Problem, ReferenceKind, mesh};
 
 /// Everything that a configuration is made of.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,9 @@ pub struct Objects {
     pub secrets: BTreeMap<ObjectKey, Arc<SecretData>>,
     /// Config maps.
     pub config_maps: BTreeMap<ObjectKey, Arc<ConfigMapData>>,
+    /// Secrets and config maps that are known not to be there. In a cluster, one that is neither here nor above was not
+    /// read yet.
+    pub unavailable: BTreeMap<(ReferenceKind, ObjectKey), Unavailable>,
     /// Services.
     pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// Endpoint slices, by their own names.
@@ -38,6 +41,15 @@ pub struct Objects {
     pub refused: Vec<Refused>,
 }
 
+/// Why a referenced object is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unavailable {
+    /// It does not exist.
+    Absent,
+    /// The mesh may not read it: the operator has not granted it yet.
+    Forbidden,
+}
+
 /// An object that could not be read.
 #[derive(Clone, Debug)]
 pub struct Refused {
@@ -49,6 +61,10 @@ pub struct Refused {
     pub problems: Vec<Problem>,
     /// Where a Webhook would be served, as far as that could be read.
     pub place: Option<Place>,
+    /// Its `metadata.uid`.
+    pub uid: Option<Arc<str>>,
+    /// Its `metadata.generation`.
+    pub generation: Option<i64>,
 }
 
 /// The content of a Secret, decoded.

@@ -11,12 +11,15 @@ use crate::Problem;
 pub(crate) struct Problems {
     list: Vec<Problem>,
     blocking: Option<ObjectReason>,
+    /// One of those that block stands in the object itself.
+    own: bool,
 }
 
 impl Problems {
     /// Something without which the object cannot serve.
     pub(crate) fn block(&mut self, reason: ObjectReason, field: impl Into<String>, message: impl Into<String>) {
         self.blocking = self.blocking.or(Some(reason));
+        self.own |= !is_about_content(reason);
         self.note(reason, field, message);
     }
 
@@ -45,6 +48,11 @@ impl Problems {
         self.blocking
     }
 
+    /// Whether the object would not serve whatever the objects that it names hold.
+    pub(crate) const fn is_refused_itself(&self) -> bool {
+        self.own
+    }
+
     /// Whether this very field, or one below it, was reported.
     pub(crate) fn has_field(&self, field: &str) -> bool {
         self.list.iter().any(|problem| problem.field.starts_with(field))
@@ -54,4 +62,17 @@ impl Problems {
     pub(crate) fn into_list(self) -> Vec<Problem> {
         self.list
     }
+}
+
+/// Whether it depends on what a Secret or `ConfigMap` holds, which changes without the object.
+const fn is_about_content(reason: ObjectReason) -> bool {
+    matches!(
+        reason,
+        ObjectReason::RefNotFound
+            | ObjectReason::RefPending
+            | ObjectReason::KeyNotFound
+            | ObjectReason::EmptySecret
+            | ObjectReason::BadSecret
+            | ObjectReason::BadCertificate
+    )
 }

@@ -6,12 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use zen_crds::DestinationSpec;
-use zen_model::{Namespace, ObjectKey};
+use zen_model::{Namespace, ObjectKey, ObjectReason};
 
-use crate::{Address, ConfigMapData, EndpointSlice, Mode, Objects, SecretData, mesh, network};
+use crate::{
+    Address, ConfigMapData, EndpointSlice, Mode, Objects, ReferenceKind, SecretData, Unavailable, mesh, network,
+};
 
 /// SHA-256; zeros where there is nothing.
 pub(crate) type Digest = [u8; 32];
@@ -58,6 +61,42 @@ pub(crate) enum Unresolved {
     NoSuchPort,
 }
 
+/// Why a Secret or `ConfigMap` is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    Absent,
+    Forbidden,
+    Unread,
+}
+
+impl Gap {
+    const fn digest(self) -> Digest {
+        let mut digest = [0; 32];
+        digest[0] = match self {
+            Self::Absent => 1,
+            Self::Forbidden => 2,
+            Self::Unread => 3,
+        };
+        digest
+    }
+
+    /// Reason and message.
+    pub(crate) fn tell(self, kind: ReferenceKind, key: &ObjectKey) -> (ObjectReason, String) {
+        let kind = kind.as_str();
+        match self {
+            Self::Absent => {
+                let message = format!("{kind} {key} does not exist; create it in this namespace or correct the name");
+                (ObjectReason::RefNotFound, message)
+            }
+            Self::Forbidden => {
+                let message = format!("{kind} {key} may not be read yet; the operator grants it in a moment");
+                (ObjectReason::RefPending, message)
+            }
+            Self::Unread => (ObjectReason::RefPending, format!("{kind} {key} was not read yet; wait a moment")),
+        }
+    }
+}
+
 impl<'a> Environment<'a> {
     pub(crate) fn new(objects: &'a Objects, mode: Mode) -> Self {
         let permissive = objects.mesh.is_none() && mode == Mode::Standalone;
@@ -76,12 +115,39 @@ impl<'a> Environment<'a> {
 
     pub(crate) fn digest(&self, lookup: &Lookup) -> Digest {
         match lookup {
-            Lookup::Secret(key) => self.objects.secrets.get(key).map_or([0; 32], |secret| secret.digest()),
-            Lookup::ConfigMap(key) => self.objects.config_maps.get(key).map_or([0; 32], |map| map.digest()),
+            Lookup::Secret(key) => {
+                let found = self.referenced(ReferenceKind::Secret, key, &self.objects.secrets);
+                found.map_or_else(Gap::digest, |secret| secret.map_or([0; 32], SecretData::digest))
+            }
+            Lookup::ConfigMap(key) => {
+                let found = self.referenced(ReferenceKind::ConfigMap, key, &self.objects.config_maps);
+                found.map_or_else(Gap::digest, |map| map.map_or([0; 32], ConfigMapData::digest))
+            }
             Lookup::Service(key, port) => digest_of(&self.service(key, *port)),
             Lookup::Consent { destination, from } => digest_of(&self.consent(destination, from)),
             Lookup::Labels => self.labels,
         }
+    }
+
+    /// The object; none where references are taken to resolve.
+    fn referenced<T>(
+        &self,
+        kind: ReferenceKind,
+        key: &ObjectKey,
+        map: &'a BTreeMap<ObjectKey, Arc<T>>,
+    ) -> Result<Option<&'a T>, Gap> {
+        if self.mode.assumes() {
+            return Ok(None);
+        }
+        if let Some(found) = map.get(key) {
+            return Ok(Some(found));
+        }
+        let known = (self.mode != Mode::Standalone).then(|| self.objects.unavailable.get(&(kind, key.clone())));
+        Err(match known {
+            None | Some(Some(Unavailable::Absent)) => Gap::Absent,
+            Some(Some(Unavailable::Forbidden)) => Gap::Forbidden,
+            Some(None) => Gap::Unread,
+        })
     }
 
     fn consent(&self, destination: &ObjectKey, from: &Namespace) -> Consent {
@@ -163,14 +229,16 @@ impl<'e, 'a> Resolver<'e, 'a> {
         Self { environment, record: Vec::new() }
     }
 
-    pub(crate) fn secret(&mut self, key: &ObjectKey) -> Option<&'a SecretData> {
+    /// A Secret; none where it is taken to be there.
+    pub(crate) fn secret(&mut self, key: &ObjectKey) -> Result<Option<&'a SecretData>, Gap> {
         self.note(Lookup::Secret(key.clone()));
-        self.environment.objects.secrets.get(key).map(|secret| &**secret)
+        self.environment.referenced(ReferenceKind::Secret, key, &self.environment.objects.secrets)
     }
 
-    pub(crate) fn config_map(&mut self, key: &ObjectKey) -> Option<&'a ConfigMapData> {
+    /// A `ConfigMap`; none where it is taken to be there.
+    pub(crate) fn config_map(&mut self, key: &ObjectKey) -> Result<Option<&'a ConfigMapData>, Gap> {
         self.note(Lookup::ConfigMap(key.clone()));
-        self.environment.objects.config_maps.get(key).map(|map| &**map)
+        self.environment.referenced(ReferenceKind::ConfigMap, key, &self.environment.objects.config_maps)
     }
 
     pub(crate) fn service(&mut self, key: &ObjectKey, port: u16) -> Result<Vec<Address>, Unresolved> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use zen_model::{ObjectKey, ObjectReason, breaker, retry};
 use zen_verify::Answer;
 
-use crate::{Destination, Format, Place, Serving, Target, Webhook};
+use crate::{DeliveryMode, Destination, Format, Place, Serving, Target, Webhook};
 
 impl Webhook {
     /// A Webhook `namespace/name` at its default path that serves nothing yet and has no routes.
@@ -56,6 +56,7 @@ impl Destination {
         Self {
             key: parse(key),
             revision: 1,
+            mode: DeliveryMode::Egress,
             paused: false,
             allow_from: Vec::new(),
             tls: None,

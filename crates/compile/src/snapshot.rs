@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use zen_model::{Namespace, ObjectKey, ObjectReason, Secret, breaker, retry};
 use zen_verify::{Answer, Source, Verifier};
 
-use crate::Cache;
+use crate::{Cache, DeliveryMode};
 
 /// One configuration in effect. Swapped whole; a request sees one snapshot from beginning to end.
 #[derive(Debug, Default)]
@@ -161,6 +161,8 @@ pub struct Destination {
     pub key: ObjectKey,
     /// Changes whenever anything below does: connection pools are kept per revision.
     pub revision: u64,
+    /// Who attempts its deliveries.
+    pub mode: DeliveryMode,
     /// Events wait, nothing is attempted.
     pub paused: bool,
     /// Where it goes.
@@ -273,6 +275,10 @@ pub struct Verdict {
     pub key: ObjectKey,
     /// Whether it does its work, be it with problems: a Webhook that serves, a Destination that is attempted.
     pub serving: bool,
+    /// `metadata.uid` of the object that this is about; none in a folder.
+    pub uid: Option<Arc<str>>,
+    /// `metadata.generation` of the object that this is about; none in a folder.
+    pub observed_generation: Option<i64>,
     /// Problems and warnings; empty: in effect without remark.
     pub problems: Arc<[Problem]>,
 }

@@ -7,13 +7,14 @@ use zen_model::{ObjectKey, ObjectReason, Secret};
 use zen_verify as verify;
 use zen_verify::{Config, LabelledSecret, Preset, Verifier};
 
+use crate::ReferenceKind;
 use crate::problem::Problems;
 use crate::resolve::Resolver;
 
 /// Default of `tolerance` (W-06).
 const TOLERANCE: Duration = Duration::from_mins(5);
 
-/// The outcome. Without a verifier a blocking problem was reported.
+/// The outcome. Without a verifier a blocking problem was reported, or the secrets are not known.
 pub(crate) struct Compiled {
     pub(crate) preset: Option<&'static Preset>,
     pub(crate) verifier: Option<Verifier>,
@@ -58,7 +59,8 @@ pub(crate) fn compile(
         generic: spec.generic.as_ref().map(generic),
         api_key: spec.api_key.as_ref().and_then(api_key),
     };
-    let verifier = verifier(&config, &mut secrets, problems);
+    let assumed = resolver.environment.mode.assumes();
+    let verifier = verifier(&config, &mut secrets, assumed, problems);
     if let Some(verifier) = &verifier {
         if spec.tolerance.is_some() && !verifier.has_timestamp() {
             let message = format!("{provider} signs no timestamp, so tolerance has no effect; remove it");
@@ -92,7 +94,14 @@ fn refuse_unbuilt(spec: &Verification, problems: &mut Problems) {
 
 /// Compiles with all secrets that can be used. A bad one is reported and left out, so that a botched rotation does not
 /// refuse what the other secret still verifies (W-05).
-fn verifier(config: &Config, secrets: &mut Vec<(usize, LabelledSecret)>, problems: &mut Problems) -> Option<Verifier> {
+///
+/// Where the secrets are `assumed`, only what is wrong beside them counts.
+fn verifier(
+    config: &Config,
+    secrets: &mut Vec<(usize, LabelledSecret)>,
+    assumed: bool,
+    problems: &mut Problems,
+) -> Option<Verifier> {
     loop {
         let config = Config { secrets: secrets.iter().map(|(_, secret)| secret.clone()).collect(), ..config.clone() };
         let error = match Verifier::compile(config) {
@@ -101,6 +110,7 @@ fn verifier(config: &Config, secrets: &mut Vec<(usize, LabelledSecret)>, problem
         };
         let index = error.field.strip_prefix("secrets[").and_then(|rest| rest.split_once(']')?.0.parse().ok());
         match index {
+            Some(_) if assumed => return None,
             Some(index) if index < secrets.len() => {
                 let (original, secret) = secrets.remove(index);
                 let field = format!("spec.verification.secrets[{original}]");
@@ -160,10 +170,12 @@ pub(crate) type Unusable = (ObjectReason, String, &'static str);
 
 /// One key of a Secret.
 pub(crate) fn value(resolver: &mut Resolver<'_, '_>, object: &ObjectKey, name: &str) -> Result<Secret, Unusable> {
-    let Some(data) = resolver.secret(object) else {
-        let message = format!("Secret {object} does not exist; create it in this namespace or correct the name");
-        return Err((ObjectReason::RefNotFound, message, "name"));
-    };
+    let found = resolver.secret(object).map_err(|gap| {
+        let (reason, message) = gap.tell(ReferenceKind::Secret, object);
+        (reason, message, "name")
+    })?;
+    // Taken to be right; nothing is signed or verified with it.
+    let Some(data) = found else { return Ok(Secret::new(*b"assumed")) };
     match data.get(name) {
         Some(secret) if secret.is_empty() => {
             let message = format!("key {name:?} of Secret {object} is empty; put the secret there");

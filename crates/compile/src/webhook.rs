@@ -74,6 +74,8 @@ pub(crate) fn compile(
     let serving = match (problems.blocking(), compiled.verifier) {
         _ if !spec.active => Serving::Inactive,
         (None, Some(verifier)) => Serving::Active(verifier),
+        // The operator serves nothing, and says what it can about what others serve.
+        (None, None) if resolver.environment.mode.assumes() => Serving::Inactive,
         (reason, _) => Serving::Invalid(reason.unwrap_or(ObjectReason::Invalid)),
     };
     let webhook = Webhook {

@@ -1,7 +1,8 @@
 //! Sources of objects: a folder of manifests, read ([`manifest`]), checked ([`check()`]), watched, compiled and published
-//! ([`Live`]).
+//! ([`Live`]); and the API server of a cluster ([`cluster`]).
 
 mod check;
+pub mod cluster;
 mod error;
 mod finding;
 pub mod folder;

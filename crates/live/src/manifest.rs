@@ -295,7 +295,7 @@ fn refused(kind: &'static str, key: &ObjectKey, node: &Node, problems: Vec<Probl
         let path = spec.and_then(|spec| spec.get("path")).and_then(Node::as_str);
         Place::new(key, hosts.iter().filter_map(Node::as_str), path)
     });
-    Refused { kind, key: key.clone(), problems, place }
+    Refused { kind, key: key.clone(), problems, place, uid: None, generation: None }
 }
 
 /// The namespace that an object's name stands for, where it is a Namespace.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use zen_compile::{Compiled, Mode, Snapshot, Verdict};
+use zen_compile::{Compiled, Mode, Reference, Snapshot, Verdict};
 use zen_model::ObjectReason;
 
 use crate::folder::Folder;
@@ -36,10 +36,12 @@ pub struct Published {
     pub generation: u64,
     /// One verdict per object, by kind and key.
     pub verdicts: Vec<Verdict>,
-    /// Everything that is wrong, by file and line.
+    /// Everything that is wrong, by file and line; in a cluster what belongs to no object with a status of its own.
     pub findings: Vec<Finding>,
-    /// Every file could be read as it is now, so that an object which is not there was deleted. Else it may stand in a
-    /// file that is bad.
+    /// The Secrets and `ConfigMap`s that accepted objects name.
+    pub references: Vec<Reference>,
+    /// Every file could be read as it is now, or every watch is in order, so that an object which is not there was
+    /// deleted. Else it may stand in a file that is bad, or have come while its watch was broken.
     pub complete: bool,
 }
 
@@ -174,12 +176,12 @@ impl Follower {
             return Ok(Step { again, configured: None });
         }
         let (objects, mut findings) = self.folder.objects(&self.options.overrides);
-        let Compiled { snapshot, verdicts } = zen_compile::compile(&objects, previous, self.options.mode);
+        let Compiled { snapshot, verdicts, references } = zen_compile::compile(&objects, previous, self.options.mode);
         findings.extend(self.folder.findings_of(&objects, &verdicts));
         findings.sort();
         findings.dedup();
         let complete = self.folder.is_complete();
-        let published = Published { generation: snapshot.generation, verdicts, findings, complete };
+        let published = Published { generation: snapshot.generation, verdicts, findings, references, complete };
         Ok(Step { again, configured: Some((snapshot, published)) })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zen_compile::{Mode, Objects, Serving, compile, mesh};
+use zen_compile::{Mode, Objects, Plane, Serving, compile, mesh};
 use zen_model::{Namespace, ObjectKey, ObjectReason};
 
 use crate::{objects, own, reasons, verdict};
@@ -28,7 +28,7 @@ fn the_oldest_wins_and_the_other_answers_nowhere() {
     };
     let text = hook("a") + &hook("b") + &own("Destination", "ci", "{target: {url: \"https://ci.example/\"}}");
     let ages = [("a", "2026-02-01T00:00:00Z"), ("b", "2026-01-01T00:00:00Z")];
-    let compiled = compile(&aged(&text, &ages), None, Mode::Cluster);
+    let compiled = compile(&aged(&text, &ages), None, Mode::Cluster(Plane::Ingester));
     let served = compiled.snapshot.webhook("h", "/team-a/x").expect("routed");
     assert_eq!(served.key.name.as_str(), "b");
     assert!(reasons(verdict(&compiled, "Webhook team-a/a")).contains(&("spec.path", ObjectReason::Conflicted)));
@@ -40,10 +40,10 @@ fn the_oldest_wins_and_the_other_answers_nowhere() {
     assert_eq!(served.key.name.as_str(), "a", "files have no age");
 
     // The winner goes: the other takes its place at once.
-    let before = compile(&aged(&text, &ages), None, Mode::Cluster).snapshot;
+    let before = compile(&aged(&text, &ages), None, Mode::Cluster(Plane::Ingester)).snapshot;
     let mut objects = aged(&text, &ages);
     objects.webhooks.remove(&ObjectKey::new("team-a", "b"));
-    let compiled = compile(&objects, Some(&before), Mode::Cluster);
+    let compiled = compile(&objects, Some(&before), Mode::Cluster(Plane::Ingester));
     assert_eq!(compiled.snapshot.webhook("h", "/team-a/x").expect("routed").key.name.as_str(), "a");
 }
 
@@ -52,7 +52,7 @@ fn without_a_mesh_configuration_nothing_more_is_granted() {
     let text = own("Webhook", "a", "{path: /elsewhere, verification: {provider: none}}")
         + &own("Destination", "ci", "{target: {url: \"http://10.0.0.1/\"}, network: {allowCidrs: [10.0.0.0/8]}}");
     let objects = objects(&text);
-    let compiled = compile(&objects, None, Mode::Cluster);
+    let compiled = compile(&objects, None, Mode::Cluster(Plane::Ingester));
     assert!(compiled.snapshot.webhook("h", "/elsewhere").is_none(), "nobody squats on a path that is not theirs");
     assert!(compiled.snapshot.destinations.is_empty());
     let compiled = compile(&objects, None, Mode::Standalone);
@@ -68,12 +68,12 @@ fn a_changed_grant_is_seen_although_no_object_changed() {
         "grants": [{"namespace": "team-a", "hosts": ["h.example"], "quota": {"bytes": "1Mi"}}],
     });
     objects.mesh = Some(Arc::new(mesh::Config::from_json(&grants).expect("valid")));
-    let granted = compile(&objects, None, Mode::Cluster);
+    let granted = compile(&objects, None, Mode::Cluster(Plane::Ingester));
     assert!(granted.snapshot.webhook("h.example", "/x").is_some());
     assert_eq!(granted.snapshot.mesh.trust_domain, "example.org");
     assert_eq!(granted.snapshot.mesh.quotas.get(&Namespace::from("team-a")), Some(&(1 << 20)));
     objects.mesh = None;
-    let withdrawn = compile(&objects, Some(&granted.snapshot), Mode::Cluster);
+    let withdrawn = compile(&objects, Some(&granted.snapshot), Mode::Cluster(Plane::Ingester));
     assert!(withdrawn.snapshot.webhook("h.example", "/x").is_none());
     assert_eq!(withdrawn.snapshot.mesh.trust_domain, mesh::TRUST_DOMAIN);
 }
@@ -87,8 +87,8 @@ fn whether_a_foreign_destination_exists_is_not_told() {
     );
     let foreign = own("Destination", "d", "{target: {url: \"https://d.example/\"}}")
         .replace("namespace: team-a", "namespace: other");
-    let missing = compile(&objects(&hook), None, Mode::Cluster);
-    let refused = compile(&objects(&(hook.clone() + &foreign)), None, Mode::Cluster);
+    let missing = compile(&objects(&hook), None, Mode::Cluster(Plane::Ingester));
+    let refused = compile(&objects(&(hook.clone() + &foreign)), None, Mode::Cluster(Plane::Ingester));
     let problems = |compiled: &zen_compile::Compiled| verdict(compiled, "Webhook team-a/a").problems.to_vec();
     assert_eq!(problems(&missing), problems(&refused));
 }

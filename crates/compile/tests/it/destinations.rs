@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zen_compile::{Format, Mode, Target, compile};
+use zen_compile::{Format, Mode, Plane, Target, compile};
 use zen_model::{ObjectKey, ObjectReason, retry};
 
 use crate::{destination, objects, own, reasons, secret, standalone, verdict};
@@ -90,7 +90,7 @@ fn addresses(compiled: &zen_compile::Compiled) -> Vec<String> {
 fn services_and_their_endpoints() {
     let spec = "{target: {service: {name: ci, port: 8443, path: /hooks}}}";
     let objects = objects(&(own("Destination", "ci", spec) + SERVICE));
-    for mode in [Mode::Standalone, Mode::Cluster] {
+    for mode in [Mode::Standalone, Mode::Cluster(Plane::Egress)] {
         let compiled = compile(&objects, None, mode);
         assert_eq!(addresses(&compiled), ["10.0.0.1:9443 trusted"], "without a pod the guard decides (D-01)");
         assert_eq!(destination(&compiled, "ci").server_name, "ci.team-a.svc");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zen_compile::{Compiled, Mode, Objects, compile};
+use zen_compile::{Compiled, Mode, Objects, Plane, compile};
 use zen_model::ObjectKey;
 
 use crate::{objects, own, secret};
@@ -88,7 +88,7 @@ proptest! {
 
     #[test]
     fn what_was_before_changes_nothing(first in 0_u32..2048, first_altered: u32, then in 0_u32..2048, then_altered: u32, cluster: bool) {
-        let mode = if cluster { Mode::Cluster } else { Mode::Standalone };
+        let mode = if cluster { Mode::Cluster(Plane::Ingester) } else { Mode::Standalone };
         let before = compile(&configuration(first, first_altered), None, mode);
         let objects = configuration(then, then_altered);
         let again = compile(&objects, Some(&before.snapshot), mode);

@@ -17,6 +17,8 @@ pub enum ObjectReason {
     UnknownProvider,
     /// A Secret, ConfigMap, Service or Destination that does not exist.
     RefNotFound,
+    /// A Secret or ConfigMap that cannot be read yet.
+    RefPending,
     /// A key that the Secret or ConfigMap does not have.
     KeyNotFound,
     /// A secret of no bytes.
@@ -47,7 +49,7 @@ pub enum ObjectReason {
 
 impl ObjectReason {
     /// Every reason.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Accepted,
         Self::Unreadable,
         Self::UnknownField,
@@ -55,6 +57,7 @@ impl ObjectReason {
         Self::NotSupported,
         Self::UnknownProvider,
         Self::RefNotFound,
+        Self::RefPending,
         Self::KeyNotFound,
         Self::EmptySecret,
         Self::BadSecret,
@@ -100,6 +103,11 @@ impl ObjectReason {
             Self::RefNotFound => {
                 ("RefNotFound", "An object that this one names does not exist.", "Create it, or correct the name.")
             }
+            Self::RefPending => (
+                "RefPending",
+                "An object that this one names cannot be read yet.",
+                "Wait a moment: the operator grants the mesh exactly the objects in use; if it stays, see its log.",
+            ),
             Self::KeyNotFound => {
                 ("KeyNotFound", "The Secret or ConfigMap has no such key.", "Add the key, or correct its name.")
             }
