@@ -1,0 +1,74 @@
+{{/*
+Values that the schema takes and nobody should run. Every problem is told at once, with what to do. It is the last line for values
+that came past the schema (--skip-schema-validation) too.
+*/}}
+{{- define "zen-mesh.validate" -}}
+{{- $problems := list -}}
+{{- $v := .Values -}}
+{{- $production := ne $v.profile "dev" -}}
+
+{{- if not (has $v.profile (list "production" "dev")) -}}
+{{- $problems = append $problems (printf "profile %q is unknown: production, or dev for a cluster to try things out." (toString $v.profile)) -}}
+{{- end -}}
+
+{{- range $plane := list "operator" "ingester" "egress" -}}
+{{- $replicas := int (get $v $plane).replicas -}}
+{{- if lt $replicas 1 -}}
+{{- $problems = append $problems (printf "%s.replicas is %d: at least 1. To stop intake without losing events, set active: false in the Webhooks." $plane $replicas) -}}
+{{- else if and $production (eq $replicas 1) (not $v.podDisruptionBudgets.enabled) -}}
+{{- $problems = append $problems (printf "%s.replicas is 1 and podDisruptionBudgets.enabled is false: draining one node would take %s away without a word. Use 2 replicas, or enable the budgets, or profile: dev." $plane $plane) -}}
+{{- end -}}
+{{- end -}}
+
+{{- if eq $v.ingester.storage.type "memory" -}}
+{{- $problems = append $problems "ingester.storage.type is memory: an event that was acknowledged would be lost with its pod. Use persistent; values-dev.yaml has a small volume." -}}
+{{- end -}}
+{{- if not $v.link.tls -}}
+{{- $problems = append $problems "link.tls is false: there is no plaintext link between ingester and egress, in no profile. Remove the value." -}}
+{{- end -}}
+
+{{- $domain := toString $v.mesh.trustDomain -}}
+{{- if not (regexMatch "^[a-z0-9._-]{1,255}$" $domain) -}}
+{{- $problems = append $problems (printf "mesh.trustDomain is %q: a DNS name in lower case such as zen-mesh.local. Every identity of the mesh begins with it." $domain) -}}
+{{- end -}}
+{{- if ne $v.mesh.certificates.issuer "built-in" -}}
+{{- $problems = append $problems (printf "mesh.certificates.issuer %s is not built in this release: use built-in." $v.mesh.certificates.issuer) -}}
+{{- end -}}
+{{- if and $v.certificates.ca.secretName $v.certificates.ca.volume -}}
+{{- $problems = append $problems "certificates.ca has both secretName and volume: the CA key comes from one of them." -}}
+{{- end -}}
+{{- if has (clean $v.certificates.ca.path) (list "/" "/run/zen-mesh" "/etc/zen-mesh" "/var/run/secrets/kubernetes.io/serviceaccount") -}}
+{{- $problems = append $problems (printf "certificates.ca.path %s is used otherwise in the pod: choose a folder of its own such as /etc/zen-mesh/ca." $v.certificates.ca.path) -}}
+{{- end -}}
+
+{{- if and $production (eq $v.image.tag "latest") -}}
+{{- range $name, $digest := $v.image.digests -}}
+{{- if not $digest -}}
+{{- $problems = append $problems (printf "image.tag is latest and image.digests.%s is empty: two pods of one mesh could run two releases. Name a version or a digest." $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and $v.ingester.service.nodePort (eq $v.ingester.service.type "ClusterIP") -}}
+{{- $problems = append $problems "ingester.service.nodePort is set and ingester.service.type is ClusterIP: use NodePort or LoadBalancer." -}}
+{{- end -}}
+{{- $exposure := $v.intake.exposure -}}
+{{- if ne $exposure.type "none" -}}
+{{- if not $exposure.hosts -}}
+{{- $problems = append $problems (printf "intake.exposure.type is %s and intake.exposure.hosts is empty: name the hosts that sources use." $exposure.type) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq $exposure.type "gateway" -}}
+{{- if not $exposure.gateway.parentRefs -}}
+{{- $problems = append $problems "intake.exposure.type is gateway and intake.exposure.gateway.parentRefs is empty: name the Gateway." -}}
+{{- end -}}
+{{- $backend := $exposure.gateway.backendTLS -}}
+{{- if and $v.intake.tlsSecret (not (and $backend.hostname $backend.caConfigMap)) -}}
+{{- $problems = append $problems "intake.tlsSecret is set and intake.exposure.gateway.backendTLS is not: name the hostname in that certificate and the ConfigMap with its CA, or the gateway cannot verify the intake." -}}
+{{- end -}}
+{{- end -}}
+
+{{- if $problems -}}
+{{- fail (printf "\n\nThese values cannot be used:\n\n  - %s\n" (join "\n  - " $problems)) -}}
+{{- end -}}
+{{- end }}
