@@ -60,7 +60,7 @@ pub(crate) fn frame(egress: &Arc<Egress>, session: &Arc<Session>, frame: FromIng
             Ok(event) => {
                 let first = (leased.first_attempt > 0).then_some(Timestamp(leased.first_attempt));
                 let job = Job::new(session, lease, event, leased.attempts, first);
-                accepted.push((leased.destination, job));
+                accepted.push((leased.destination, leased.slots, job));
             }
             Err(reason) => {
                 tracing::warn!(%destination, seq = token.seq, reason = reason.code(), "a lease was refused");
@@ -89,14 +89,14 @@ fn open(egress: &Egress, leased: &Leased, now: Timestamp) -> Result<Event, DeadR
     }
 }
 
-fn enqueue(egress: &Arc<Egress>, jobs: Vec<(String, Job)>) {
+fn enqueue(egress: &Arc<Egress>, jobs: Vec<(String, u32, Job)>) {
     let snapshot = egress.parts.snapshot.load();
     let mut lanes = egress.lanes();
-    for (destination, job) in jobs {
+    for (destination, slots, job) in jobs {
         if let Some(lane) = lanes.get(destination.as_str()) {
-            lane.push(egress, job);
+            lane.push(egress, job, slots);
         } else if let Some(lane) = known(egress, &snapshot, &destination) {
-            lane.push(egress, job);
+            lane.push(egress, job, slots);
             lanes.insert(destination.into_boxed_str(), lane);
         } else {
             // Its configuration may be on the way to us.

@@ -21,7 +21,10 @@ pub(crate) struct Lane {
     key: ObjectKey,
     pub(crate) attempts: Attempts,
     state: Mutex<State>,
+    /// The Destination's.
     concurrency: AtomicUsize,
+    /// This egress's part of it, as an ingester said last.
+    told: AtomicUsize,
     current: ArcSwap<Current>,
 }
 
@@ -62,18 +65,19 @@ pub(crate) struct Ready {
 impl Lane {
     pub(crate) fn new(key: ObjectKey, attempts: Attempts) -> Self {
         let current = ArcSwap::from_pointee(Current { generation: None, standing: Standing::Unknown });
-        Self { key, attempts, state: Mutex::default(), concurrency: AtomicUsize::new(1), current }
+        Self { key, attempts, state: Mutex::default(), concurrency: AtomicUsize::new(1), told: AtomicUsize::new(usize::MAX), current }
     }
 
     pub(crate) fn key(&self) -> &ObjectKey {
         &self.key
     }
 
-    /// Gives the job to a new worker where a slot is free; else it waits for one.
-    pub(crate) fn push(self: &Arc<Self>, egress: &Arc<Egress>, job: Job) {
+    /// Gives the job to a new worker where a slot is free; else it waits for one. `slots` came with its lease.
+    pub(crate) fn push(self: &Arc<Self>, egress: &Arc<Egress>, job: Job, slots: u32) {
         self.refresh(egress, &egress.parts.snapshot.load());
+        self.told.store(if slots == 0 { usize::MAX } else { slots as usize }, Ordering::Relaxed);
         let mut state = self.state();
-        if state.workers < self.concurrency.load(Ordering::Relaxed) {
+        if state.workers < self.slots() {
             state.workers += 1;
             drop(state);
             worker::spawn(Arc::clone(egress), Arc::clone(self), job);
@@ -86,7 +90,7 @@ impl Lane {
     pub(crate) fn next(&self) -> Option<Job> {
         let mut state = self.state();
         let next =
-            if state.workers > self.concurrency.load(Ordering::Relaxed) { None } else { state.waiting.pop_front() };
+            if state.workers > self.slots() { None } else { state.waiting.pop_front() };
         if next.is_none() {
             state.workers -= 1;
         }
@@ -137,6 +141,10 @@ impl Lane {
             }
         };
         self.current.store(Arc::new(Current { generation: Some(snapshot.generation), standing }));
+    }
+
+    fn slots(&self) -> usize {
+        self.concurrency.load(Ordering::Relaxed).min(self.told.load(Ordering::Relaxed))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -9,10 +9,11 @@ mod convert;
 mod dispatch;
 mod lane;
 mod session;
+mod share;
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -53,8 +54,20 @@ impl Default for Options {
     }
 }
 
+/// How a session reaches its egress, which decides whose deliveries it gets (D-02).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// The link: Destinations of mode `Egress`.
+    #[default]
+    Link,
+    /// Channels of this process: Destinations of mode `Direct`.
+    InProcess,
+}
+
 /// An egress session after its handshake, whoever dialled.
 pub struct Link {
+    /// Which Destinations it is for.
+    pub carrier: Carrier,
     /// SPIFFE id of the egress.
     pub peer: String,
     /// What it said first: its window.
@@ -76,6 +89,7 @@ impl From<IngesterSession> for Link {
                 }
             });
         Self {
+            carrier: Carrier::Link,
             peer: session.peer.to_string(),
             hello: session.hello,
             outgoing: session.sender,
@@ -97,6 +111,8 @@ pub struct Handle {
     heard: mpsc::Sender<Heard>,
     wake: Arc<Notify>,
     complete: Arc<AtomicBool>,
+    paused: Arc<AtomicBool>,
+    replicas: Arc<AtomicUsize>,
 }
 
 impl Handle {
@@ -114,6 +130,20 @@ impl Handle {
     pub fn configured(&self, complete: bool) {
         self.complete.store(complete, Relaxed);
         self.wake.notify_one();
+    }
+
+    /// Grants no lease while paused; what is leased goes on. For a handover of what waits.
+    pub fn pause(&self, paused: bool) {
+        self.paused.store(paused, Relaxed);
+        self.wake.notify_one();
+    }
+
+    /// So many ingesters deliver to the Destinations of mode `Direct`: each takes its part of their concurrency, but at
+    /// least one slot.
+    pub fn replicas(&self, count: usize) {
+        if self.replicas.swap(count.max(1), Relaxed) != count.max(1) {
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -134,7 +164,13 @@ const HEARD: usize = 256;
 /// The dispatcher's future and the handle to it.
 pub(crate) fn start(parts: Parts, shutdown: CancellationToken) -> (Handle, impl Future<Output = ()> + Send + 'static) {
     let (heard, receiver) = mpsc::channel(HEARD);
-    let handle = Handle { heard, wake: Arc::default(), complete: Arc::default() };
+    let handle = Handle {
+        heard,
+        wake: Arc::default(),
+        complete: Arc::default(),
+        paused: Arc::default(),
+        replicas: Arc::new(AtomicUsize::new(1)),
+    };
     let dispatcher = Dispatcher::new(parts, handle.clone());
     (handle, async move { dispatcher.run(receiver, shutdown).await })
 }

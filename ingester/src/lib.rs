@@ -3,6 +3,7 @@
 //! * [`listener`]: connections within the limits of W-16.
 //! * `pipeline`: the checks of W-02 in their order, then one durable commit.
 //! * [`feed`]: leases towards the egress sessions, fair and behind circuit breakers.
+//! * [`drain`]: the end of a replica that is no longer wanted.
 //! * [`admin`]: the API that `zen status`, `events` and `dead-letters` speak with.
 //!
 //! [`Ingester`] holds them together and is all that a process composes.
@@ -10,6 +11,7 @@
 pub mod admin;
 mod budget;
 mod core;
+pub mod drain;
 pub mod feed;
 pub mod limits;
 pub mod listener;
@@ -19,12 +21,14 @@ mod seen;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
 use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zen_compile::Snapshot;
 use zen_model::observe::Observer;
@@ -73,6 +77,8 @@ impl Ingester {
             budget: budget::Budget::new(parts.limits.body_budget),
             seen: seen::Seen::default(),
             draining: AtomicBool::new(false),
+            leaving: watch::Sender::new(false),
+            requests: AtomicUsize::new(0),
         };
         Self { core: Arc::new(core), board, keys: parts.link_keys, options: parts.feed }
     }
@@ -83,10 +89,22 @@ impl Ingester {
         listener::serve(Arc::clone(&self.core), listener, tls, shutdown).await;
     }
 
-    /// From now on every request is answered with 503 `Draining`: for the last moments of a process whose listener must
+    /// From now on every request is answered with 503 `Draining`, until it is taken back: for a process whose listener must
     /// stay open.
-    pub fn refuse_new_requests(&self) {
-        self.core.draining.store(true, Ordering::Relaxed);
+    pub fn refuse_new_requests(&self, refuse: bool) {
+        self.core.draining.store(refuse, SeqCst);
+    }
+
+    /// Requests that were let in and are not answered yet. None of them is new after
+    /// [`refuse_new_requests`](Self::refuse_new_requests).
+    pub fn requests_in_flight(&self) -> usize {
+        self.core.requests.load(SeqCst)
+    }
+
+    /// This replica will be gone soon. Everything is still served, but each client is asked to connect anew for its next
+    /// request, so that nobody has a connection left when the listener closes.
+    pub fn leave(&self, leave: bool) {
+        self.core.leaving.send_replace(leave);
     }
 
     /// The feed: its future, to be run on a task of its own until `shutdown` and the drain after it, and the handle that

@@ -54,6 +54,9 @@ where
             answer::refusal(&refused, request_id, !whole && http1)
         }
     };
+    if http1 && *core.leaving.borrow() {
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if http1 && head::closes_after(&parts.headers, wire.content_length_seen()) {
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         wire.linger();
@@ -78,9 +81,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let head = Head::read(parts, &core.limits).map_err(|reason| (None, reason.into()))?;
-    if core.draining.load(Relaxed) {
-        return Err((None, Refusal::Draining.into()));
-    }
+    let Some(_entered) = core.enter() else { return Err((None, Refusal::Draining.into())) };
     let (webhook, seen) = {
         let snapshot = core.snapshot.load();
         let Some(webhook) = snapshot.webhook(&head.lookup_host(), head.path) else {

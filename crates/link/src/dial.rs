@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -98,10 +98,23 @@ impl<S: Side> Dialer<S> {
     /// Connects, runs `on_session` until it returns, and connects again, for as long as it is polled: drop it to stop.
     /// The session is up when `on_session` is called and down when its future ends. Pauses between failures grow with
     /// jitter, and start over after a session that lasted.
-    pub async fn keep_connected<F>(&self, mut on_session: impl FnMut(Session<S>) -> F)
+    pub async fn keep_connected<F>(&self, on_session: impl FnMut(Session<S>) -> F)
     where
         F: Future<Output = ()>,
     {
+        self.keep_connected_until(std::future::pending(), on_session).await;
+    }
+
+    /// As [`keep_connected`](Self::keep_connected), until `end`: from then on nothing is dialled, and a session that is up
+    /// is left to end by itself, as a peer that drains ends it.
+    pub async fn keep_connected_until<F>(
+        &self,
+        end: impl Future<Output = ()>,
+        mut on_session: impl FnMut(Session<S>) -> F,
+    ) where
+        F: Future<Output = ()>,
+    {
+        let mut end = pin!(end);
         let (first, longest) = self.options.backoff;
         let pauses = || {
             ExponentialBuilder::new().with_min_delay(first).with_max_delay(longest).without_max_times().with_jitter()
@@ -109,7 +122,12 @@ impl<S: Side> Dialer<S> {
         let mut backoff = pauses().build();
         let mut last_failure = None;
         loop {
-            match self.connect().await {
+            let connected = tokio::select! {
+                biased;
+                () = &mut end => return,
+                connected = self.connect() => connected,
+            };
+            match connected {
                 Ok(session) => {
                     tracing::info!(peer = %session.peer, target = %self.target.name, "link is up");
                     let since = Instant::now();
@@ -129,7 +147,11 @@ impl<S: Side> Dialer<S> {
                     tracing::warn!(%error, "link is down; will try again");
                 }
             }
-            tokio::time::sleep(backoff.next().unwrap_or(longest)).await;
+            tokio::select! {
+                biased;
+                () = &mut end => return,
+                () = tokio::time::sleep(backoff.next().unwrap_or(longest)) => {}
+            }
         }
     }
 

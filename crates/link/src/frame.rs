@@ -107,6 +107,10 @@ pub struct Lease {
     /// `X-Zen-Signature` with the link key, made when the event was leased.
     #[prost(string, tag = "5")]
     pub signature: String,
+    /// Attempts that this egress may make for this Destination at one time, over all its sessions: its part of the
+    /// Destination's concurrency. 0: all of it.
+    #[prost(uint32, tag = "6")]
+    pub slots: u32,
     /// The encoded [`zen_model::Event`], as it was committed.
     #[prost(bytes = "bytes", tag = "15")]
     pub record: Bytes,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use zen_compile::{Destination, Format, Snapshot, Target};
+use zen_compile::{DeliveryMode, Destination, Format, Snapshot, Target};
 use zen_deliver::{Deliverer, StaticResolver};
 use zen_egress::{Egress, Link, Options, Parts};
 use zen_link::frame::{FromEgress, FromIngester, Lease, Token};
@@ -29,6 +29,7 @@ pub fn destination(name: &str, upstream: &Upstream) -> Destination {
     Destination {
         key: ObjectKey::new("team-a", name),
         revision: 1,
+        mode: DeliveryMode::Egress,
         paused: false,
         target: Target::Url {
             tls: false,
@@ -208,6 +209,7 @@ pub fn lease_of(name: &str, seq: u64, event: &Event) -> Lease {
         attempts: 0,
         first_attempt: 0,
         signature: keys().sign(&event.id, &event.content_hash, Timestamp::now()),
+        slots: 0,
         record: Bytes::from(event.encode_to_vec()),
     }
 }

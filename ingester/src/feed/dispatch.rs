@@ -9,6 +9,7 @@ mod grant;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -17,14 +18,15 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use zen_compile::Snapshot;
+use zen_compile::{DeliveryMode, Snapshot};
 use zen_model::observe::Observation;
 use zen_model::{DeadReason, ObjectKey};
 use zen_queue::{LeaseToken, Leased};
 
-use super::lane::{Lane, Probe, Room};
+use super::lane::{Divided, LEASES_PER_SLOT, Lane, Offer, Probe};
 use super::session::{Held, Session};
-use super::{Handle, Heard, Parts};
+use super::share::{Share, divide};
+use super::{Carrier, Handle, Heard, Parts};
 
 /// The configuration, expired leases and what nobody told us are looked at so often.
 const TICK: Duration = Duration::from_secs(1);
@@ -58,6 +60,14 @@ pub(super) struct Dispatcher {
     running: FuturesUnordered<BoxFuture<'static, Done>>,
     unsettled: usize,
     next_id: u64,
+    /// Changes whenever the slots of Destinations are to be divided anew.
+    epoch: u64,
+    /// Rises with every grant.
+    turn: u64,
+    /// Ingesters that deliver to Destinations of mode `Direct`.
+    replicas: usize,
+    /// No lease is granted.
+    paused: bool,
     /// Zero of the breakers' clock.
     origin: Instant,
     /// The queue's list of what is due may have changed.
@@ -82,6 +92,10 @@ impl Dispatcher {
             running: FuturesUnordered::new(),
             unsettled: 0,
             next_id: 0,
+            epoch: 0,
+            turn: 0,
+            replicas: 1,
+            paused: false,
             origin: Instant::now(),
             look: true,
             stopping: false,
@@ -97,6 +111,7 @@ impl Dispatcher {
         let mut queue_open = true;
         loop {
             self.reconfigure();
+            self.told();
             self.look();
             self.grant();
             if self.stopping && self.sessions.values().all(|session| session.held.is_empty()) && self.running.is_empty()
@@ -162,9 +177,28 @@ impl Dispatcher {
         self.requeue_all();
     }
 
+    /// Takes what was said through the handle.
+    fn told(&mut self) {
+        let paused = self.handle.paused.load(Relaxed);
+        if std::mem::replace(&mut self.paused, paused) && !paused {
+            self.look = true;
+            self.requeue_all();
+        }
+        let replicas = self.handle.replicas.load(Relaxed);
+        if std::mem::replace(&mut self.replicas, replicas) != replicas {
+            self.redivide();
+        }
+    }
+
+    /// The sessions are other ones: every Destination's slots are divided anew when its lane is looked at next.
+    fn redivide(&mut self) {
+        self.epoch += 1;
+        self.requeue_all();
+    }
+
     /// Asks the queue what is due, when it may have changed.
     fn look(&mut self) {
-        if !std::mem::take(&mut self.look) || self.stopping {
+        if self.stopping || self.paused || !std::mem::take(&mut self.look) {
             return;
         }
         for key in self.parts.queue.due() {
@@ -253,7 +287,7 @@ impl Dispatcher {
     /// Books a lease that ended without a word about the target out of its lane.
     fn returned(&mut self, token: LeaseToken, held: Held) {
         if let Some(lane) = self.lanes.get_mut(&held.lane) {
-            lane.returned(held.bytes);
+            lane.returned();
             if lane.probe == Probe::Out(token) {
                 lane.abandon_probe();
             }
@@ -282,13 +316,48 @@ impl Dispatcher {
         }
     }
 
-    /// The session with the most room, with what it has left; none when none takes leases.
-    fn roomiest(&self) -> Option<(u64, Room)> {
-        self.sessions
-            .iter()
-            .filter(|(_, session)| !session.is_draining())
-            .map(|(id, session)| (*id, session.room()))
-            .max_by_key(|(_, room)| room.leases)
+    /// The session that would take this lane's next leases: the one in which it has most of its share left, then the one
+    /// with the most room, then the one that waits longest. None when none takes leases.
+    fn offer(&mut self, id: u64, destination: &zen_compile::Destination) -> Option<(u64, Offer)> {
+        let lane = self.lanes.get_mut(&id)?;
+        let now = Divided { epoch: self.epoch, revision: destination.revision };
+        if lane.divided != Some(now) {
+            lane.divided = Some(now);
+            lane.shares = shares(destination, &self.sessions, self.replicas);
+        }
+        let offers = lane.shares.iter().filter_map(|share| {
+            let session = self.sessions.get(&share.session)?;
+            let offer = Offer {
+                room: session.room(),
+                load: session.load_of(id),
+                cap: share.slots.saturating_mul(LEASES_PER_SLOT),
+            };
+            Some((share.session, session.turn, offer))
+        });
+        let best = offers.max_by_key(|(_, turn, offer)| {
+            (offer.cap.saturating_sub(offer.load.leases), offer.room.leases, std::cmp::Reverse(*turn))
+        });
+        best.map(|(session, _, offer)| (session, offer))
+    }
+}
+
+/// Who may attempt deliveries to a Destination, and how many at one time.
+fn shares(destination: &zen_compile::Destination, sessions: &HashMap<u64, Session>, replicas: usize) -> Vec<Share> {
+    let carrier = carrier(destination);
+    let concurrency = match carrier {
+        Carrier::Link => destination.concurrency,
+        // Each replica has events of its own that nobody else can deliver: none goes without a slot.
+        Carrier::InProcess => (destination.concurrency / replicas).max(1),
+    };
+    let takers = sessions.iter().filter(|(_, session)| session.carrier == carrier && !session.is_draining());
+    divide(&destination.key, concurrency, takers.map(|(id, session)| (*id, session.view.instance.as_str())))
+}
+
+/// By what its deliveries leave this process.
+fn carrier(destination: &zen_compile::Destination) -> Carrier {
+    match destination.mode {
+        DeliveryMode::Egress => Carrier::Link,
+        DeliveryMode::Direct => Carrier::InProcess,
     }
 }
 

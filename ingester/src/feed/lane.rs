@@ -12,9 +12,12 @@ use zen_model::breaker::{Breaker, State};
 use zen_model::{DeadReason, ObjectKey};
 use zen_queue::LeaseToken;
 
+use super::session::Load;
+use super::share::Share;
+
 /// Leases for each slot of `concurrency`: one in the attempt and one waiting beside it, so that a slot that is freed has
 /// work at once.
-const LEASES_PER_SLOT: usize = 2;
+pub(super) const LEASES_PER_SLOT: usize = 2;
 /// Deliveries of one call to the queue.
 const BATCH: usize = 256;
 /// Bytes of one call to the queue.
@@ -40,7 +43,6 @@ pub(super) struct Lane {
     /// A call to the queue is running.
     pub(super) busy: bool,
     pub(super) leased: usize,
-    pub(super) bytes: usize,
     pub(super) breaker: Breaker,
     pub(super) probe: Probe,
     /// Revision of the Destination whose target answered 410.
@@ -51,6 +53,29 @@ pub(super) struct Lane {
     pub(super) missing_since: Option<Instant>,
     /// The dispatcher looks at it again then.
     pub(super) timer: Option<Instant>,
+    /// How its slots are divided, and among which sessions that was.
+    pub(super) shares: Vec<Share>,
+    pub(super) divided: Option<Divided>,
+}
+
+/// What a division was made of; another one, and it is made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Divided {
+    /// Changes with the sessions.
+    pub(super) epoch: u64,
+    /// The Destination's.
+    pub(super) revision: u64,
+}
+
+/// The session that would take the next leases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Offer {
+    /// What it has left.
+    pub(super) room: Room,
+    /// What the lane has there.
+    pub(super) load: Load,
+    /// Leases that the lane may have there.
+    pub(super) cap: usize,
 }
 
 /// What a session has left: leases and bytes.
@@ -81,18 +106,19 @@ impl Lane {
             queued: false,
             busy: false,
             leased: 0,
-            bytes: 0,
             breaker: Breaker::new(zen_model::breaker::Settings::default()),
             probe: Probe::None,
             gone: None,
             bury: None,
             missing_since: None,
             timer: None,
+            shares: Vec::new(),
+            divided: None,
         }
     }
 
-    /// The lane of a Destination in effect. `room` is none without a session; `now` is the breaker's clock.
-    pub(super) fn step(&mut self, destination: &Destination, room: Option<Room>, now: Duration) -> Step {
+    /// The lane of a Destination in effect. `offer` is none without a session; `now` is the breaker's clock.
+    pub(super) fn step(&mut self, destination: &Destination, offer: Option<Offer>, now: Duration) -> Step {
         if self.busy {
             return Step::Park;
         }
@@ -106,19 +132,21 @@ impl Lane {
         if destination.paused {
             return Step::Park;
         }
-        let cap = destination.concurrency.max(1).saturating_mul(LEASES_PER_SLOT);
+        let Some(Offer { room, load, cap: at_session }) = offer else { return Step::Park };
+        let slots: usize = self.shares.iter().map(|share| share.slots).sum();
+        let cap = slots.saturating_mul(LEASES_PER_SLOT);
         // Not for every settlement one call: a quarter of the cap is fetched together, while the rest is being worked on.
         if self.leased > cap / 4 * 3 && self.leased > 1 || self.leased >= cap {
             return Step::Park;
         }
-        let Some(room) = room else { return Step::Park };
         let share = |left: usize, own: usize| (left / 2).saturating_sub(own);
-        let left = share(room.leases, self.leased).min(cap - self.leased).min(BATCH);
-        let within = left > 0 && share(room.bytes, self.bytes) > 0;
+        let free = (cap - self.leased).min(at_session.saturating_sub(load.leases));
+        let left = share(room.leases, load.leases).min(free).min(BATCH);
+        let within = left > 0 && share(room.bytes, load.bytes) > 0;
         if !within && self.leased > 0 {
             return Step::Park;
         }
-        let (max, max_bytes) = if within { (left, share(room.bytes, self.bytes).min(BATCH_BYTES)) } else { (1, 1) };
+        let (max, max_bytes) = if within { (left, share(room.bytes, load.bytes).min(BATCH_BYTES)) } else { (1, 1) };
         match self.breaker.admit(now, max) {
             0 => self.breaker.next_change(now).map_or(Step::Park, Step::Later),
             admitted => {
@@ -136,10 +164,9 @@ impl Lane {
         self.breaker.abandon_probe();
     }
 
-    /// Leases came back, in whatever way.
-    pub(super) fn returned(&mut self, bytes: usize) {
+    /// A lease came back, in whatever way.
+    pub(super) fn returned(&mut self) {
         self.leased = self.leased.saturating_sub(1);
-        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     /// Nothing would be lost with it.

@@ -12,6 +12,7 @@ use zen_link::FrameCutter;
 use zen_link::frame::{FromIngester, Hello, Lease};
 use zen_queue::LeaseToken;
 
+use super::Carrier;
 use super::board::SessionView;
 use super::lane::Room;
 
@@ -29,9 +30,12 @@ pub(super) struct Held {
 }
 
 pub(super) struct Session {
+    pub(super) carrier: Carrier,
     /// Bounded by the window: what it holds is leased, and leases are counted.
     outgoing: mpsc::UnboundedSender<FromIngester>,
     pub(super) held: HashMap<LeaseToken, Held>,
+    /// Of those, by lane.
+    by_lane: HashMap<u64, Load>,
     pub(super) view: Arc<SessionView>,
     /// Reads the peer's frames; stopped with the session, so that a peer that is not listened to is not read either.
     reader: AbortHandle,
@@ -42,10 +46,20 @@ pub(super) struct Session {
     bytes: usize,
     /// Leases that were asked of the queue for it.
     pub(super) asked: usize,
+    /// When it was last given leases, as a number that rises: among equals the one that waits longest is next.
+    pub(super) turn: u64,
+}
+
+/// What a lane has in a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) leases: usize,
+    pub(super) bytes: usize,
 }
 
 impl Session {
     pub(super) fn new(
+        carrier: Carrier,
         hello: &Hello,
         outgoing: mpsc::UnboundedSender<FromIngester>,
         reader: AbortHandle,
@@ -55,13 +69,16 @@ impl Session {
         Self {
             outgoing,
             reader,
+            carrier,
             held: HashMap::new(),
+            by_lane: HashMap::new(),
             view,
             ended: Some(ended),
             max_leases: hello.max_leases.clamp(1, MAX_WINDOW_LEASES) as usize,
             max_bytes: usize::try_from(hello.max_bytes.clamp(1, MAX_WINDOW_BYTES)).unwrap_or(usize::MAX),
             bytes: 0,
             asked: 0,
+            turn: 0,
         }
     }
 
@@ -77,9 +94,17 @@ impl Session {
         }
     }
 
+    /// What this lane has here.
+    pub(super) fn load_of(&self, lane: u64) -> Load {
+        self.by_lane.get(&lane).copied().unwrap_or_default()
+    }
+
     /// Notes a lease.
     pub(super) fn hold(&mut self, token: LeaseToken, held: Held) {
         self.bytes += held.bytes;
+        let load = self.by_lane.entry(held.lane).or_default();
+        load.leases += 1;
+        load.bytes += held.bytes;
         self.held.insert(token, held);
     }
 
@@ -87,6 +112,13 @@ impl Session {
     pub(super) fn release(&mut self, token: &LeaseToken) -> Option<Held> {
         let held = self.held.remove(token)?;
         self.bytes = self.bytes.saturating_sub(held.bytes);
+        if let Some(load) = self.by_lane.get_mut(&held.lane) {
+            load.leases = load.leases.saturating_sub(1);
+            load.bytes = load.bytes.saturating_sub(held.bytes);
+            if load.leases == 0 {
+                self.by_lane.remove(&held.lane);
+            }
+        }
         Some(held)
     }
 

@@ -60,10 +60,10 @@ pub(super) async fn drive(core: &Arc<Core>, stream: Stream, peer: SocketAddr, sh
     });
     let end = if http2 {
         let connection = http2_builder(core).serve_connection(io, service);
-        supervise(core, connection, &wire, &shutdown, http2::Connection::graceful_shutdown).await
+        supervise(core, connection, &wire, &shutdown, true, http2::Connection::graceful_shutdown).await
     } else {
         let connection = http1_builder(core).serve_connection(io, service);
-        supervise(core, connection, &wire, &shutdown, http1::Connection::graceful_shutdown).await
+        supervise(core, connection, &wire, &shutdown, false, http1::Connection::graceful_shutdown).await
     };
     let Some(mut stream) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     if end == End::HeadTimeout {
@@ -120,6 +120,7 @@ async fn supervise<C, E>(
     connection: C,
     wire: &Wire,
     shutdown: &CancellationToken,
+    http2: bool,
     finish: impl Fn(Pin<&mut C>),
 ) -> End
 where
@@ -129,6 +130,8 @@ where
     let mut connection = pin!(connection);
     let mut timer = pin!(tokio::time::sleep(core.limits.head_timeout));
     let mut told = pin!(shutdown.cancelled());
+    let mut leaving = core.leaving.subscribe();
+    let mut left = false;
     let mut ending = false;
     loop {
         tokio::select! {
@@ -152,6 +155,11 @@ where
                         timer.as_mut().reset(Instant::now() + core.limits.head_timeout);
                     }
                 }
+            }
+            // HTTP/1.1 says it with its next answer; doing it here would cut idle connections off.
+            _ = leaving.wait_for(|leaving| *leaving), if http2 && !left && !ending => {
+                left = true;
+                finish(connection.as_mut());
             }
             () = &mut told, if !ending => {
                 ending = true;

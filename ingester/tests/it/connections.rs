@@ -243,7 +243,7 @@ async fn the_drain_has_a_limit() {
 #[tokio::test]
 async fn the_last_moments_answer_draining() {
     let intake = Intake::usual();
-    intake.ingester.refuse_new_requests();
+    intake.ingester.refuse_new_requests(true);
     let answer = intake.good("/a/hook", &[], b"x").await;
     assert_eq!((answer.code().as_str(), answer.header("retry-after")), ("Draining", Some("5")));
 }

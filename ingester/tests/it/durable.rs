@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use zen_ingester::Limits;
-use zen_ingester::feed::Link;
+use zen_ingester::feed::{Carrier, Link};
 use zen_link::frame::{FromEgress, Hello, Settled};
 use zen_model::{Event, Settlement};
 use zen_queue::{Embedded, Options, Queue};
@@ -56,7 +56,7 @@ async fn events_go_the_whole_way_in_batches() {
     let (sender, incoming) = mpsc::channel(4);
     let hello = Hello { version: 1, max_leases: 1000, max_bytes: 1 << 24, instance: "test".into() };
     let incoming = Box::pin(ReceiverStream::new(incoming));
-    tokio::spawn(async move { handle.serve(Link { peer: "test".into(), hello, outgoing, incoming }).await });
+    tokio::spawn(async move { handle.serve(Link { carrier: Carrier::Link, peer: "test".into(), hello, outgoing, incoming }).await });
 
     for n in 0..200 {
         let body = format!("body {n}");

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use zen_compile::{Destination, Snapshot, Target};
 use zen_ingester::Limits;
-use zen_ingester::feed::{Handle, Link};
+use zen_ingester::feed::{Carrier, Handle, Link};
 use zen_link::frame::{FromEgress, FromIngester, Hello, Lease, Settled, Token};
 use zen_model::observe::Observation;
 use zen_model::settle::{Attempt, Class};
@@ -61,7 +61,7 @@ impl Fed {
         let (sender, incoming) = mpsc::channel(4);
         let hello = Hello { version: 1, max_leases, max_bytes: 1 << 24, instance: "test".into() };
         let incoming = Box::pin(ReceiverStream::new(incoming));
-        let link = Link { peer: "spiffe://test/egress".into(), hello, outgoing, incoming };
+        let link = Link { carrier: Carrier::Link, peer: "spiffe://test/egress".into(), hello, outgoing, incoming };
         let handle = self.handle.clone();
         tokio::spawn(async move { handle.serve(link).await });
         Egress { frames, sender, leases: Vec::new() }

@@ -43,7 +43,7 @@ impl Dispatcher {
 
     fn connect(&mut self, link: Link, ended: oneshot::Sender<()>) {
         let id = self.new_id();
-        let Link { peer, hello, outgoing, mut incoming } = link;
+        let Link { carrier, peer, hello, outgoing, mut incoming } = link;
         tracing::debug!(%peer, instance = hello.instance, "egress session");
         let (sender, mut frames) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -71,8 +71,8 @@ impl Dispatcher {
             draining: false.into(),
         });
         self.parts.board.connected(id, Arc::clone(&view));
-        self.sessions.insert(id, Session::new(&hello, sender, reader.abort_handle(), view, ended));
-        self.requeue_all();
+        self.sessions.insert(id, Session::new(carrier, &hello, sender, reader.abort_handle(), view, ended));
+        self.redivide();
     }
 
     /// What the session held is due again at once, uncharged but counted towards `Poison`.
@@ -89,6 +89,7 @@ impl Dispatcher {
             self.returned(*token, *held);
         }
         session.end();
+        self.redivide();
         self.look = true;
     }
 
@@ -98,8 +99,10 @@ impl Dispatcher {
         }
         if frame.draining
             && let Some(session) = self.sessions.get(&id)
+            && !session.view.draining.swap(true, Relaxed)
         {
-            session.view.draining.store(true, Relaxed);
+            // What it gives back goes to the others at once.
+            self.redivide();
         }
         for ended in frame.settled {
             match convert::settled(ended) {
@@ -131,7 +134,7 @@ impl Dispatcher {
             return;
         };
         let Some(mut lane) = self.lanes.remove(&held.lane) else { return };
-        lane.returned(held.bytes);
+        lane.returned();
         let now = self.origin.elapsed();
         let is_probe = lane.probe == Probe::Out(settled.token);
         let class = settled.attempt.as_ref().map(|attempt| attempt.class);

@@ -27,7 +27,7 @@ impl Dispatcher {
             let Some(id) = self.line.pop_front() else { return };
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
             lane.queued = false;
-            if self.stopping || lane.busy {
+            if self.stopping || self.paused || lane.busy {
                 continue;
             }
             match self.snapshot.destination(&lane.key).cloned() {
@@ -39,10 +39,10 @@ impl Dispatcher {
 
     fn step(&mut self, id: u64, destination: &Destination) {
         let now = self.origin.elapsed();
-        let roomiest = self.roomiest();
+        let offer = self.offer(id, destination);
         let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let step = lane.step(destination, roomiest.map(|(_, room)| room), now);
-        match (step, roomiest) {
+        let step = lane.step(destination, offer.map(|(_, offer)| offer), now);
+        match (step, offer) {
             (Step::Lease { max, max_bytes }, Some((session, _))) => {
                 lane.busy = true;
                 lane.due = false;
@@ -51,6 +51,8 @@ impl Dispatcher {
                 }
                 if let Some(session) = self.sessions.get_mut(&session) {
                     session.asked += max;
+                    self.turn += 1;
+                    session.turn = self.turn;
                 }
                 let term = self.parts.options.term.max(destination.request_timeout + MARGIN);
                 let demand = Demand { destination: destination.key.clone(), max, max_bytes, term };
@@ -176,6 +178,8 @@ impl Dispatcher {
         let now = Timestamp::now();
         let expires = Instant::now() + term;
         let name = lane.key.to_string();
+        let slots = lane.shares.iter().find(|share| share.session == session_id).map_or(0, |share| share.slots);
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
         let mut frames = Vec::with_capacity(leased.len());
         let mut refused = Vec::new();
         let mut withdrawn = HashSet::new();
@@ -189,7 +193,6 @@ impl Dispatcher {
                 continue;
             }
             lane.leased += 1;
-            lane.bytes += leased.record.len();
             if lane.probe == Probe::Asked {
                 lane.probe = Probe::Out(leased.token);
             }
@@ -200,6 +203,7 @@ impl Dispatcher {
                 attempts: leased.attempts,
                 first_attempt: leased.first_attempt.map_or(0, |at| at.0),
                 signature: self.parts.keys.sign(&leased.event.id, &leased.event.content_hash, now),
+                slots,
                 record: leased.record,
             });
         }
