@@ -11,6 +11,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zen_model::{Secret, Timestamp};
 
 use crate::Error;
+use crate::csr::Names;
+use crate::verify::{leaf_names, verify_chain};
 
 /// Certificates are valid from this long before they are made, so that a peer whose clock is behind takes them.
 pub(crate) const BACKDATED: Duration = Duration::from_mins(5);
@@ -46,8 +48,13 @@ impl Validity {
 
 impl KeyPairAndChain {
     /// From what the built-in CA has just signed.
-    pub(crate) fn issued(chain_pem: String, leaf: CertificateDer<'static>, key: Secret, validity: Validity) -> Self {
-        Self { chain_pem, chain: vec![leaf], key, validity }
+    pub(crate) fn issued(
+        chain_pem: String,
+        chain: Vec<CertificateDer<'static>>,
+        key: Secret,
+        validity: Validity,
+    ) -> Self {
+        Self { chain_pem, chain, key, validity }
     }
 
     /// From PEM text, leaf first: certificates that come from another issuer. The key is PKCS #8 (`PRIVATE KEY`). Fails
@@ -95,6 +102,16 @@ impl KeyPairAndChain {
         self.validity
     }
 
+    /// Whether the chain verifies under these roots at this time: what a peer with the same roots would find.
+    pub fn verify(&self, roots: &TrustRoots, now: Timestamp) -> Result<(), Error> {
+        verify_chain(&self.chain, roots, now)
+    }
+
+    /// The names in the leaf; none for a leaf that has neither exactly one SPIFFE id nor DNS names alone.
+    pub fn names(&self) -> Option<Names> {
+        self.chain.first().and_then(leaf_names)
+    }
+
     /// In the form that rustls signs with; fails when key and leaf do not belong together.
     pub(crate) fn certified(&self) -> Result<Arc<CertifiedKey>, Error> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.expose().to_vec()));
@@ -109,16 +126,20 @@ pub struct TrustRoots(pub(crate) Arc<RootCertStore>);
 impl TrustRoots {
     /// From the certificates of a PEM text; overlap during a rotation is several of them.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
-        let malformed = |reason| Error::Malformed { what: "the trust bundle".to_owned(), reason };
+        let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let certificates = certificates
+            .map_err(|error| Error::Malformed { what: "the trust bundle".to_owned(), reason: error.to_string() })?;
+        Self::from_der(&certificates)
+    }
+
+    /// From certificates in DER.
+    pub fn from_der(certificates: &[CertificateDer<'_>]) -> Result<Self, Error> {
+        let malformed = |reason: String| Error::Malformed { what: "the trust bundle".to_owned(), reason };
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-            let certificate = certificate.map_err(|error| malformed(error.to_string()))?;
-            roots.add(certificate).map_err(|error| malformed(error.to_string()))?;
+        for certificate in certificates {
+            roots.add(certificate.clone().into_owned()).map_err(|error| malformed(error.to_string()))?;
         }
-        if roots.is_empty() {
-            return Err(malformed("it holds no certificate".to_owned()));
-        }
-        Ok(Self(Arc::new(roots)))
+        if roots.is_empty() { Err(malformed("it holds no certificate".to_owned())) } else { Ok(Self(Arc::new(roots))) }
     }
 
     /// The roots, for a configuration that checks host names (a client of the intake).

@@ -39,11 +39,11 @@ pub enum Error {
     },
     /// The CA's time is over: nothing that it issues would verify.
     #[error(
-        "failed to use {path}: the CA expired at {at}; remove ca.key and ca.crt to begin a new one, and give clients the new ca.crt"
+        "failed to use {what}: the CA expired at {at}; remove its key and certificate (in a folder: remove ca.key and ca.crt) to begin a new one, and give clients the new certificate"
     )]
     Expired {
-        /// The CA's certificate.
-        path: PathBuf,
+        /// The CA.
+        what: String,
         /// When.
         at: Timestamp,
     },

@@ -1,7 +1,9 @@
 //! Trust of the mesh: the built-in certificate authority, SPIFFE ids, and the rustls configurations of every hop between
 //! our own parts (T-02, T-03, T-05, D-03).
 //!
-//! * [`Ca`] is kept in a folder and issues leaves: server certificates for the intake, workload certificates for the mesh.
+//! * [`Ca`] issues leaves: server certificates for the intake, workload certificates for the mesh. Under `zen up` it is
+//!   one key in a folder, in a cluster a root with an issuing CA beneath it.
+//! * [`SigningRequest`] is what a pod sends, so that its key never leaves it.
 //! * [`Identity`] is what one workload presents and whom it trusts; both are swapped while connections live on.
 //! * [`mtls_server`] and [`mtls_client`] are the only configurations between our parts: TLS 1.3, both sides
 //!   authenticated, the peer's SPIFFE id in an explicit list. There is no switch that turns any of it off.
@@ -9,8 +11,10 @@
 //!
 //! All cryptography is aws-lc-rs, passed explicitly, so that no process-wide default can change it.
 
+mod authority;
 pub mod ca;
 mod certificate;
+pub mod csr;
 mod error;
 mod files;
 mod identity;
@@ -19,11 +23,12 @@ mod spiffe;
 mod tls;
 mod verify;
 
-pub use ca::Ca;
+pub use ca::{Ca, SignError, Signed};
 pub use certificate::{KeyPairAndChain, TrustRoots, Validity};
+pub use csr::{CsrRefused, Names, SigningRequest, signing_request};
 pub use error::Error;
 pub use identity::{HotCertificate, Identity};
 pub use renew::{Renewable, keep_fresh, keep_fresh_by};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
-pub use tls::{intake_server, mtls_client, mtls_server};
+pub use tls::{intake_server, mtls_client, mtls_server, named_client, optional_mtls_server};
 pub use verify::{PeerRefused, explain, peer_id};

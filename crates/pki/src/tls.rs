@@ -9,7 +9,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::certificate::provider;
 use crate::verify::SpiffeVerifier;
-use crate::{Error, HotCertificate, Identity, SpiffeId};
+use crate::{Error, HotCertificate, Identity, SpiffeId, TrustRoots};
 
 /// For listeners between our own parts: only these workloads get in, and an empty list lets nobody in (T-05, D-03).
 /// ALPN is `h2`; clone the configuration to offer another.
@@ -37,6 +37,39 @@ pub fn mtls_client(identity: &Identity, expected: SpiffeId) -> Result<Arc<Client
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(Arc::new(identity.clone()));
     config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// For the identity service: known to its clients by a DNS name. A client may present a certificate; if it does, it must be
+/// one of these workloads'. ALPN is `http/1.1`.
+pub fn optional_mtls_server(
+    certificate: &HotCertificate,
+    identity: &Identity,
+    allowed: Vec<SpiffeId>,
+) -> Result<Arc<ServerConfig>, Error> {
+    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), allowed).or_anonymous());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(certificate.clone()));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// For a server that is known by a DNS name: the identity service. Presents the workload's certificate where there is one.
+/// ALPN is `http/1.1`.
+pub fn named_client(roots: &TrustRoots, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        .with_root_certificates(roots.store());
+    let mut config = match identity {
+        Some(identity) => config.with_client_cert_resolver(Arc::new(identity.clone())),
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

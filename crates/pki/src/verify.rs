@@ -1,7 +1,9 @@
 //! Who may be on the other end: chain, validity and purpose as webpki checks them, then the SPIFFE id.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -13,9 +15,11 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use zen_model::Timestamp;
 
 use crate::certificate::{parse, provider};
-use crate::{Identity, SpiffeId, SpiffeIdError};
+use crate::csr::Names;
+use crate::{Error, Identity, SpiffeId, SpiffeIdError, TrustRoots};
 
 /// Why a peer's certificate, although its chain holds, is not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +98,29 @@ pub(crate) fn workload_id(leaf: &CertificateDer<'_>) -> Result<SpiffeId, PeerRef
     Ok(id)
 }
 
+/// The names of a leaf when they are of one kind: exactly one SPIFFE id, or DNS names alone.
+pub(crate) fn leaf_names(leaf: &CertificateDer<'_>) -> Option<Names> {
+    if let Ok(id) = workload_id(leaf) {
+        return Some(Names::Workload(id));
+    }
+    let certificate = parse(leaf, "the certificate").ok()?;
+    let names = certificate.subject_alternative_name().ok()??;
+    let names = names.value.general_names.iter().map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        _ => None,
+    });
+    names.collect::<Option<BTreeSet<_>>>().map(Names::Server)
+}
+
+/// Whether a chain, leaf first, verifies as a server's under these roots at this time; names are not looked at.
+pub(crate) fn verify_chain(chain: &[CertificateDer<'_>], roots: &TrustRoots, now: Timestamp) -> Result<(), Error> {
+    let (leaf, intermediates) = chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+    let now = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
+    let algorithms = provider().signature_verification_algorithms;
+    let leaf = ParsedCertificate::try_from(leaf)?;
+    Ok(verify_server_cert_signed_by_trust_anchor(&leaf, &roots.0, intermediates, now, algorithms.all)?)
+}
+
 /// Checks both ends' peers. The SPIFFE id takes the place of the host name, which says nothing between our parts: a pod's
 /// address changes, and whoever may answer at a name is not thereby the workload that is meant. That makes it stricter
 /// than the default verifier: the same chain, validity and purpose, and then one of an explicit list of ids instead of
@@ -103,12 +130,21 @@ pub(crate) fn workload_id(leaf: &CertificateDer<'_>) -> Result<SpiffeId, PeerRef
 pub(crate) struct SpiffeVerifier {
     identity: Identity,
     allowed: Vec<SpiffeId>,
+    /// Whether a client may come without a certificate; what it does present is checked all the same.
+    anonymous: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl SpiffeVerifier {
     pub(crate) fn new(identity: Identity, allowed: Vec<SpiffeId>) -> Self {
-        Self { identity, allowed, algorithms: provider().signature_verification_algorithms }
+        let algorithms = provider().signature_verification_algorithms;
+        Self { identity, allowed, anonymous: false, algorithms }
+    }
+
+    /// Lets clients in that present nothing.
+    pub(crate) fn or_anonymous(mut self) -> Self {
+        self.anonymous = true;
+        self
     }
 
     fn check_id(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
@@ -169,6 +205,10 @@ impl ServerCertVerifier for SpiffeVerifier {
 }
 
 impl ClientCertVerifier for SpiffeVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        !self.anonymous
+    }
+
     /// None: a workload has one identity to present, and the roots may change under this value.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
