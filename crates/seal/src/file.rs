@@ -9,8 +9,26 @@ use zeroize::Zeroizing;
 
 use crate::Error;
 
+/// Who may read a key file beside its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Nobody.
+    Owner,
+    /// Its group: Kubernetes gives what it mounts, and all that lies in a volume, to the pod's `fsGroup`.
+    Group,
+}
+
+impl Access {
+    const fn forbidden(self) -> u32 {
+        match self {
+            Self::Owner => 0o077,
+            Self::Group => 0o007,
+        }
+    }
+}
+
 /// Reads a key file; none when it does not exist.
-pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, Error> {
+pub(crate) fn read(path: &Path, access: Access) -> Result<Option<Zeroizing<String>>, Error> {
     let failed = |source| Error::File { action: "read", path: path.display().to_string(), source };
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -19,7 +37,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<String>>, Error> {
     };
     // The mode of the open file, not of the path: nobody can swap it in between.
     let mode = file.metadata().map_err(failed)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & access.forbidden() != 0 {
         return Err(Error::Exposed { path: path.display().to_string(), mode });
     }
     let mut text = Zeroizing::new(String::new());

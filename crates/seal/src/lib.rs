@@ -36,6 +36,12 @@ pub enum Error {
         /// Its permission bits.
         mode: u32,
     },
+    /// A key file that must be there is not.
+    #[error("the key file {path} does not exist")]
+    Missing {
+        /// The file.
+        path: String,
+    },
     /// A key file does not hold what it should.
     #[error("the key file {path} is damaged: {reason}; restore it from a backup")]
     Damaged {

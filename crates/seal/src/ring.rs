@@ -11,6 +11,7 @@ use aws_lc_rs::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use zeroize::Zeroizing;
 
 use crate::envelope::{self, Aad, Nonces};
+use crate::file::Access;
 use crate::{Error, RootKey, file};
 use stored::Wrapped;
 
@@ -50,12 +51,21 @@ impl Keyring {
 
     /// The ring stored at `path` under a root key that comes from elsewhere.
     pub fn with_root(root: RootKey, path: &Path) -> Result<Self, Error> {
-        let text = if let Some(text) = file::read(path)? {
+        Self::open_ring(root, path, Access::Owner)
+    }
+
+    /// As [`Keyring::with_root`] in a volume of a pod, which Kubernetes makes accessible to the pod's group at every mount.
+    pub fn on_volume(root: RootKey, path: &Path) -> Result<Self, Error> {
+        Self::open_ring(root, path, Access::Group)
+    }
+
+    fn open_ring(root: RootKey, path: &Path, access: Access) -> Result<Self, Error> {
+        let text = if let Some(text) = file::read(path, access)? {
             text
         } else {
             let first = DataKey::make(&root, 1);
             file::create(path, &stored::print(&[first.wrapped]))?;
-            file::read(path)?
+            file::read(path, access)?
                 .ok_or_else(|| Error::Damaged { path: path.display().to_string(), reason: "it vanished" })?
         };
         let name = || path.display().to_string();

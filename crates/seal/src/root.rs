@@ -6,6 +6,11 @@ use std::path::Path;
 use aws_lc_rs::hkdf;
 use zeroize::Zeroizing;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zen_model::Secret;
+
+use crate::file::Access;
 use crate::{Error, file};
 
 const TITLE: &str = "zen-mesh root key 1";
@@ -24,17 +29,44 @@ impl RootKey {
 
     /// Reads the key file, or makes one with mode 0600. Two processes that start at once end up with the same key.
     pub fn load_or_create(path: &Path) -> Result<Self, Error> {
-        if let Some(text) = file::read(path)? {
+        if let Some(text) = file::read(path, Access::Owner)? {
             return Self::parse(&text, path);
         }
         let key = Self::random();
-        let hex = Zeroizing::new(hex::encode(key.0.as_slice()));
-        let text = Zeroizing::new(format!("{TITLE}\n{}\n", *hex));
-        if file::create(path, &text)? {
+        if file::create(path, &key.text())? {
             return Ok(key);
         }
-        let text = file::read(path)?.ok_or_else(|| damaged(path, "it vanished"))?;
+        let text = file::read(path, Access::Owner)?.ok_or_else(|| damaged(path, "it vanished"))?;
         Self::parse(&text, path)
+    }
+
+    /// Reads a key that Kubernetes mounted from a Secret: never made here, and its group may read it. Takes what
+    /// [`RootKey::text`] writes, and the 32 bytes in base64.
+    pub fn mounted(path: &Path) -> Result<Self, Error> {
+        let text = file::read(path, Access::Group)?.ok_or_else(|| Error::Missing { path: path.display().to_string() })?;
+        if text.starts_with(TITLE) {
+            return Self::parse(&text, path);
+        }
+        let bytes = STANDARD.decode(text.trim()).map(Zeroizing::new);
+        let bytes = bytes.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
+        bytes.map(|bytes| Self(Zeroizing::new(bytes))).ok_or_else(|| damaged(path, "it does not hold 32 bytes in base64"))
+    }
+
+    /// The content of a key file.
+    pub fn text(&self) -> Zeroizing<String> {
+        let hex = Zeroizing::new(hex::encode(self.0.as_slice()));
+        Zeroizing::new(format!("{TITLE}\n{}\n", *hex))
+    }
+
+    /// A key for one purpose that is itself the root of others: who has it can derive those and nothing else.
+    #[must_use]
+    pub fn branch(&self, label: &str) -> Self {
+        Self(self.derive(label, &[]))
+    }
+
+    /// Its bytes, for derivations elsewhere.
+    pub fn secret(&self) -> Secret {
+        Secret::new(self.0.to_vec())
     }
 
     /// A key for one purpose: HKDF-SHA256 (RFC 5869) without salt; the parts of `info` are length-prefixed.
@@ -110,6 +142,25 @@ mod tests {
         fs::write(&path, "zen-mesh root key 1\n00ff\n").expect("write");
         assert!(matches!(RootKey::load_or_create(&path), Err(Error::Damaged { .. })));
         assert_eq!(fs::read_to_string(&path).expect("read"), "zen-mesh root key 1\n00ff\n");
+    }
+
+    /// As a Secret with `fsGroup` is mounted: readable for the group, in either form.
+    #[test]
+    fn a_mounted_key_may_be_read_by_its_group_and_is_never_made() {
+        let folder = tempfile::tempdir().expect("folder");
+        let path = folder.path().join("signing.key");
+        assert!(matches!(RootKey::mounted(&path), Err(Error::Missing { .. })));
+        let key = RootKey::random();
+        for text in [key.text().to_string(), format!("{}\n", STANDARD.encode(key.0.as_slice()))] {
+            fs::write(&path, text).expect("write");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o440)).expect("chmod");
+            assert_eq!(RootKey::mounted(&path).expect("read").0, key.0);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
+            assert!(matches!(RootKey::mounted(&path), Err(Error::Exposed { .. })));
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+        fs::write(&path, "c2hvcnQ=").expect("write");
+        assert!(matches!(RootKey::mounted(&path), Err(Error::Damaged { .. })));
     }
 
     #[test]

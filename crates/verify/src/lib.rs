@@ -15,6 +15,7 @@ mod request;
 mod scheme;
 mod sign;
 mod signed_url;
+pub mod signing_keys;
 mod template;
 mod verifier;
 pub mod zen_signature;
@@ -24,4 +25,5 @@ pub use config::{Algorithm, ApiKey, Config, ConfigError, Encoding, Generic, Labe
 pub use preset::{Answer, EventDefaults, Preset, Source, preset, presets, reference_markdown};
 pub use request::Request;
 pub use sign::{Sample, sign};
+pub use signing_keys::SigningKeys;
 pub use verifier::{Verified, Verifier};
