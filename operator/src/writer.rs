@@ -11,6 +11,8 @@ mod error;
 pub mod event;
 mod memory;
 mod metrics;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
-//! What the tests of every crate share: a misbehaving [`Upstream`], a [`TestCa`] for its TLS, a [`FrozenClock`] that
-//! moves only when told, and [`Gate`]s to hold an answer back. Nothing here waits by time.
+//! What the tests of every crate share: a scripted [`api_server`], a misbehaving [`Upstream`], a [`TestCa`] for its TLS,
+//! a [`FrozenClock`] that moves only when told, and [`Gate`]s to hold an answer back. Nothing here waits by time.
 //!
 //! Test code: a setup that fails panics with what failed.
 #![allow(clippy::missing_panics_doc, reason = "a test helper fails its test")]
 
+pub mod api_server;
 mod clock;
 mod gate;
 mod tls;

@@ -58,7 +58,7 @@ impl Metrics {
     }
 
     pub(super) fn wrote(&self, kind: &str, outcome: Result<&Outcome, &Error>) {
-        let outcome = Word(outcome.map_or_else(|error| error.category(), |outcome| outcome.label()));
+        let outcome = Word(outcome.map_or_else(Error::category, |outcome| outcome.label()));
         self.writes.get_or_create(&Labels { kind: kind.to_owned(), outcome }).inc();
     }
 }
