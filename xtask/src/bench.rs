@@ -14,7 +14,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     run::need("nginx", "nginx-light", "the reference of the bench")?;
     run::done(&mut run::cargo(&["build", "--release", "--package", "zen", "--package", "zen-bench"]))?;
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| run::root().join("target"), Into::into);
+    let target = run::target()?;
     let mut bench = std::process::Command::new(target.join("release/zen-bench"));
     bench.current_dir(run::root()).arg("--zen").arg(target.join("release/zen"));
     if arguments.arguments.is_empty() {

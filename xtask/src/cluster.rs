@@ -1,56 +1,143 @@
-//! The programs of a real control plane, built from Go modules that `e2e/cluster` pins.
+//! `cargo xtask cluster`: a real cluster. The user's own, or one of kind, or a self-contained one.
 
-use std::fs;
+mod addresses;
+mod config;
+pub mod contained;
+pub mod install;
+mod kind;
+mod pki;
+mod process;
+pub mod programs;
+pub mod state;
+mod status;
+
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
+use state::{Mode, Record, State};
 
-use crate::{cache, run};
+use crate::run;
 
-/// A module and the packages to build from it, each with the name of its program.
-const MODULES: [(&str, &[(&str, &str)]); 2] = [
-    ("etcd", &[("go.etcd.io/etcd/server/v3", "etcd")]),
-    (
-        "kubernetes",
-        &[("k8s.io/kubernetes/cmd/kube-apiserver", "kube-apiserver"), ("k8s.io/kubernetes/cmd/kubectl", "kubectl")],
-    ),
-];
-
-/// The folder with `etcd`, `kube-apiserver` and `kubectl`, built when they are not there yet.
-pub fn programs() -> anyhow::Result<PathBuf> {
-    let bin = cache::folder()?.join("bin");
-    for (module, packages) in MODULES {
-        let source = run::root().join("e2e/cluster").join(module);
-        let read = |name| fs::read(source.join(name)).with_context(|| format!("failed to read {module}/{name}"));
-        let (requirements, sums) = (read("go.mod")?, read("go.sum")?);
-        cache::once(&bin, module, &[&requirements, &sums], || {
-            run::need("go", "golang-go", "the API server of the tests (Go 1.24 or later)")?;
-            eprintln!("xtask: building {module} from its Go module; once, several minutes on two cores");
-            let requirements = String::from_utf8_lossy(&requirements);
-            for (package, program) in packages {
-                let mut build = Command::new("go");
-                build.current_dir(&source).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-                build.args(["build", "-trimpath", "-ldflags", &link_flags(&requirements), "-o"]);
-                run::done(build.arg(bin.join(program)).arg(package))?;
-            }
-            Ok(())
-        })?;
-    }
-    Ok(bin)
+/// A cluster for trying and testing.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Folder of the cluster's kubeconfig and logs: another folder is another cluster [default: target/cluster].
+    #[arg(long, global = true, value_name = "FOLDER")]
+    state: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
 }
 
-/// Without a version the components call themselves v0.0.0, which version checks of clients refuse.
-fn link_flags(go_mod: &str) -> String {
-    let version = go_mod
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("k8s.io/kubernetes "))
-        .find_map(|rest| rest.split_whitespace().next());
-    let Some(version) = version else { return "-s -w".to_owned() };
-    let mut parts = version.trim_start_matches('v').split('.');
-    let (major, minor) = (parts.next().unwrap_or("0"), parts.next().unwrap_or("0"));
-    let v = "k8s.io/component-base/version";
-    format!(
-        "-s -w -X {v}.gitVersion={version} -X {v}.gitMajor={major} -X {v}.gitMinor={minor} -X {v}.gitTreeState=clean"
-    )
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Start one: the cluster that KUBECONFIG names, else kind if Docker runs, else one in namespaces of this machine.
+    Up {
+        /// API server, etcd and controllers, without a node: enough for most tests.
+        #[arg(long)]
+        control_plane_only: bool,
+        /// Neither KUBECONFIG nor kind.
+        #[arg(long)]
+        self_contained: bool,
+    },
+    /// Build the images, load them, install the chart, wait for all that the operator makes.
+    Install(install::Options),
+    /// End it and remove everything but the logs. Of a cluster that KUBECONFIG named only our note of it.
+    Down,
+    /// What runs and how it does.
+    Status,
+}
+
+/// Runs the command.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let state = State::open(arguments.state.as_deref())?;
+    match &arguments.action {
+        Action::Up { control_plane_only, self_contained } => {
+            let mode = if *control_plane_only { Mode::ControlPlane } else { Mode::Node };
+            up(&state, mode, *self_contained)
+        }
+        Action::Install(options) => install::install(&state, options).map(|()| next_steps(&state)),
+        Action::Down => down(&state),
+        Action::Status => status::print(&state),
+    }
+}
+
+fn up(state: &State, mode: Mode, self_contained: bool) -> anyhow::Result<()> {
+    match state.record()? {
+        Some(Record::SelfContained(cluster)) if !contained::is_running(state, &cluster) => {
+            contained::down(state, &cluster)?;
+        }
+        Some(Record::SelfContained(cluster)) if cluster.mode != mode => {
+            bail!("a {} runs here: cargo xtask cluster down", cluster.mode.name().replace('-', " "))
+        }
+        Some(_) => {
+            eprintln!("xtask: there is a cluster already");
+            return status::print(state);
+        }
+        None => {}
+    }
+    if let Some(user) = named(state).filter(|_| !self_contained) {
+        let context = take(state, &user)?;
+        eprintln!("xtask: using the cluster that KUBECONFIG names, context {context}: everything that follows acts on it");
+    } else if !self_contained && mode == Mode::Node && kind::is_possible() {
+        state.clear()?;
+        state.write(&Record::Kind { name: install::NAME.to_owned() })?;
+        kind::up(state, install::NAME)?;
+    } else {
+        contained::up(state, mode)?;
+    }
+    next_steps(state);
+    Ok(())
+}
+
+/// The user's KUBECONFIG, unless it is the one that an earlier `up` made and told the user to export.
+fn named(state: &State) -> Option<std::ffi::OsString> {
+    let named = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty())?;
+    let ours = PathBuf::from(&named) == state.kubeconfig() || named == run::root().join("target/cluster/kubeconfig");
+    (!ours).then_some(named)
+}
+
+/// Copies what KUBECONFIG says into our kubeconfig, if that cluster answers; its context.
+fn take(state: &State, kubeconfig: &std::ffi::OsStr) -> anyhow::Result<String> {
+    let kubectl = programs::found_or_built("kubectl")?;
+    let ask = |arguments: &[&str]| run::output(Command::new(&kubectl).env("KUBECONFIG", kubeconfig).args(arguments));
+    let context = ask(&["config", "current-context"])?;
+    ask(&["get", "--raw", "/readyz"]).with_context(|| format!("the cluster of context {context} does not answer"))?;
+    let flat = ask(&["config", "view", "--flatten", "--minify", "--raw"])?;
+    state.clear()?;
+    state.write_kubeconfig(&flat)?;
+    state.write(&Record::Named { context: context.clone() })?;
+    Ok(context)
+}
+
+fn down(state: &State) -> anyhow::Result<()> {
+    match state.record()? {
+        Some(Record::SelfContained(cluster)) => contained::down(state, &cluster)?,
+        Some(Record::Kind { name }) => kind::down(state, &name)?,
+        Some(Record::Named { context }) => {
+            state.forget()?;
+            eprintln!("xtask: {context} itself is as it was; what was installed there stays");
+        }
+        None => eprintln!("xtask: there is no cluster"),
+    }
+    Ok(())
+}
+
+fn next_steps(state: &State) {
+    let Ok(Some(record)) = state.record() else { return };
+    let installed = state.file("installed.json").exists();
+    eprintln!("\nNext:\n  export KUBECONFIG={}", state.kubeconfig().display());
+    if let Record::SelfContained(cluster) = &record
+        && run::find("kubectl").is_none()
+    {
+        eprintln!("  export PATH={}:$PATH           # kubectl", cluster.bin.display());
+    }
+    match record {
+        Record::SelfContained(cluster) if cluster.mode == Mode::ControlPlane => {
+            eprintln!("  kubectl apply --server-side -f crds/yaml     # the API types");
+        }
+        _ if installed => eprintln!("  kubectl get pods --namespace {}", install::NAME),
+        _ => eprintln!("  cargo xtask cluster install                  # images, chart"),
+    }
+    eprintln!("  cargo xtask cluster down                     # removes it");
 }

@@ -5,6 +5,8 @@ mod cache;
 mod cluster;
 mod fuzz;
 mod generate;
+mod images;
+mod node;
 mod oracles;
 mod run;
 mod test;
@@ -24,10 +26,17 @@ struct Arguments {
 enum Command {
     /// Format, lints, dependencies, generated files and every test; gets what is missing first.
     Test {
-        /// Only the step whose name begins so (format, clippy, deny, generate, test).
+        /// Only the step whose name begins so (format, clippy, deny, generate, test, node).
         #[arg(long)]
         only: Option<String>,
+        /// Without the steps whose names begin so, e.g. node on a machine where you are not root.
+        #[arg(long)]
+        skip: Vec<String>,
     },
+    /// A real cluster to try and test on; its kubeconfig is target/cluster/kubeconfig.
+    Cluster(cluster::Arguments),
+    /// Build the images from static programs, without Docker, into target/images.
+    Images(images::Options),
     /// Write the CRDs and the reference in docs/ from the code.
     Generate {
         /// Fail when a file differs, write nothing.
@@ -50,7 +59,9 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
-        Command::Test { only } => test::run(only.as_deref()),
+        Command::Test { only, skip } => test::run(only.as_deref(), &skip),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Images(options) => images::print(options),
         Command::Generate { check } => generate::run(check),
         Command::Advisories => tools::advisories(),
         Command::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),

@@ -1,7 +1,8 @@
 //! Running programs, with the command line in every error.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 
@@ -11,6 +12,12 @@ pub fn root() -> PathBuf {
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let manifest = Path::new(&manifest);
     manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// Where cargo builds: `CARGO_TARGET_DIR`, else `target` of the repository. Absolute.
+pub fn target() -> anyhow::Result<PathBuf> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    std::path::absolute(&target).with_context(|| format!("failed to make {} absolute", target.display()))
 }
 
 /// A cargo command in the repository's root.
@@ -30,27 +37,73 @@ pub fn done(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a program can be started at all.
-pub fn is_there(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+/// Its standard output; an error with its standard error unless it succeeds.
+pub fn output(command: &mut Command) -> anyhow::Result<String> {
+    let line = format!("{command:?}");
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("failed to start {line}"))?;
+    if !output.status.success() {
+        bail!("{line} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether this process may install Debian packages.
-fn may_install() -> bool {
-    let uid = Command::new("id").arg("-u").output();
-    is_there("apt-get") && uid.is_ok_and(|output| output.stdout.starts_with(b"0\n"))
+/// Whether it can be run and succeeds; what it prints is dropped.
+pub fn succeeds(command: &mut Command) -> bool {
+    let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    silent.status().is_ok_and(|status| status.success())
+}
+
+/// Where a program lies on PATH.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|candidate| candidate.is_file())
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Makes sure that `program` is there, by its Debian package when this is root on Debian.
 pub fn need(program: &str, package: &str, what_for: &str) -> anyhow::Result<()> {
-    if is_there(program) {
+    need_all(&[(program, package)], what_for)
+}
+
+/// As [`need`], for several programs and their packages at once.
+pub fn need_all(programs: &[(&str, &str)], what_for: &str) -> anyhow::Result<()> {
+    let missing: Vec<_> = programs.iter().filter(|(program, _)| !is_there(program)).collect();
+    if missing.is_empty() {
         return Ok(());
     }
-    if !may_install() {
-        bail!("{program} is missing, which {what_for} needs: install it (Debian: apt-get install {package})");
+    let names = missing.iter().map(|(program, _)| *program).collect::<Vec<_>>().join(", ");
+    let packages: Vec<&str> = missing.iter().map(|(_, package)| *package).collect();
+    if !(is_root() && is_there("apt-get")) {
+        bail!("missing for {what_for}: {names}; install it (Debian: apt-get install {})", packages.join(" "));
     }
-    eprintln!("xtask: installing the Debian package {package} for {what_for}");
+    eprintln!("xtask: installing Debian packages for {what_for}: {}", packages.join(" "));
     done(Command::new("apt-get").args(["-qq", "update"]))?;
-    done(Command::new("apt-get").args(["-qq", "-y", "install", "--no-install-recommends", package]))
+    done(Command::new("apt-get").args(["-qq", "-y", "install", "--no-install-recommends"]).args(packages))
+}
+
+/// A program on PATH, or a file by its whole path.
+fn is_there(program: &str) -> bool {
+    if program.starts_with('/') { Path::new(program).is_file() } else { find(program).is_some() }
+}
+
+/// Polls until `condition` gives a value; `None` when it gave none within `limit`.
+#[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "other processes give no event; no paused time here")]
+pub fn poll<T>(
+    limit: Duration,
+    mut condition: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<Option<T>> {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(value) = condition()? {
+            return Ok(Some(value));
+        }
+        if began.elapsed() > limit {
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

@@ -3,23 +3,28 @@
 use std::process::Command;
 use std::time::SystemTime;
 
-use crate::{cluster, generate, oracles, run, tools};
+use crate::cluster::programs;
+use crate::{generate, node, oracles, run, tools};
 
 /// A named step.
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
-const STEPS: [Step; 5] = [
+const STEPS: [Step; 6] = [
     ("format", || run::done(&mut run::cargo(&["fmt", "--all", "--check"]))),
     ("clippy", clippy),
     ("deny", deny),
     ("generate", || generate::run(true)),
     ("test", tests),
+    ("node", node::tests),
 ];
 
-/// Runs every step, or those whose names begin with `only`.
-pub fn run(only: Option<&str>) -> anyhow::Result<()> {
+/// Runs every step, or those whose names begin with `only`, without those whose names begin with one of `skip`.
+pub fn run(only: Option<&str>, skip: &[String]) -> anyhow::Result<()> {
     let began = SystemTime::now();
-    for (name, step) in STEPS.iter().filter(|(name, _)| name.starts_with(only.unwrap_or_default())) {
+    let wanted = |name: &str| {
+        name.starts_with(only.unwrap_or_default()) && !skip.iter().any(|skipped| name.starts_with(skipped.as_str()))
+    };
+    for (name, step) in STEPS.iter().filter(|(name, _)| wanted(name)) {
         let step_began = SystemTime::now();
         eprintln!("xtask: ── {name}");
         step()?;
@@ -40,8 +45,9 @@ fn deny() -> anyhow::Result<()> {
 }
 
 fn tests() -> anyhow::Result<()> {
-    let (programs, oracles) = (cluster::programs()?, oracles::installed()?);
-    let mut test = run::cargo(&["test", "--workspace", "--no-fail-fast"]);
+    let (programs, oracles) = (programs::built(programs::API_SERVER)?, oracles::installed()?);
+    // Pods have a step of their own.
+    let mut test = run::cargo(&["test", "--workspace", "--exclude", node::PACKAGE, "--no-fail-fast"]);
     run::done(test.env("ZEN_CLUSTER_BIN", programs).env("ZEN_ORACLES", oracles))
 }
 

@@ -1,0 +1,74 @@
+//! The tests on real pods: a node of their own, the mesh installed, `zen-e2e-node` against it.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+
+use crate::cluster::state::{Mode, State};
+use crate::cluster::{contained, install};
+use crate::{images, run};
+
+/// The package of these tests.
+pub const PACKAGE: &str = "zen-e2e-node";
+
+/// Ends the cluster when this process is gone, however it went: the kernel then closes the pipe that is its input. A
+/// word on it says that the tests passed and the logs may go too.
+const GUARD: &str = r#"
+read -r verdict
+[ ! -e "$2/cluster/cluster.json" ] || "$1" cluster down --state "$2/cluster"
+[ "$verdict" != passed ] || rm -rf "$2"
+"#;
+
+/// Runs them. The cluster is gone afterwards; its logs stay where something failed.
+pub fn tests() -> anyhow::Result<()> {
+    let cluster = Temporary::new()?;
+    let result = cluster.test();
+    if result.is_err() {
+        eprintln!("xtask: the logs of the cluster are in {}", cluster.folder.join("cluster/log").display());
+    }
+    cluster.end(result.is_ok())?;
+    result
+}
+
+/// A cluster that does not outlive this process.
+struct Temporary {
+    folder: PathBuf,
+    guard: Child,
+}
+
+impl Temporary {
+    fn new() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("zen-node-").tempdir().context("failed to make a folder")?.keep();
+        let mut guard = Command::new("sh");
+        guard.args(["-c", GUARD, "guard"]).arg(std::env::current_exe().context("this program is somewhere")?).arg(&folder);
+        // An interrupt from the terminal must not end the guard before what it guards.
+        guard.process_group(0).stdin(Stdio::piped());
+        let guard = guard.spawn().context("failed to start sh")?;
+        Ok(Self { folder, guard })
+    }
+
+    fn test(&self) -> anyhow::Result<()> {
+        let folder = self.folder.join("cluster");
+        let state = State::open(Some(&folder))?;
+        let cluster = contained::up(&state, Mode::Node)?;
+        install::install(&state, &install::Options::DEFAULT)?;
+        // One at a time: some of them kill what the others stand on.
+        let mut test = run::cargo(&["test", "--package", PACKAGE, "--no-fail-fast", "--", "--test-threads=1"]);
+        test.env("ZEN_NODE", &folder).env("ZEN_CLUSTER_BIN", &cluster.bin).env("ZEN_IMAGES", images::folder());
+        run::done(&mut test)
+    }
+
+    fn end(mut self, passed: bool) -> anyhow::Result<()> {
+        if let Some(mut input) = self.guard.stdin.take() {
+            let verdict: &[u8] = if passed { b"passed\n" } else { b"failed\n" };
+            input.write_all(verdict).context("failed to speak to the guard")?;
+        }
+        self.guard.wait().context("failed to wait for the guard")?;
+        anyhow::ensure!(!passed || !fs::exists(&self.folder)?, "{} is left behind", self.folder.display());
+        Ok(())
+    }
+}
