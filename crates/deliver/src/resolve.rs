@@ -36,6 +36,7 @@ pub(crate) fn localhost(host: &str) -> Option<[IpAddr; 2]> {
 #[derive(Default)]
 pub struct SystemResolver {
     current: Mutex<Option<Current>>,
+    search: bool,
 }
 
 #[derive(Clone)]
@@ -48,6 +49,11 @@ impl SystemResolver {
     /// Reads the configuration at the first use.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For names of the cluster such as `zen-operator.zen-mesh.svc`, which the search list completes; never for targets.
+    pub fn searching() -> Self {
+        Self { search: true, ..Self::default() }
     }
 
     fn current(&self) -> Result<TokioResolver, Fault> {
@@ -79,7 +85,7 @@ fn build() -> Result<TokioResolver, NetError> {
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, host: &'a str) -> Resolving<'a> {
         Box::pin(async move {
-            let name = if host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
+            let name = if self.search || host.ends_with('.') { host.to_owned() } else { format!("{host}.") };
             let found = self.current()?.lookup_ip(name).await.map_err(|error| fault(&error))?;
             let addresses: Vec<_> = found.iter().collect();
             if addresses.is_empty() { Err(Fault::NameNotFound) } else { Ok(addresses) }

@@ -138,7 +138,7 @@ async fn connection(
         let certificates = certificates.iter().map(|certificate| certificate.clone().into_owned());
         extensions.insert(PeerCertificates(certificates.collect()));
     }
-    extend(&mut extensions, certificates.map(|chain| chain));
+    extend(&mut extensions, certificates);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().extend(extensions.clone());
         router.clone().oneshot(request.map(axum::body::Body::new))

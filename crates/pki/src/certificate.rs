@@ -1,5 +1,6 @@
 //! Leaves with their keys, the time in which they are good, and the roots that peers are checked against.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +10,11 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zen_model::{Secret, Timestamp};
+use zeroize::Zeroizing;
 
 use crate::Error;
 use crate::csr::Names;
+use crate::files::{self, Mode};
 use crate::verify::{leaf_names, verify_chain};
 
 /// Certificates are valid from this long before they are made, so that a peer whose clock is behind takes them.
@@ -80,6 +83,24 @@ impl KeyPairAndChain {
         };
         pair.certified()?;
         Ok(pair)
+    }
+
+    /// Keeps key and chain in one file, mode 0600, that is there as a whole or not at all: only for a volume in memory, or
+    /// the key would rest on a disk.
+    pub fn store(&self, path: &Path) -> Result<(), Error> {
+        let key = rcgen::KeyPair::try_from(self.key.expose())?;
+        let text = Zeroizing::new(key.serialize_pem() + &self.chain_pem);
+        if let Some(folder) = path.parent() {
+            files::create_folder(folder)?;
+        }
+        files::write(path, &text, Mode::Owner)
+    }
+
+    /// What [`KeyPairAndChain::store`] has kept; none when there is no such file. Refuses a file that others may read.
+    pub fn load(path: &Path) -> Result<Option<Self>, Error> {
+        let Some(text) = files::read_private(path)?.map(Zeroizing::new) else { return Ok(None) };
+        let at = text.find("-----BEGIN CERTIFICATE-----").unwrap_or(text.len());
+        Self::from_pem(&text[at..], &Secret::new(&text.as_bytes()[..at])).map(Some)
     }
 
     /// The certificates in PEM, leaf first.

@@ -9,8 +9,11 @@ use rustls::client::ResolvesClientCert;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zen_model::Secret;
 
-use crate::certificate::provider;
+use crate::certificate::{at, parse, provider};
 use crate::error::Expected;
 use crate::verify::workload_id;
 use crate::{Error, KeyPairAndChain, SpiffeId, TrustRoots, Validity};
@@ -98,6 +101,22 @@ impl Presented {
     fn of(certificate: &KeyPairAndChain) -> Result<Self, Error> {
         Ok(Self { key: certificate.certified()?, validity: certificate.validity() })
     }
+
+    fn of_pem(chain: &str, key: &Secret) -> Result<Self, Error> {
+        let malformed = |what: &str, reason: String| Error::Malformed { what: what.to_owned(), reason };
+        let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+        let chain = chain.map_err(|error| malformed("the certificate", error.to_string()))?;
+        let leaf = chain.first().ok_or_else(|| malformed("the certificate", "there is none in PEM".to_owned()))?;
+        let validity = {
+            let parsed = parse(leaf, "the certificate")?;
+            let validity = parsed.validity();
+            Validity { from: at(validity.not_before.timestamp()), until: at(validity.not_after.timestamp()) }
+        };
+        // The parser's error may quote its input.
+        let key = PrivateKeyDer::from_pem_slice(key.expose())
+            .map_err(|_| malformed("the private key", "there is none in PEM, or it is encrypted".to_owned()))?;
+        Ok(Self { key: Arc::new(CertifiedKey::from_der(chain, key, &provider())?), validity })
+    }
 }
 
 impl Trusted {
@@ -140,6 +159,18 @@ impl HotCertificate {
     /// Serves another certificate from the next handshake on.
     pub fn replace(&self, certificate: &KeyPairAndChain) -> Result<(), Error> {
         self.0.store(Arc::new(Presented::of(certificate)?));
+        Ok(())
+    }
+
+    /// Serves a certificate that others made, leaf first, with its key in any of the usual forms (PKCS #8, PKCS #1, SEC 1):
+    /// what a `kubernetes.io/tls` Secret holds. Fails when the two do not belong together.
+    pub fn from_pem(chain: &str, key: &Secret) -> Result<Self, Error> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Presented::of_pem(chain, key)?))))
+    }
+
+    /// As [`HotCertificate::from_pem`] from the next handshake on. The one in use stays when this one cannot be used.
+    pub fn replace_pem(&self, chain: &str, key: &Secret) -> Result<(), Error> {
+        self.0.store(Arc::new(Presented::of_pem(chain, key)?));
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub use certificate::{KeyPairAndChain, TrustRoots, Validity};
 pub use csr::{CsrRefused, Names, SigningRequest, signing_request};
 pub use error::Error;
 pub use identity::{HotCertificate, Identity};
-pub use renew::{Renewable, keep_fresh, keep_fresh_by};
+pub use renew::{Renewable, keep_fresh, keep_fresh_by, pause, renewal};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use tls::{intake_server, mtls_client, mtls_server, named_client, optional_mtls_server};
 pub use verify::{PeerRefused, explain, peer_id};

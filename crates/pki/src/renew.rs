@@ -57,28 +57,43 @@ where
     F: Future<Output = Result<KeyPairAndChain, E>>,
     E: Display,
 {
+    let mut failures = 0_u32;
     loop {
         let validity = target.validity();
-        sleep_until(jittered(&validity), &clock).await;
+        sleep_until(renewal(&validity), &clock).await;
         let renewed = match issue().await {
             Ok(certificate) => target.replace(&certificate).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match renewed {
-            Ok(()) => tracing::debug!(until = %target.validity().until, "certificate renewed"),
+            Ok(()) => {
+                failures = 0;
+                tracing::debug!(until = %target.validity().until, "certificate renewed");
+            }
             Err(reason) => {
+                failures = failures.saturating_add(1);
                 tracing::warn!(%reason, until = %validity.until, "failed to renew a certificate; the one in use stays");
             }
         }
-        // After a failure the certificate is due at once: a pause of a twentieth of what remains tries often enough. A
-        // success that is due at once again (a lifetime of seconds, or a CA at its end) must not spin either.
-        let remaining = target.validity().until.since(clock());
-        tokio::time::sleep((remaining / 20).clamp(Duration::from_secs(1), LOOK)).await;
+        tokio::time::sleep(pause(target.validity().until.since(clock()), failures)).await;
     }
 }
 
+/// Until the next look. After a failure the certificate is due at once: a twentieth of what remains tries often enough, and
+/// ever more rarely once nothing remains. A success that is due at once again (a lifetime of seconds, or a CA at its
+/// end) must not spin either.
+pub fn pause(remaining: Duration, failures: u32) -> Duration {
+    let pause = if remaining.is_zero() {
+        Duration::from_secs(1) * 2_u32.saturating_pow(failures.saturating_sub(1).min(5))
+    } else {
+        (remaining / 20).clamp(Duration::from_secs(1), LOOK)
+    };
+    // Replicas that failed together must not come back together.
+    pause.mul_f64(0.75 + fastrand::f64() / 4.0)
+}
+
 /// Two thirds of the lifetime, up to a tenth of it earlier, so that replicas of one age do not ask at one time.
-fn jittered(validity: &Validity) -> Timestamp {
+pub fn renewal(validity: &Validity) -> Timestamp {
     let due = validity.renew_at();
     let early = u64::try_from(validity.until.since(validity.from).as_millis() / 10).unwrap_or(0);
     Timestamp(due.0.saturating_sub(fastrand::u64(0..=early)).max(validity.from.0))

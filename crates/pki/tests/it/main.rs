@@ -1,6 +1,8 @@
 //! The CA on disk, and real handshakes over in-memory streams.
 
 mod ca;
+mod chain;
+mod csr;
 mod damage;
 mod handshake;
 mod intake;

@@ -1,0 +1,382 @@
+//! How a pod gets its certificates and keeps them fresh (T-02, T-07).
+//!
+//! Keys are made here, in memory, and never leave the pod. Key and chain also lie in the pod's in-memory volume, so that a
+//! restart of the container needs neither operator nor API server while the certificate is good. A certificate is used
+//! only when it verifies under the trust bundle that is mounted into the pod.
+
+mod metrics;
+mod remote;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+pub use metrics::Metrics;
+pub use remote::Remote;
+use tokio::sync::{Notify, watch};
+use zen_model::{Fault, Timestamp};
+use zen_pki::{HotCertificate, Identity, KeyPairAndChain, Names, SpiffeId, TrustRoots, keep_fresh_by, signing_request};
+
+use crate::exchange;
+use crate::wire::{Certificate, CertificateRequest, Refused, Usage, Who};
+
+/// How often the trust bundle's file and the serving names are looked at.
+const LOOK: Duration = Duration::from_secs(30);
+/// Where the pod's kubelet and the chart put things.
+const TOKEN: &str = "/var/run/secrets/zen-mesh/token";
+const ROOTS: &str = "/etc/zen-mesh/trust/ca.crt";
+const FOLDER: &str = "/run/zen-mesh/identity";
+
+/// Where the client finds what it needs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The identity service, `https://zen-operator.<namespace>.svc`.
+    pub url: String,
+    /// The projected ServiceAccount token; read again for each request, because the kubelet exchanges it.
+    pub token: PathBuf,
+    /// The trust bundle; followed while the process runs.
+    pub roots: PathBuf,
+    /// A folder in an in-memory volume.
+    pub folder: PathBuf,
+}
+
+impl Options {
+    /// The paths of a pod of the mesh.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), token: TOKEN.into(), roots: ROOTS.into(), folder: FOLDER.into() }
+    }
+}
+
+/// Who answers: the identity service, or a script in tests.
+pub trait Issuer: Send + Sync + fmt::Debug {
+    /// Who this pod is. `identity` is what it has already.
+    fn who<'a>(&'a self, identity: Option<&'a Identity>) -> Answering<'a, Who>;
+    /// A certificate for a request.
+    fn certificate<'a>(
+        &'a self,
+        identity: Option<&'a Identity>,
+        request: &'a CertificateRequest,
+    ) -> Answering<'a, Certificate>;
+}
+
+/// Boxed: certificates are asked for once in half an hour.
+pub type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
+
+/// Why there is no new certificate. Nothing in it shows a token or a key.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address of the service cannot be used.
+    #[error("failed to read the identity service's address: {0}")]
+    Url(String),
+    /// A file of the pod cannot be read.
+    #[error("failed to read {path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The service's name has no address.
+    #[error("failed to resolve {host}: {}", .fault.words())]
+    Resolve {
+        /// The name.
+        host: String,
+        /// Why not.
+        fault: Fault,
+    },
+    /// The service does not answer.
+    #[error("the identity service gives no answer: {0}")]
+    Exchange(#[from] exchange::Error),
+    /// The service says no.
+    #[error("the identity service refuses: {} ({})", .0.message, .0.code)]
+    Refused(Refused),
+    /// The service's answer makes no sense.
+    #[error("failed to use the identity service's answer: {0}")]
+    Answer(String),
+    /// Keys, certificates or the trust bundle cannot be used.
+    #[error(transparent)]
+    Pki(#[from] zen_pki::Error),
+}
+
+impl Error {
+    /// Stable label for logs and metrics.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Url(_) => "url",
+            Self::File { .. } => "file",
+            Self::Resolve { .. } => "resolve",
+            Self::Exchange(_) => "exchange",
+            Self::Refused(_) => "refused",
+            Self::Answer(_) => "answer",
+            Self::Pki(_) => "certificate",
+        }
+    }
+}
+
+/// The service gives this pod another id than the one that it runs with: it has to start anew.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the identity of this pod is now {0}: it has to start anew")]
+pub struct Changed(pub SpiffeId);
+
+/// One pod's client. Cheap to clone; clones share everything.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    issuer: Arc<dyn Issuer>,
+    options: Options,
+    clock: fn() -> Timestamp,
+    metrics: Metrics,
+    /// What went wrong last, until something goes well.
+    problem: ArcSwapOption<String>,
+    /// The names of the serving certificate in use.
+    served: ArcSwapOption<Names>,
+    nudge: Notify,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// Asks the service at `options.url`. Names are resolved as `/etc/resolv.conf` says.
+    ///
+    /// # Errors
+    ///
+    /// When the address is none. Whether anybody answers there shows later.
+    pub fn new(options: Options) -> Result<Self, Error> {
+        let remote = Remote::new(&options)?;
+        Ok(Self::with_issuer(options, Arc::new(remote)))
+    }
+
+    /// Asks somebody else.
+    pub fn with_issuer(options: Options, issuer: Arc<dyn Issuer>) -> Self {
+        Self::with_clock(options, issuer, Timestamp::now)
+    }
+
+    /// As [`Client::with_issuer`] by another wall clock, for tests.
+    pub fn with_clock(options: Options, issuer: Arc<dyn Issuer>, clock: fn() -> Timestamp) -> Self {
+        let metrics = Metrics::new(clock);
+        let (problem, served, nudge) = (ArcSwapOption::empty(), ArcSwapOption::empty(), Notify::new());
+        Self(Arc::new(Inner { issuer, options, clock, metrics, problem, served, nudge }))
+    }
+
+    /// For the registry; the names begin with `zen_identity_`.
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// What went wrong last, in words for a readiness gate; none when the last request went well.
+    pub fn problem(&self) -> Option<String> {
+        self.0.problem.load().as_deref().cloned()
+    }
+
+    /// This pod's identity: what lies in the volume while it is good, or a new certificate. Asks again, ever more rarely,
+    /// until there is one; drop it to stop.
+    pub async fn obtain(&self) -> Identity {
+        let mut failures = 0;
+        loop {
+            match self.try_obtain().await {
+                Ok(identity) => return identity,
+                Err(error) => self.failed(Usage::Workload, &error, &mut failures).await,
+            }
+        }
+    }
+
+    /// A serving certificate for the names that the service tells. Asks as [`Client::obtain`] does.
+    pub async fn obtain_serving(&self, identity: &Identity) -> HotCertificate {
+        let mut failures = 0;
+        loop {
+            match self.try_obtain_serving(identity).await {
+                Ok(certificate) => return certificate,
+                Err(error) => self.failed(Usage::Serving, &error, &mut failures).await,
+            }
+        }
+    }
+
+    /// Renews at two thirds of the lifetime and follows the trust bundle, for as long as it is polled. The certificate in
+    /// use stays when there is no other. Returns when this pod is somebody else now.
+    pub async fn keep_fresh(&self, identity: &Identity) -> Changed {
+        let (changed, mut other) = watch::channel(None);
+        let renew = || self.renew(identity, &changed);
+        let renewing = keep_fresh_by(identity, renew, self.0.clock);
+        let following = self.follow_roots(identity);
+        tokio::select! {
+            () = renewing => {}
+            () = following => {}
+            _ = other.wait_for(Option::is_some) => {}
+        }
+        // The two others never end.
+        let id = other.borrow().clone().unwrap_or_else(|| identity.id().clone());
+        Changed(id)
+    }
+
+    /// Renews the serving certificate at two thirds of its lifetime, and when its names change, for as long as it is
+    /// polled.
+    pub async fn keep_fresh_serving(&self, identity: &Identity, certificate: &HotCertificate) {
+        let issue = || self.issue(Usage::Serving, Some(identity));
+        let renewing = keep_fresh_by(certificate, issue, self.0.clock);
+        tokio::join!(renewing, self.follow_names(identity, certificate));
+    }
+
+    /// The serving names may have changed: looks at once instead of within half a minute.
+    pub fn refresh(&self) {
+        self.0.nudge.notify_one();
+    }
+
+    async fn try_obtain(&self) -> Result<Identity, Error> {
+        let roots = self.roots()?;
+        let stored =
+            self.stored(Usage::Workload, &roots).filter(|stored| matches!(stored.names(), Some(Names::Workload(_))));
+        let certificate = match stored {
+            Some(stored) => stored,
+            None => self.issue(Usage::Workload, None).await?,
+        };
+        self.uses(Usage::Workload, &certificate);
+        Ok(Identity::new(&certificate, &roots)?)
+    }
+
+    async fn try_obtain_serving(&self, identity: &Identity) -> Result<HotCertificate, Error> {
+        let certificate = match self.stored(Usage::Serving, &self.roots()?) {
+            Some(stored) => stored,
+            None => self.issue(Usage::Serving, Some(identity)).await?,
+        };
+        self.uses(Usage::Serving, &certificate);
+        Ok(HotCertificate::new(&certificate)?)
+    }
+
+    fn uses(&self, usage: Usage, certificate: &KeyPairAndChain) {
+        self.0.metrics.expires(usage, certificate.validity().until);
+        if usage == Usage::Serving {
+            self.0.served.store(certificate.names().map(Arc::new));
+        }
+    }
+
+    /// What the volume keeps, if it verifies now.
+    fn stored(&self, usage: Usage, roots: &TrustRoots) -> Option<KeyPairAndChain> {
+        let path = self.path(usage);
+        match KeyPairAndChain::load(&path)
+            .and_then(|stored| stored.map(|stored| stored.verify(roots, (self.0.clock)()).map(|()| stored)).transpose())
+        {
+            Ok(stored) => stored,
+            Err(reason) => {
+                tracing::info!(%reason, path = %path.display(), "the kept certificate cannot be used; asking for another");
+                None
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        identity: &Identity,
+        changed: &watch::Sender<Option<SpiffeId>>,
+    ) -> Result<KeyPairAndChain, Error> {
+        let renewed = self.issue(Usage::Workload, Some(identity)).await?;
+        if let Some(Names::Workload(id)) =
+            renewed.names().filter(|names| *names != Names::Workload(identity.id().clone()))
+        {
+            changed.send_replace(Some(id));
+        }
+        Ok(renewed)
+    }
+
+    /// A new key, and a certificate for it that verifies and says what it should.
+    async fn issue(&self, usage: Usage, identity: Option<&Identity>) -> Result<KeyPairAndChain, Error> {
+        let result = self.ask(usage, identity).await;
+        self.0.metrics.asked(usage, result.as_ref().map_or_else(Error::category, |_| "issued"));
+        match &result {
+            Ok(certificate) => {
+                self.0.problem.store(None);
+                self.uses(usage, certificate);
+            }
+            Err(error) => self.0.problem.store(Some(Arc::new(error.to_string()))),
+        }
+        result
+    }
+
+    async fn ask(&self, usage: Usage, identity: Option<&Identity>) -> Result<KeyPairAndChain, Error> {
+        let who = self.0.issuer.who(identity).await?;
+        let names = match usage {
+            Usage::Workload => Names::Workload(
+                who.spiffe_id.parse().map_err(|error: zen_pki::SpiffeIdError| Error::Answer(error.to_string()))?,
+            ),
+            Usage::Serving => Names::Server(who.serving_names.into_iter().collect()),
+        };
+        let (csr, key) = signing_request(&names)?;
+        let answer = self.0.issuer.certificate(identity, &CertificateRequest { csr, usage }).await?;
+        let certificate = KeyPairAndChain::from_pem(&answer.chain, &key)?;
+        if certificate.names().as_ref() != Some(&names) {
+            return Err(Error::Answer("the certificate has other names than were asked for".to_owned()));
+        }
+        certificate.verify(&self.roots()?, (self.0.clock)())?;
+        if let Err(reason) = certificate.store(&self.path(usage)) {
+            // The certificate is good all the same; a restart of the container asks again.
+            tracing::warn!(%reason, "failed to keep the certificate in the in-memory volume");
+        }
+        Ok(certificate)
+    }
+
+    async fn follow_roots(&self, identity: &Identity) {
+        let mut seen = self.bundle().ok();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Ok(bundle) = self.bundle() else { continue };
+            if seen.as_ref() == Some(&bundle) {
+                continue;
+            }
+            match TrustRoots::from_pem(&bundle).and_then(|roots| identity.replace_roots(&roots)) {
+                Ok(()) => tracing::info!("the trust bundle changed"),
+                Err(reason) => tracing::warn!(%reason, "the new trust bundle cannot be used; the one in use stays"),
+            }
+            seen = Some(bundle);
+        }
+    }
+
+    async fn follow_names(&self, identity: &Identity, certificate: &HotCertificate) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK.mul_f64(0.75 + fastrand::f64() / 2.0)) => {}
+                () = self.0.nudge.notified() => {}
+            }
+            // A failure shows where certificates are renewed; names can wait.
+            let Ok(who) = self.0.issuer.who(Some(identity)).await else { continue };
+            let due: BTreeSet<_> = who.serving_names.into_iter().collect();
+            let served = self.0.served.load();
+            if due.is_empty() || served.as_deref() == Some(&Names::Server(due)) {
+                continue;
+            }
+            match self.issue(Usage::Serving, Some(identity)).await.map(|renewed| certificate.replace(&renewed)) {
+                Ok(Ok(())) => tracing::info!("the serving certificate has other names now"),
+                Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a serving certificate with other names"),
+                Err(reason) => tracing::warn!(%reason, "failed to get a serving certificate with other names"),
+            }
+        }
+    }
+
+    async fn failed(&self, usage: Usage, error: &Error, failures: &mut u32) {
+        *failures = failures.saturating_add(1);
+        self.0.problem.store(Some(Arc::new(error.to_string())));
+        tracing::warn!(usage = usage.label(), reason = %error, attempt = *failures, "no certificate yet");
+        tokio::time::sleep(zen_pki::pause(Duration::ZERO, *failures)).await;
+    }
+
+    fn bundle(&self) -> Result<String, Error> {
+        let path = &self.0.options.roots;
+        std::fs::read_to_string(path).map_err(|source| Error::File { path: path.clone(), source })
+    }
+
+    fn roots(&self) -> Result<TrustRoots, Error> {
+        Ok(TrustRoots::from_pem(&self.bundle()?)?)
+    }
+
+    fn path(&self, usage: Usage) -> PathBuf {
+        self.0.options.folder.join(format!("{}.pem", usage.label()))
+    }
+}
