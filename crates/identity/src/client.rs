@@ -64,6 +64,9 @@ pub trait Issuer: Send + Sync + fmt::Debug {
     ) -> Answering<'a, Certificate>;
 }
 
+/// The wall clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// Boxed: certificates are asked for once in half an hour.
 pub type Answering<'a, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 'a>>;
 
@@ -130,7 +133,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     issuer: Arc<dyn Issuer>,
     options: Options,
-    clock: fn() -> Timestamp,
+    clock: Clock,
     metrics: Metrics,
     /// What went wrong last, until something goes well.
     problem: ArcSwapOption<String>,
@@ -158,12 +161,12 @@ impl Client {
 
     /// Asks somebody else.
     pub fn with_issuer(options: Options, issuer: Arc<dyn Issuer>) -> Self {
-        Self::with_clock(options, issuer, Timestamp::now)
+        Self::with_clock(options, issuer, Arc::new(Timestamp::now))
     }
 
     /// As [`Client::with_issuer`] by another wall clock, for tests.
-    pub fn with_clock(options: Options, issuer: Arc<dyn Issuer>, clock: fn() -> Timestamp) -> Self {
-        let metrics = Metrics::new(clock);
+    pub fn with_clock(options: Options, issuer: Arc<dyn Issuer>, clock: Clock) -> Self {
+        let metrics = Metrics::new(Arc::clone(&clock));
         let (problem, served, nudge) = (ArcSwapOption::empty(), ArcSwapOption::empty(), Notify::new());
         Self(Arc::new(Inner { issuer, options, clock, metrics, problem, served, nudge }))
     }
@@ -206,7 +209,7 @@ impl Client {
     pub async fn keep_fresh(&self, identity: &Identity) -> Changed {
         let (changed, mut other) = watch::channel(None);
         let renew = || self.renew(identity, &changed);
-        let renewing = keep_fresh_by(identity, renew, self.0.clock);
+        let renewing = keep_fresh_by(identity, renew, || (self.0.clock)());
         let following = self.follow_roots(identity);
         tokio::select! {
             () = renewing => {}
@@ -222,7 +225,7 @@ impl Client {
     /// polled.
     pub async fn keep_fresh_serving(&self, identity: &Identity, certificate: &HotCertificate) {
         let issue = || self.issue(Usage::Serving, Some(identity));
-        let renewing = keep_fresh_by(certificate, issue, self.0.clock);
+        let renewing = keep_fresh_by(certificate, issue, || (self.0.clock)());
         tokio::join!(renewing, self.follow_names(identity, certificate));
     }
 

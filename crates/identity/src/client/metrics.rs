@@ -1,3 +1,4 @@
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
@@ -8,6 +9,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use zen_model::Timestamp;
 
+use super::Clock;
 use crate::wire::Usage;
 
 /// Certificates of this pod, for alerts: one that is not renewed ends within the hour.
@@ -17,15 +19,20 @@ pub struct Metrics {
     expiry: Arc<Expiry>,
 }
 
-#[derive(Debug)]
 struct Expiry {
-    clock: fn() -> Timestamp,
+    clock: Clock,
     /// By [`Usage`].
     until: Mutex<[Option<Timestamp>; 2]>,
 }
 
+impl fmt::Debug for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Expiry").field("until", &self.until).finish_non_exhaustive()
+    }
+}
+
 impl Metrics {
-    pub(super) fn new(clock: fn() -> Timestamp) -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Self { requests: Family::default(), expiry: Arc::new(Expiry { clock, until: Mutex::default() }) }
     }
 
@@ -51,7 +58,7 @@ impl Metrics {
 struct Remaining(Arc<Expiry>);
 
 impl Collector for Remaining {
-    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let help = "Time until the certificate in use ends; 0 when it has ended.";
         let gauge = ConstGauge::new(0.0);
         let mut family =

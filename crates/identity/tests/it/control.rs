@@ -80,7 +80,7 @@ async fn a_workload_of_no_mesh_serves_nothing() {
 #[tokio::test]
 async fn open_requests_survive_a_swap_and_end_at_shutdown() {
     let ca = ca();
-    let server = identity(&ca, &id(Component::Ingester));
+    let ingester = identity(&ca, &id(Component::Ingester));
     let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (inside, released) = (Arc::clone(&entered), Arc::clone(&go));
     let wait = move || {
@@ -91,12 +91,12 @@ async fn open_requests_survive_a_swap_and_end_at_shutdown() {
             Json(json!("done"))
         }
     };
-    let served = Served::start(&server, Router::new().route("/v1/report", get(wait))).await;
+    let served = Served::start(&ingester, Router::new().route("/v1/report", get(wait))).await;
     let operator = Client::new(&identity(&ca, &id(Component::Operator)));
     let peer = served.peer(&id(Component::Ingester));
     let polling = tokio::spawn(async move { operator.get::<Value>(&peer, "/v1/report").await });
     entered.notified().await;
-    server.replace(&ca.issue_workload(server.id(), 2 * crate::support::HOUR).expect("issued")).expect("replaced");
+    ingester.replace(&ca.issue_workload(ingester.id(), 2 * crate::support::HOUR).expect("issued")).expect("replaced");
     served.shutdown.cancel();
     go.notify_one();
     assert_eq!(polling.await.expect("no panic").expect("answered"), json!("done"));
