@@ -24,7 +24,7 @@ control_plane() {
     --requestheader-username-headers=X-Remote-User --requestheader-group-headers=X-Remote-Group \
     --requestheader-extra-headers-prefix=X-Remote-Extra- \
     --proxy-client-cert-file=$PKI/front-proxy-client.crt --proxy-client-key-file=$PKI/front-proxy-client.key \
-    --audit-policy-file=config/audit.yaml --audit-log-path=log/audit.log
+    --audit-policy-file=config/audit.yaml --audit-log-path=log/audit.log --audit-log-maxsize=100000
   await 90 "the API server" kubectl get --raw /readyz
 
   # At its usual 20 requests a second the controller manager takes 5 s for its own ServiceAccounts.

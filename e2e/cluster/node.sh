@@ -76,12 +76,13 @@ node() {
 
 # A volume whose claim is gone is emptied and may be claimed again, as a provisioner's would be made anew.
 recycle_volumes() {
-  local name phase
-  kubectl get persistentvolumes --watch -o 'jsonpath={.metadata.name} {.status.phase}{"\n"}' |
-    while read -r name phase; do
-      [ "$phase" = Released ] && [ -d "volumes/$name" ] || continue
+  local name phase claim
+  kubectl get persistentvolumes --watch -o 'jsonpath={.metadata.name} {.status.phase} {.spec.claimRef.name}{"\n"}' |
+    while read -r name phase claim; do
+      # It is told as Released once more when its claim has just been forgotten.
+      [ "$phase" = Released ] && [ -n "$claim" ] && [ -d "volumes/$name" ] || continue
       find "volumes/$name" -mindepth 1 -delete
       chown 0:0 "volumes/$name" && chmod 750 "volumes/$name"
-      kubectl patch persistentvolume "$name" --type json --patch '[{"op": "remove", "path": "/spec/claimRef"}]'
+      kubectl patch persistentvolume "$name" --type json --patch '[{"op": "remove", "path": "/spec/claimRef"}]' || true
     done
 }

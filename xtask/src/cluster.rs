@@ -78,7 +78,9 @@ fn up(state: &State, mode: Mode, self_contained: bool) -> anyhow::Result<()> {
     }
     if let Some(user) = named(state).filter(|_| !self_contained) {
         let context = take(state, &user)?;
-        eprintln!("xtask: using the cluster that KUBECONFIG names, context {context}: everything that follows acts on it");
+        eprintln!(
+            "xtask: using the cluster that KUBECONFIG names, context {context}: everything that follows acts on it"
+        );
     } else if !self_contained && mode == Mode::Node && kind::is_possible() {
         state.clear()?;
         state.write(&Record::Kind { name: install::NAME.to_owned() })?;

@@ -44,6 +44,8 @@ pub struct Image {
     pub reference: String,
     /// The file.
     pub archive: PathBuf,
+    /// The program in it, on this machine.
+    pub binary: PathBuf,
     /// Its id.
     pub digest: String,
 }
@@ -65,16 +67,17 @@ pub fn build(options: Options) -> anyhow::Result<Vec<Image>> {
     let mut images = Vec::new();
     for program in PROGRAMS {
         let (reference, archive) = (format!("{REGISTRY}/{program}:{TAG}"), folder.join(format!("{program}.tar")));
+        let binary = programs.join(program);
         let content = Archive {
             reference: reference.clone(),
-            program: programs.join(program),
+            program: binary.clone(),
             entrypoint: program.to_owned(),
             arguments: Vec::new(),
             user: Some(USER),
             files: vec![(ROOTS.to_owned(), roots.clone())],
         };
         let digest = archive::write(&archive, &content)?;
-        images.push(Image { program, reference, archive, digest });
+        images.push(Image { program, reference, archive, binary, digest });
     }
     let list = format!("{:#}\n", serde_json::to_value(&images)?);
     fs::write(folder.join("images.json"), list).context("failed to write images.json")?;

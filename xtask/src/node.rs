@@ -44,7 +44,10 @@ impl Temporary {
     fn new() -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("zen-node-").tempdir().context("failed to make a folder")?.keep();
         let mut guard = Command::new("sh");
-        guard.args(["-c", GUARD, "guard"]).arg(std::env::current_exe().context("this program is somewhere")?).arg(&folder);
+        guard
+            .args(["-c", GUARD, "guard"])
+            .arg(std::env::current_exe().context("this program is somewhere")?)
+            .arg(&folder);
         // An interrupt from the terminal must not end the guard before what it guards.
         guard.process_group(0).stdin(Stdio::piped());
         let guard = guard.spawn().context("failed to start sh")?;

@@ -91,11 +91,12 @@ fn is_there(program: &str) -> bool {
 }
 
 /// Polls until `condition` gives a value; `None` when it gave none within `limit`.
-#[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "other processes give no event; no paused time here")]
-pub fn poll<T>(
-    limit: Duration,
-    mut condition: impl FnMut() -> anyhow::Result<Option<T>>,
-) -> anyhow::Result<Option<T>> {
+#[expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    reason = "other processes give no event; no paused time here"
+)]
+pub fn poll<T>(limit: Duration, mut condition: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<Option<T>> {
     let began = std::time::Instant::now();
     loop {
         if let Some(value) = condition()? {

@@ -6,7 +6,7 @@ mod request;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::TcpListener;
@@ -21,8 +21,9 @@ use crate::TestCa;
 
 type Chooser = Arc<dyn Fn(&Received) -> Answer + Send + Sync>;
 
-/// A target on a free loopback port. Records every request that arrived whole, and answers each with the next
-/// [`Answer`] of its script, or with the standing one (200 at first) when the script is empty. Ends when dropped.
+/// A target on a free port, of the loopback unless told otherwise. Records every request that arrived whole, and answers
+/// each with the next [`Answer`] of its script, or with the standing one (200 at first) when the script is empty. Ends
+/// when dropped.
 pub struct Upstream {
     address: SocketAddr,
     scheme: &'static str,
@@ -41,16 +42,21 @@ pub(crate) struct Shared {
 impl Upstream {
     /// Without TLS.
     pub async fn http() -> Self {
-        Self::start(None).await
+        Self::http_at(Ipv4Addr::LOCALHOST.into()).await
+    }
+
+    /// Without TLS, at another address of this machine: one that pods of a cluster reach.
+    pub async fn http_at(address: IpAddr) -> Self {
+        Self::start(None, address).await
     }
 
     /// With TLS and a certificate of `ca` for these names (`localhost`, `127.0.0.1`, or wrong ones on purpose).
     pub async fn https(ca: &TestCa, names: &[&str]) -> Self {
-        Self::start(Some(TlsAcceptor::from(ca.server(names)))).await
+        Self::start(Some(TlsAcceptor::from(ca.server(names))), Ipv4Addr::LOCALHOST.into()).await
     }
 
-    async fn start(tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    async fn start(tls: Option<TlsAcceptor>, address: IpAddr) -> Self {
+        let listener = TcpListener::bind((address, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let ok: Chooser = Arc::new(|_| Answer::status(200));
@@ -71,7 +77,7 @@ impl Upstream {
         self.address
     }
 
-    /// `scheme://127.0.0.1:port` followed by `path`.
+    /// `scheme://address:port` followed by `path`.
     pub fn url(&self, path: &str) -> String {
         format!("{}://{}{path}", self.scheme, self.address)
     }

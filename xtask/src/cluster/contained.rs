@@ -37,6 +37,7 @@ pub fn up(state: &State, mode: Mode) -> anyhow::Result<Contained> {
     let mut cluster = Contained {
         mode,
         number,
+        interface: interface_index(&number.host_link()).filter(|_| mode == Mode::Node),
         guard_pid: 0,
         init_pid: 0,
         node: number.node(),
@@ -111,8 +112,7 @@ pub fn down(state: &State, cluster: &Contained) -> anyhow::Result<()> {
         process::gone(cluster.init_pid)?;
     }
     if cluster.mode == Mode::Node {
-        // Only this end shows that the pair is still ours: the other is gone with the node's network namespace.
-        run::succeeds(Command::new("ip").args(["link", "del", &cluster.number.node_link()]));
+        remove_link(cluster)?;
         remove_cgroups(&cluster.cgroup)?;
     }
     state.forget()
@@ -127,7 +127,16 @@ pub fn is_running(state: &State, cluster: &Contained) -> bool {
 pub fn load(cluster: &Contained, archive: &std::path::Path) -> anyhow::Result<()> {
     let tar = File::open(archive).with_context(|| format!("failed to open {}", archive.display()))?;
     let mut command = inside(cluster, &["--mount"]);
-    command.args(["ctr", "--address", "/run/cluster/containerd.sock", "--namespace", "k8s.io", "images", "import", "-"]);
+    command.args([
+        "ctr",
+        "--address",
+        "/run/cluster/containerd.sock",
+        "--namespace",
+        "k8s.io",
+        "images",
+        "import",
+        "-",
+    ]);
     let output = command.stdin(tar).output().context("failed to start nsenter")?;
     if !output.status.success() {
         bail!("failed to load {}: {}", archive.display(), String::from_utf8_lossy(&output.stderr).trim());
@@ -236,6 +245,21 @@ fn connect(cluster: &Contained) -> anyhow::Result<()> {
         ip(&["route", "add", &network, "via", &cluster.node_ip])?;
     }
     Ok(())
+}
+
+/// Both ends go with one. The kernel would do it too, once the last connection of the node's network has timed out.
+fn remove_link(cluster: &Contained) -> anyhow::Result<()> {
+    let host = cluster.number.host_link();
+    // Another index: it is gone already, and the number taken by a newer cluster.
+    if interface_index(&host).is_some_and(|index| Some(index) == cluster.interface) {
+        run::output(Command::new("ip").args(["link", "del", &host]))?;
+    }
+    Ok(())
+}
+
+/// The kernel never gives an index to two interfaces.
+fn interface_index(name: &str) -> Option<u32> {
+    fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok()?.trim().parse().ok()
 }
 
 /// A cgroup can be removed only when its last process is gone, which takes a moment.

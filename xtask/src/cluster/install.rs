@@ -141,7 +141,8 @@ fn wait(tools: &Tools) -> anyhow::Result<()> {
         for arguments in [&create[..], &rollout[..]] {
             if let Err(error) = run::output(&mut tools.kubectl(&[&in_namespace[..], arguments].concat())) {
                 let _ = run::done(&mut tools.kubectl(&["--namespace", NAME, "get", "pods", "--output", "wide"]));
-                let _ = run::done(&mut tools.kubectl(&["--namespace", NAME, "get", "events", "--sort-by=.lastTimestamp"]));
+                let _ =
+                    run::done(&mut tools.kubectl(&["--namespace", NAME, "get", "events", "--sort-by=.lastTimestamp"]));
                 return Err(error);
             }
         }

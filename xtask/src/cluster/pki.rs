@@ -7,7 +7,9 @@ use std::path::Path;
 use anyhow::Context;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use serde_json::json;
 
 use super::addresses::Number;
@@ -71,13 +73,7 @@ impl Authority {
         self.issue(folder, name, &params).map(drop)
     }
 
-    fn client(
-        &self,
-        folder: &Path,
-        name: &str,
-        common_name: &str,
-        organization: Option<&str>,
-    ) -> anyhow::Result<Pair> {
+    fn client(&self, folder: &Path, name: &str, common_name: &str, organization: Option<&str>) -> anyhow::Result<Pair> {
         let mut params = named(Vec::new(), common_name, organization)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(folder, name, &params)

@@ -73,7 +73,8 @@ pub fn found_or_built(name: &str) -> anyhow::Result<PathBuf> {
 fn pinned(module: &str, go_mod: &str) -> anyhow::Result<String> {
     let path = run::root().join("e2e/cluster/versions");
     let versions = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-    let (dependency, version) = row(&versions, module).with_context(|| format!("{module} is missing in {}", path.display()))?;
+    let (dependency, version) =
+        row(&versions, module).with_context(|| format!("{module} is missing in {}", path.display()))?;
     let required = format!("{dependency} {version}");
     if !go_mod.lines().any(|line| line.trim().trim_start_matches("require ").starts_with(&required)) {
         bail!("e2e/cluster/versions names {required}, which e2e/cluster/{module}/go.mod does not require");
@@ -83,7 +84,8 @@ fn pinned(module: &str, go_mod: &str) -> anyhow::Result<String> {
 
 fn row(versions: &str, module: &str) -> Option<(String, String)> {
     let rows = versions.lines().filter(|line| !line.starts_with('#'));
-    let mut fields = rows.map(str::split_whitespace).find_map(|mut fields| (fields.next()? == module).then_some(fields))?;
+    let mut fields =
+        rows.map(str::split_whitespace).find_map(|mut fields| (fields.next()? == module).then_some(fields))?;
     Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
 }
 
@@ -107,7 +109,8 @@ mod tests {
     #[test]
     fn every_module_requires_the_version_that_is_pinned() {
         for Program(_, module, ..) in PROGRAMS {
-            let go_mod = fs::read_to_string(run::root().join("e2e/cluster").join(module).join("go.mod")).expect("there");
+            let go_mod =
+                fs::read_to_string(run::root().join("e2e/cluster").join(module).join("go.mod")).expect("there");
             pinned(module, &go_mod).expect("pinned");
             assert!(pinned(module, "module x").is_err(), "another version is refused");
         }

@@ -40,6 +40,8 @@ pub struct Contained {
     pub mode: Mode,
     /// What keeps it apart from others.
     pub number: Number,
+    /// The index of its network interface on the machine.
+    pub interface: Option<u32>,
     /// The process whose end is the end of every other; 0 before it runs.
     pub guard_pid: i32,
     /// Pid 1 of the cluster, as the machine sees it; 0 before it runs.
@@ -128,9 +130,9 @@ impl State {
     pub fn record(&self) -> anyhow::Result<Option<Record>> {
         let path = self.folder.join("cluster.json");
         match fs::read(&path) {
-            Ok(text) => Ok(Some(
-                serde_json::from_slice(&text).with_context(|| format!("failed to read {}", path.display()))?,
-            )),
+            Ok(text) => {
+                Ok(Some(serde_json::from_slice(&text).with_context(|| format!("failed to read {}", path.display()))?))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("failed to read {}", path.display())),
         }

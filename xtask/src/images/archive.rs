@@ -41,7 +41,8 @@ pub fn write(path: &Path, image: &Archive) -> anyhow::Result<String> {
         "history": [{"created": "1970-01-01T00:00:00Z", "comment": "one static program"}],
     })
     .to_string();
-    let manifest = json!([{"Config": "config.json", "RepoTags": [image.reference], "Layers": ["layer.tar"]}]).to_string();
+    let manifest =
+        json!([{"Config": "config.json", "RepoTags": [image.reference], "Layers": ["layer.tar"]}]).to_string();
 
     let mut archive = Builder::new(Vec::new());
     file(&mut archive, "manifest.json", 0o644, manifest.as_bytes())?;
@@ -56,7 +57,8 @@ fn layer(image: &Archive, program: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut layer = Builder::new(Vec::new());
     let mut made = Vec::new();
     for (name, content) in &image.files {
-        let mut folders: Vec<&Path> = Path::new(name).ancestors().skip(1).filter(|path| *path != Path::new("")).collect();
+        let mut folders: Vec<&Path> =
+            Path::new(name).ancestors().skip(1).filter(|path| *path != Path::new("")).collect();
         folders.reverse();
         for folder in folders {
             if !made.contains(&folder) {

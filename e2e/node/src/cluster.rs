@@ -1,0 +1,194 @@
+//! A self-contained node that runs already.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use serde::Deserialize;
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+
+use crate::component::Component;
+use crate::{audit, wait};
+
+/// Where it is and how to reach it.
+pub struct Cluster {
+    folder: PathBuf,
+    record: Record,
+    /// With all rights. It belongs to the runtime that opened the cluster.
+    pub client: kube::Client,
+}
+
+/// What we need of `cluster.json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    mode: String,
+    init_pid: i32,
+    node: String,
+    host_ip: String,
+    node_ip: String,
+    bin: PathBuf,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Cluster({})", self.folder.display())
+    }
+}
+
+impl Cluster {
+    /// The one in the folder `ZEN_NODE`, or in `target/cluster`.
+    pub async fn open() -> Result<Self> {
+        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cluster");
+        let folder = std::env::var_os("ZEN_NODE").map_or_else(default, PathBuf::from);
+        let missing = || format!("no self-contained node in {}: `cargo xtask cluster up` starts one", folder.display());
+        let text = std::fs::read(folder.join("cluster.json")).with_context(missing)?;
+        let record: Record = serde_json::from_slice(&text).with_context(missing)?;
+        if record.mode != "node" {
+            bail!(missing());
+        }
+        let kubeconfig = Kubeconfig::read_from(folder.join("kubeconfig"))?;
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(Self { folder, record, client: kube::Client::try_from(config)? })
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.join("kubeconfig")
+    }
+
+    /// The Node object's name.
+    pub fn node(&self) -> &str {
+        &self.record.node
+    }
+
+    /// What a pod calls to reach a server of the test; `host.test` is a name for it.
+    pub fn host_ip(&self) -> &str {
+        &self.record.host_ip
+    }
+
+    /// The node's own address, where NodePorts answer. Pods and Services can be reached from here by their addresses.
+    pub fn node_ip(&self) -> &str {
+        &self.record.node_ip
+    }
+
+    /// A program of the cluster: `kubectl`, `helm`.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.record.bin.join(name)
+    }
+
+    /// The log of a component, or `audit`, so far.
+    pub fn log(&self, name: &str) -> Result<String> {
+        let path = self.folder.join("log").join(format!("{name}.log"));
+        std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))
+    }
+
+    /// Every request that the API server has answered so far.
+    pub fn audit(&self) -> Result<Vec<audit::Entry>> {
+        audit::read(&self.folder.join("log/audit.log"))
+    }
+
+    /// Ends a component with SIGKILL. It is started again at once.
+    pub async fn kill(&self, component: Component) -> Result<()> {
+        self.signal(component, "KILL").await
+    }
+
+    /// Sends a component a signal: `STOP` and `CONT` suspend and resume it.
+    pub async fn signal(&self, component: Component, signal: &str) -> Result<()> {
+        let pid = self.pid(component)?;
+        let target = self.record.init_pid.to_string();
+        let arguments = ["--target", &target, "--pid", "--mount", "--", "/bin/sh", "-c"];
+        let kill = format!("kill -{signal} {pid}");
+        self.run("nsenter", arguments.into_iter().chain([kill.as_str()]), None).await.map(drop)
+    }
+
+    /// Ends a component and keeps it down until [`Cluster::release`].
+    pub async fn hold(&self, component: Component) -> Result<()> {
+        std::fs::write(self.held(component), "").context("failed to write a file")?;
+        self.kill(component).await
+    }
+
+    /// Lets a component that was held start again.
+    pub fn release(&self, component: Component) -> Result<()> {
+        std::fs::remove_file(self.held(component)).context("failed to remove a file")
+    }
+
+    /// The component's process now, as its own namespace counts.
+    pub fn pid(&self, component: Component) -> Result<u32> {
+        let path = self.folder.join("run/pids").join(component.name());
+        let text = std::fs::read_to_string(&path).with_context(|| format!("{} never ran", component.name()))?;
+        text.trim().parse().context("a pid")
+    }
+
+    fn held(&self, component: Component) -> PathBuf {
+        self.folder.join("run/held").join(component.name())
+    }
+
+    /// Waits until the API server answers and the node is ready.
+    pub async fn ready(&self, limit: Duration) -> Result<()> {
+        wait::until("the cluster is ready", limit, async || {
+            let node = format!("node/{}", self.node());
+            self.kubectl(&["wait", "--for=condition=Ready", &node, "--timeout=1s"]).await.map(Some)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// `kubectl` as administrator; its standard output. Fails with its standard error.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.run(self.program("kubectl"), arguments, None).await
+    }
+
+    /// `helm` as administrator, in the repository's root.
+    pub async fn helm(&self, arguments: &[&str]) -> Result<String> {
+        self.run(self.program("helm"), arguments, None).await
+    }
+
+    /// Applies manifests, server-side.
+    pub async fn apply(&self, yaml: &str) -> Result<String> {
+        self.run(self.program("kubectl"), ["apply", "--server-side", "-f", "-"], Some(yaml)).await
+    }
+
+    /// Runs a command in a container.
+    pub async fn exec(&self, namespace: &str, pod: &str, command: &[&str]) -> Result<String> {
+        self.kubectl(&[&["exec", "--namespace", namespace, pod, "--"], command].concat()).await
+    }
+
+    async fn run(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        input: Option<&str>,
+    ) -> Result<String> {
+        let mut command = Command::new(program);
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig()).kill_on_drop(true);
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "KUBECACHEDIR"] {
+            command.env(variable, self.folder.join("run/tools"));
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let line = format!("{:?}", command.as_std());
+        let mut child = command.spawn().with_context(|| format!("failed to start {line}"))?;
+        let mut stdin = child.stdin.take().context("a pipe")?;
+        let text = input.unwrap_or_default().as_bytes();
+        let (written, output) = tokio::join!(
+            async move {
+                // Whoever does not want input has closed the pipe: its exit says why.
+                let _ = stdin.write_all(text).await;
+                drop(stdin);
+                Ok::<_, std::io::Error>(())
+            },
+            child.wait_with_output()
+        );
+        written?;
+        let output = output?;
+        if !output.status.success() {
+            bail!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}

@@ -1,0 +1,21 @@
+//! What tests on real pods share: a [`Cluster`] that `cargo xtask cluster up` made, its [`Component`]s to kill, a
+//! [`Namespace`] that goes with its test, a [`Target`] pod, the API server's [`audit`] log.
+//!
+//! `cargo xtask test --only node` makes a cluster, installs the mesh and runs the tests. With a cluster in
+//! `target/cluster` (`cargo xtask cluster up`, `install`), `cargo test -p zen-e2e-node -- --test-threads=1` runs them on
+//! that one. One at a time, because some kill what the others stand on.
+
+pub mod audit;
+mod cluster;
+mod component;
+mod images;
+mod namespace;
+mod target;
+mod wait;
+
+pub use cluster::Cluster;
+pub use component::Component;
+pub use images::{PAUSE, binary, reference};
+pub use namespace::Namespace;
+pub use target::{Delivery, Target};
+pub use wait::until;

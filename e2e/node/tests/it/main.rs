@@ -1,0 +1,5 @@
+//! The mesh on real pods of a real node.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails as the test does")]
+
+mod ground;
