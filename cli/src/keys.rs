@@ -4,47 +4,18 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
-use zen_model::{ObjectKey, Secret};
+use zen_model::ObjectKey;
 use zen_seal::RootKey;
-use zen_verify::zen_signature::{self, Keys};
+use zen_verify::SigningKeys;
+use zen_verify::signing_keys::{BRANCH, VERSION};
 
 use crate::failure::{Context as _, Failure, Outcome};
 use crate::output::Output;
 use crate::state::Place;
 
-/// Version of every derived key, and its id in signatures. A rotation adds a version.
-const VERSION: &str = "1";
-
-/// The root of the signing keys.
-#[derive(Debug)]
-pub struct SigningKeys {
-    root: Secret,
-}
-
-impl SigningKeys {
-    /// Derived from the mesh's root key; the data keys come from another branch of it.
-    pub fn new(root: &RootKey) -> Self {
-        Self { root: Secret::new(root.derive("zen/signing", &[]).to_vec()) }
-    }
-
-    /// Between ingester and egress of one process.
-    pub fn link(&self) -> Keys {
-        self.keys(&format!("zen/link/*/local/{VERSION}"))
-    }
-
-    /// Towards one target: it can verify with it, and forge for nobody else.
-    pub fn destination(&self, key: &ObjectKey) -> Keys {
-        self.keys(&Self::destination_info(key))
-    }
-
-    fn destination_info(key: &ObjectKey) -> String {
-        format!("zen/destination/{}/{}/{VERSION}", key.namespace, key.name)
-    }
-
-    fn keys(&self, info: &str) -> Keys {
-        Keys::new(vec![(VERSION.to_owned(), zen_signature::derive(&self.root, info))])
-            .expect("one derived key of 32 bytes with a sound id is a key ring")
-    }
+/// The signing keys of the mesh whose root key this is.
+pub fn signing_keys(root: &RootKey) -> SigningKeys {
+    SigningKeys::new(root.branch(BRANCH).secret())
 }
 
 /// Show the keys that targets verify with.
@@ -93,8 +64,7 @@ impl KeysCommand {
     pub fn run(self) -> Outcome {
         let Which::Destination { key, dir, state, output } = self.which;
         let root = root_key(&Place::find(state.as_deref(), dir.as_deref()).mesh_key_file())?;
-        let signing = SigningKeys::new(&root);
-        let derived = zen_signature::derive(&signing.root, &SigningKeys::destination_info(&key));
+        let derived = signing_keys(&root).destination_key(&key);
         let text = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, derived.expose());
         let shown = Shown { destination: &key, key_id: VERSION, key: text };
         output.print(&shown, |shown| format!("{}\n", shown.key))
@@ -108,23 +78,4 @@ fn root_key(file: &Path) -> Outcome<RootKey> {
             .hint("name the folder of the mesh with --dir DIR or --state DIR/.zen"));
     }
     RootKey::load_or_create(file).context("failed to read the root key")
-}
-
-#[cfg(test)]
-mod tests {
-    use zen_model::Timestamp;
-
-    use super::*;
-
-    #[test]
-    fn a_target_verifies_its_own_events_only() {
-        let signing = SigningKeys::new(&RootKey::random());
-        let (ci, audit) = (ObjectKey::new("team-a", "ci"), ObjectKey::new("team-a", "audit"));
-        let now = Timestamp::now();
-        let value = signing.destination(&ci).sign("e1", &[7; 32], now);
-        let tolerance = std::time::Duration::from_mins(5);
-        assert!(signing.destination(&ci).verify(&value, "e1", &[7; 32], now, tolerance).is_ok());
-        assert!(signing.destination(&audit).verify(&value, "e1", &[7; 32], now, tolerance).is_err());
-        assert!(signing.link().verify(&value, "e1", &[7; 32], now, tolerance).is_err());
-    }
 }

@@ -42,7 +42,7 @@ use zen_seal::{Keyring, RootKey};
 
 use crate::check::overrides;
 use crate::failure::{Context as _, Failure, Outcome};
-use crate::keys::SigningKeys;
+use crate::keys::signing_keys;
 use crate::state::{Addresses, Place, State};
 use banner::Facts;
 use demo::Demo;
@@ -146,7 +146,7 @@ impl Mesh {
         // Durable: keys, certificates, events.
         let root = RootKey::load_or_create(&place.mesh_key_file()).context("failed to open the root key")?;
         let keyring = Keyring::load_or_create(&place.mesh_key_file()).context("failed to open the data keys")?;
-        let signing = Arc::new(SigningKeys::new(&root));
+        let signing = Arc::new(signing_keys(&root));
         let address = intake.local_addr().context("failed to read the intake's address")?.ip();
         let trust = Trust::load(place.folder(), &settings.trust_domain, settings.certificate_lifetime, address)?;
         let trust = Arc::new(trust);

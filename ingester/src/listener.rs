@@ -23,24 +23,10 @@ use crate::core::Core;
 use stream::Stream;
 pub(crate) use wire::Wire;
 
-/// Connections that the kernel keeps ready for us.
-const BACKLOG: i32 = 1024;
 /// After an error that concerns the process (no descriptors, no memory): how long to let connections end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Binds the intake's address with a backlog for bursts. Port 0 picks a free one.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket2::Socket::new(
-        socket2::Domain::for_address(address),
-        socket2::Type::STREAM,
-        Some(socket2::Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
+pub use zen_runtime::listen::bind;
 
 /// Accepts until `shutdown`, then waits until every connection has finished, at most about `drain_timeout`.
 pub(crate) async fn serve(

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::future::IntoFuture as _;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,12 +32,34 @@ pub struct Server {
 #[derive(Clone)]
 struct Shared {
     readiness: Readiness,
-    registry: Arc<Registry>,
+    registry: Arc<OnceLock<Arc<Registry>>>,
+}
+
+/// Metrics of a process that is still being put together: its admin port answers health checks before there is anything
+/// to measure. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Pending(Arc<OnceLock<Arc<Registry>>>);
+
+impl Pending {
+    /// Every part has registered: from now on `/metrics` shows this registry. Once; a second one is ignored.
+    pub fn complete(&self, registry: Registry) {
+        let _ = self.0.set(Arc::new(registry));
+    }
 }
 
 impl Server {
     /// Serves the readiness and the metrics of this process. The registry is complete: components register before.
     pub fn new(readiness: Readiness, registry: Arc<Registry>) -> Self {
+        Self::with(readiness, Arc::new(OnceLock::from(registry)))
+    }
+
+    /// As [`Server::new`], for a process whose metrics are not complete yet: until they are, `/metrics` answers 503.
+    pub fn pending(readiness: Readiness) -> (Self, Pending) {
+        let pending = Pending::default();
+        (Self::with(readiness, Arc::clone(&pending.0)), pending)
+    }
+
+    fn with(readiness: Readiness, registry: Arc<OnceLock<Arc<Registry>>>) -> Self {
         let router = Router::new()
             .route("/healthz", get(async || "ok\n"))
             .route("/readyz", get(readyz))
@@ -89,7 +111,10 @@ async fn readyz(State(shared): State<Shared>) -> Response {
 
 async fn metrics(State(shared): State<Shared>) -> Response {
     let mut body = String::new();
-    match text::encode(&mut body, &shared.registry) {
+    let Some(registry) = shared.registry.get() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n").into_response();
+    };
+    match text::encode(&mut body, registry) {
         Ok(()) => ([(header::CONTENT_TYPE, OPEN_METRICS)], body).into_response(),
         Err(std::fmt::Error) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -138,6 +163,21 @@ mod tests {
         assert!(body.contains("zen_test_events_total 0"), "{body}");
         assert_eq!(crate::metrics::problems(&body), Vec::<String>::new());
         assert_eq!(get(&router, "/api/v1/x").await.1, "x");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_starts_is_alive_before_it_has_metrics() {
+        let readiness = Readiness::new();
+        let gate = readiness.gate("identity");
+        let (server, pending) = Server::pending(readiness);
+        let router = server.into_router();
+        assert_eq!(get(&router, "/healthz").await.0, StatusCode::OK);
+        assert_eq!(get(&router, "/metrics").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(get(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        pending.complete(Registry::default());
+        gate.open();
+        assert_eq!(get(&router, "/metrics").await.0, StatusCode::OK);
+        assert_eq!(get(&router, "/readyz").await.0, StatusCode::OK);
     }
 
     #[tokio::test]

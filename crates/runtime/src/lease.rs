@@ -112,8 +112,7 @@ impl Elector {
 
     async fn attempt(&self, seen: &mut Option<Observed>) -> Result<Attempt, kube::Error> {
         let Some(lease) = self.api.get_opt(&self.options.name).await? else {
-            let lease = self.api.create(&PostParams::default(), &record::first(&self.options)).await?;
-            return Ok(Attempt::Taken(Box::new(lease)));
+            return Ok(Attempt::Taken(Box::new(self.make().await?)));
         };
         match Observed::judge(seen, &lease, &self.options, self.leadership.now()) {
             Verdict::Free => {
@@ -123,6 +122,12 @@ impl Elector {
             }
             Verdict::Held { left } => Ok(Attempt::Held { left }),
         }
+    }
+
+    /// A replace of a Lease that is missing makes it, and fails when another was faster: for it has no resource version.
+    /// Unlike a create it can be granted for this one name.
+    async fn make(&self) -> Result<Lease, kube::Error> {
+        self.api.replace(&self.options.name, &PostParams::default(), &record::first(&self.options)).await
     }
 
     fn hold(self, lease: Lease) -> Held {
@@ -169,7 +174,7 @@ impl Elector {
         }
         // An attempt of ours that was cut off may have come through, or the Lease was deleted.
         let Some(current) = self.api.get_opt(name).await? else {
-            return self.api.create(&params, &record::first(&self.options)).await.map(Some);
+            return self.make().await.map(Some);
         };
         if record::holder(&current) != Some(&*self.options.holder) {
             return Ok(None);
@@ -216,8 +221,9 @@ enum Attempt {
     Held { left: Duration },
 }
 
+/// Another was faster: 409, or 422 where we meant to make it.
 fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 409)
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 409 | 422))
 }
 
 fn is_missing(error: &kube::Error) -> bool {

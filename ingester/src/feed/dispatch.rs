@@ -7,6 +7,7 @@
 mod frames;
 mod grant;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -316,7 +317,7 @@ impl Dispatcher {
         }
     }
 
-    /// The session that would take this lane's next leases: the one in which it has most of its share left, then the one
+    /// The session that would take this lane's next leases: the one in which its share is least used, then the one
     /// with the most room, then the one that waits longest. None when none takes leases.
     fn offer(&mut self, id: u64, destination: &zen_compile::Destination) -> Option<(u64, Offer)> {
         let lane = self.lanes.get_mut(&id)?;
@@ -334,8 +335,9 @@ impl Dispatcher {
             };
             Some((share.session, session.turn, offer))
         });
-        let best = offers.max_by_key(|(_, turn, offer)| {
-            (offer.cap.saturating_sub(offer.load.leases), offer.room.leases, std::cmp::Reverse(*turn))
+        let best = offers.min_by_key(|(_, turn, offer)| {
+            let filled = offer.load.leases.saturating_mul(1 << 10) / offer.cap.max(1);
+            (filled, Reverse(offer.room.leases), *turn)
         });
         best.map(|(session, _, offer)| (session, offer))
     }

@@ -18,23 +18,23 @@ use zen_model::{DeadReason, Event, Settlement, Timestamp};
 
 use crate::kit::{Intake, keys};
 
-struct Fed {
-    intake: Intake,
-    handle: Handle,
+pub struct Fed {
+    pub intake: Intake,
+    pub handle: Handle,
 }
 
 /// A session under the test's control.
-struct Egress {
+pub struct Egress {
     frames: mpsc::Receiver<FromIngester>,
-    sender: mpsc::Sender<FromEgress>,
-    leases: Vec<Lease>,
+    pub sender: mpsc::Sender<FromEgress>,
+    pub leases: Vec<Lease>,
 }
 
 fn url() -> Target {
     Target::Url { tls: true, host: "x.example".into(), port: 443, path_and_query: "/".into() }
 }
 
-fn sample(name: &str, change: impl FnOnce(&mut Destination)) -> Destination {
+pub fn sample(name: &str, change: impl FnOnce(&mut Destination)) -> Destination {
     let mut destination = Destination::sample(&format!("a/{name}"), url());
     change(&mut destination);
     destination
@@ -49,19 +49,23 @@ fn snapshot(destinations: impl IntoIterator<Item = Destination>) -> Snapshot {
 }
 
 impl Fed {
-    fn with(destinations: impl IntoIterator<Item = Destination>) -> Self {
+    pub fn with(destinations: impl IntoIterator<Item = Destination>) -> Self {
         let intake = Intake::start((snapshot(destinations), Vec::new()), Limits::default(), None);
         let (handle, dispatcher) = intake.ingester.feed(intake.shutdown.clone());
         tokio::spawn(dispatcher);
         Self { intake, handle }
     }
 
-    fn connect(&self, max_leases: u32) -> Egress {
+    pub fn connect(&self, max_leases: u32) -> Egress {
+        self.connect_as(Carrier::Link, "test", max_leases)
+    }
+
+    pub fn connect_as(&self, carrier: Carrier, instance: &str, max_leases: u32) -> Egress {
         let (outgoing, frames) = mpsc::channel(4);
         let (sender, incoming) = mpsc::channel(4);
-        let hello = Hello { version: 1, max_leases, max_bytes: 1 << 24, instance: "test".into() };
+        let hello = Hello { version: 1, max_leases, max_bytes: 1 << 24, instance: instance.into() };
         let incoming = Box::pin(ReceiverStream::new(incoming));
-        let link = Link { carrier: Carrier::Link, peer: "spiffe://test/egress".into(), hello, outgoing, incoming };
+        let link = Link { carrier, peer: "spiffe://test/egress".into(), hello, outgoing, incoming };
         let handle = self.handle.clone();
         tokio::spawn(async move { handle.serve(link).await });
         Egress { frames, sender, leases: Vec::new() }
@@ -82,7 +86,7 @@ impl Fed {
 
 impl Egress {
     /// Takes leases until nothing more comes for a moment.
-    async fn take(&mut self) -> Vec<Lease> {
+    pub async fn take(&mut self) -> Vec<Lease> {
         let mut taken = Vec::new();
         while let Ok(Some(frame)) = tokio::time::timeout(Duration::from_millis(1), self.frames.recv()).await {
             taken.extend(frame.leases);
@@ -92,7 +96,7 @@ impl Egress {
     }
 
     /// Takes leases and counts what is held by destination.
-    async fn held(&mut self) -> BTreeMap<String, usize> {
+    pub async fn held(&mut self) -> BTreeMap<String, usize> {
         self.take().await;
         let mut held = BTreeMap::new();
         for lease in &self.leases {
@@ -115,7 +119,7 @@ impl Egress {
         self.sender.send(FromEgress { settled, ..FromEgress::default() }).await.unwrap();
     }
 
-    async fn ack(&mut self, leases: &[Lease]) {
+    pub async fn ack(&mut self, leases: &[Lease]) {
         self.settle(leases, &Settlement::Ack, Some(Class::Delivered)).await;
     }
 

@@ -4,6 +4,7 @@
 
 mod accept;
 mod admin;
+mod aggregated;
 mod connections;
 mod durable;
 mod feed;
@@ -11,3 +12,4 @@ mod hygiene;
 mod kit;
 mod memory;
 mod refusals;
+mod sessions;

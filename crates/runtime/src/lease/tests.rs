@@ -9,7 +9,6 @@ use zen_testkit::api_server::{ApiServer, Call, Reply};
 
 use super::*;
 
-const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/zen-mesh/leases";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/zen-mesh/leases/zen-operator";
 
 /// Follows tokio's clock, which stands still unless all tasks wait.
@@ -38,7 +37,7 @@ fn by(holder: &'static str) -> impl Fn(&Value) -> bool + Send + Sync {
 async fn a_missing_lease_is_made_and_renewed() {
     let server = ApiServer::new();
     server.expect(Call::get(LEASE), Reply::not_found());
-    server.expect(Call::post(LEASES).body(by("us")), Reply::stored());
+    server.expect(Call::put(LEASE).body(by("us")), Reply::stored());
     for _ in 0..10 {
         server.expect(Call::put(LEASE).body(by("us")), Reply::stored());
     }
@@ -115,7 +114,7 @@ async fn failures_on_the_way_are_tried_again() {
         server.expect(Call::get(LEASE), reply);
     }
     server.expect(Call::get(LEASE), Reply::not_found());
-    server.expect(Call::post(LEASES), Reply::exists());
+    server.expect(Call::put(LEASE), Reply::status(422, "Invalid", "metadata.resourceVersion: must be specified for an update"));
     server.expect(Call::get(LEASE), Reply::ok(lease("", "1")));
     server.expect(Call::put(LEASE), Reply::stored());
     drop(elector(&server, paused()).acquire().await);
@@ -124,7 +123,7 @@ async fn failures_on_the_way_are_tried_again() {
 
 async fn leading(server: &ApiServer, clock: Clock) -> (Held, Leadership) {
     server.expect(Call::get(LEASE), Reply::not_found());
-    server.expect(Call::post(LEASES), Reply::stored());
+    server.expect(Call::put(LEASE), Reply::stored());
     let elector = elector(server, clock);
     let leadership = elector.leadership();
     (elector.acquire().await, leadership)
@@ -198,7 +197,7 @@ async fn our_own_late_renewal_and_a_deleted_lease_are_no_loss() {
     server.expect(Call::put(LEASE).body(|body| body["metadata"]["resourceVersion"] == "9"), Reply::stored());
     server.expect(Call::put(LEASE), Reply::not_found());
     server.expect(Call::get(LEASE), Reply::not_found());
-    server.expect(Call::post(LEASES).body(by("us")), Reply::stored());
+    server.expect(Call::put(LEASE).body(by("us")), Reply::stored());
     server.done().await;
     assert_eq!(leadership.check(), Ok(()));
     drop(held);

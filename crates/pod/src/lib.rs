@@ -1,0 +1,14 @@
+//! What the pods of ingester and egress have in common in a cluster: who they are ([`Arguments`]), the keys that are
+//! mounted ([`keys`]), which other pods there are ([`endpoints`]), and what they tell the operator ([`Reports`]).
+
+pub mod arguments;
+pub mod endpoints;
+pub mod keys;
+mod private;
+pub mod reports;
+pub mod tls_secret;
+mod watching;
+
+pub use arguments::Arguments;
+pub use endpoints::Endpoint;
+pub use reports::Reports;
