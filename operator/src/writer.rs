@@ -22,7 +22,7 @@ pub use error::{Error, Requeue};
 pub use event::Notice;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use memory::{Memory, Remembered};
@@ -101,9 +101,8 @@ impl Writer {
             return self.apply_over(desired, &digest, observed).await;
         }
         // A store may lag, and it sees only objects with our label: ask before something is made.
-        let api = self.api(desired.resource(), desired.id().namespace.as_deref());
-        match self.bounded(api.get_opt(&desired.id().name)).await? {
-            Some(there) => self.apply_over(desired, &digest, &Dynamic(there)).await,
+        match self.find(desired).await? {
+            Some(there) => self.apply_over(desired, &digest, &there).await,
             None => self.send(desired, &digest, None).await,
         }
     }
@@ -148,22 +147,39 @@ impl Writer {
     }
 
     /// Makes an object that is never changed afterwards, such as a root key. True when this call made it; when it exists
-    /// already, whoever made it, it is left as it is.
+    /// already, whoever made it, it is left as it is. Its content must differ from every other's, as a key does.
     ///
     /// # Errors
     ///
     /// [`Error`].
     pub async fn create(&self, object: &Object) -> Result<bool, Error> {
-        let params = PostParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        let outcome = self.create_once(object).await;
+        self.count(&object.id().kind, outcome).map(|outcome| outcome == Outcome::Created)
+    }
+
+    async fn create_once(&self, object: &Object) -> Result<Outcome, Error> {
+        if self.find(object).await?.is_some() {
+            return Ok(Outcome::Unchanged);
+        }
+        // An apply by a field manager that nobody else uses conflicts with whatever is there: it makes, or fails. A create
+        // would do the same, but cannot be granted for one name.
+        let manager = format!("{}-once-{:016x}", names::FIELD_MANAGER, fastrand::u64(..));
+        let params = PatchParams { field_manager: Some(manager), ..PatchParams::default() };
         let api = self.api(object.resource(), object.id().namespace.as_deref());
-        let body: Result<DynamicObject, _> = serde_json::from_value(Value::Object(object.body().clone()));
-        let body = body.map_err(kube::Error::SerdeError)?;
-        let outcome = match self.write(api.create(&params, &body)).await {
+        let patch = Patch::Apply(Value::Object(object.body().clone()));
+        match self.write(api.patch(&object.id().name, &params, &patch)).await {
             Ok(_) => Ok(Outcome::Created),
             Err(Error::Conflict(_)) => Ok(Outcome::Unchanged),
             Err(error) => Err(error),
-        };
-        self.count(&object.id().kind, outcome).map(|outcome| outcome == Outcome::Created)
+        }
+    }
+
+    /// The object of this name, as the API server has it now. A list of one name needs no right beside that to watch it.
+    async fn find(&self, wanted: &Object) -> Result<Option<Dynamic>, Error> {
+        let api = self.api(wanted.resource(), wanted.id().namespace.as_deref());
+        let params = ListParams::default().fields(&format!("metadata.name={}", wanted.id().name));
+        let found = self.bounded(api.list(&params)).await?;
+        Ok(found.items.into_iter().next().map(Dynamic))
     }
 
     /// Deletes an object that we made; one that is gone already is fine.

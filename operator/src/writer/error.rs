@@ -81,7 +81,10 @@ impl From<kube::Error> for Error {
         let kube::Error::Api(status) = &error else { return Self::Unavailable(Box::new(error)) };
         let after = status.details.as_ref().map(|details| details.retry_after_seconds).filter(|seconds| *seconds > 0);
         let after = after.map(|seconds| Duration::from_secs(seconds.into()));
-        let code = status.code;
+        // An object that was deleted and made again under the same name is no longer the one that was meant.
+        let causes = status.details.iter().flat_map(|details| &details.causes);
+        let other = status.code == 422 && causes.map(|cause| &*cause.field).any(|field| field == "metadata.uid");
+        let code = if other { 409 } else { status.code };
         let source = Box::new(error);
         match code {
             404 => Self::Gone(source),

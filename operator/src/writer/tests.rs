@@ -6,6 +6,7 @@ use zen_testkit::api_server::{ApiServer, Call, Reply};
 
 use super::*;
 
+const ALL: &str = "/api/v1/namespaces/zen-mesh/configmaps";
 const PATH: &str = "/api/v1/namespaces/zen-mesh/configmaps/zen-mesh-trust";
 
 fn writer(server: &ApiServer) -> Writer {
@@ -14,6 +15,10 @@ fn writer(server: &ApiServer) -> Writer {
 
 fn wanted(text: &str) -> Object {
     Object::new::<ConfigMap>(Some("zen-mesh"), "zen-mesh-trust", json!({"data": {"ca.crt": text}}))
+}
+
+fn find() -> Call {
+    Call::get(ALL).query("fieldSelector", "metadata.name=zen-mesh-trust")
 }
 
 /// As the API server would have it after our apply.
@@ -40,7 +45,7 @@ fn value(config_map: &ConfigMap) -> Value {
 #[tokio::test]
 async fn what_does_not_exist_is_asked_for_and_applied_without_force() {
     let server = ApiServer::new();
-    server.expect(Call::get(PATH), Reply::not_found());
+    server.expect(find(), Reply::list(vec![]));
     let call = Call::patch(PATH).query("fieldManager", "zen-operator").query("fieldValidation", "Strict");
     let call = call.body(|body| {
         body["metadata"]["labels"][names::MANAGED_BY_LABEL] == names::MANAGED_BY
@@ -77,7 +82,7 @@ async fn what_another_made_is_left_alone() {
     assert!(matches!(error, Error::Foreign(_)), "{error}");
     assert_eq!(error.requeue(), Requeue::Change);
     // The store sees only what carries our label: the API server is asked.
-    server.expect(Call::get(PATH), Reply::ok(value(&foreign)));
+    server.expect(find(), Reply::list(vec![value(&foreign)]));
     let error = writer(&server).apply(&wanted("a"), None).await.expect_err("foreign");
     assert!(error.to_string().contains("ConfigMap zen-mesh/zen-mesh-trust"), "{error}");
     let resource = ApiResource::erase::<ConfigMap>(&());
@@ -128,6 +133,7 @@ async fn failures_have_a_category_and_a_time_to_try_again() {
         (Reply::not_found(), "Gone", transient),
         (Reply::forbidden(), "Refused", Requeue::Change),
         (Reply::status(422, "Invalid", "spec.replicas: must be positive"), "Refused", Requeue::Change),
+        (Reply::made_again(), "Conflict", transient),
     ] {
         let server = ApiServer::new();
         server.expect(Call::patch(PATH), reply);
@@ -178,12 +184,20 @@ async fn a_secret_is_written_only_over_the_version_that_was_seen() {
 #[tokio::test]
 async fn a_key_is_made_once() {
     let server = ApiServer::new();
-    let path = "/api/v1/namespaces/zen-mesh/configmaps";
-    server.expect(Call::post(path), Reply::ok(value(&stored("a", "2"))));
-    server.expect(Call::post(path), Reply::exists());
+    let once = || Call::patch(PATH).body(|body| body["metadata"]["uid"].is_null());
+    server.expect(find(), Reply::list(vec![]));
+    server.expect(once(), Reply::ok(value(&stored("a", "2"))));
+    // Another came between the look and the write.
+    server.expect(find(), Reply::list(vec![]));
+    server.expect(once(), Reply::conflict());
+    server.expect(find(), Reply::list(vec![value(&stored("a", "2"))]));
     let writer = writer(&server);
     assert!(writer.create(&wanted("a")).await.expect("made"));
     assert!(!writer.create(&wanted("b")).await.expect("left as it is"));
+    assert!(!writer.create(&wanted("b")).await.expect("left as it is"));
+    let managers: Vec<_> = server.received().iter().filter_map(|call| call.query.get("fieldManager").cloned()).collect();
+    assert!(managers[0].starts_with("zen-operator-once-") && managers[0] != managers[1], "{managers:?}");
+    assert!(server.received().iter().all(|call| call.query.get("force").is_none_or(|force| force != "true")));
     server.finish();
 }
 

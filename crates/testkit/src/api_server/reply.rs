@@ -82,6 +82,16 @@ impl Reply {
         Self::status(409, "AlreadyExists", "already exists")
     }
 
+    /// 422, as for an apply that names the UID of an object which was deleted and made again.
+    pub fn made_again() -> Self {
+        let causes = json!([{"reason": "FieldValueInvalid", "field": "metadata.uid", "message": "field is immutable"}]);
+        let body = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 422, "reason": "Invalid",
+            "message": "metadata.uid: Invalid value: field is immutable", "details": {"causes": causes},
+        });
+        Self::new(Kind::Body { code: 422, body, retry_after: None })
+    }
+
     /// 403.
     pub fn forbidden() -> Self {
         Self::status(403, "Forbidden", "forbidden")
