@@ -2,11 +2,13 @@
 //!
 //! `docs/reference/reasons.md` is generated from [`TABLE`]; a test of this module fails when a code has no row or two rows.
 
+mod condition;
 mod dead;
 mod object;
 mod refusal;
 mod trust;
 
+pub use condition::ConditionReason;
 pub use dead::DeadReason;
 pub use object::ObjectReason;
 pub use refusal::Refusal;
@@ -44,9 +46,10 @@ pub struct Row {
 pub fn table() -> Vec<Row> {
     let intake = Refusal::ALL.iter().map(|refusal| refusal.row());
     let object = ObjectReason::ALL.iter().map(|reason| reason.row());
+    let condition = ConditionReason::ALL.iter().map(|reason| reason.row());
     let dead = DeadReason::ALL.iter().map(|reason| reason.row());
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
-    intake.chain(object).chain(dead).chain(trust).collect()
+    intake.chain(object).chain(condition).chain(dead).chain(trust).collect()
 }
 
 #[cfg(test)]
