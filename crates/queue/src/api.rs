@@ -12,6 +12,8 @@ use tokio::sync::watch;
 use zen_model::settle::Attempt;
 use zen_model::{DeadReason, Event, EventId, Namespace, ObjectKey, Settlement, Timestamp};
 
+use crate::handover::{Adopted, Batch, Budget, Cursor, Exported, Malformed, Page};
+
 /// A boxed future: the trait is used as `Arc<dyn Queue>`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
@@ -92,6 +94,35 @@ pub trait Queue: Send + Sync + fmt::Debug + 'static {
 
     /// Removes dead letters, claims and history that are past their retention. The caller decides how often.
     fn expire(&self, now: Timestamp, dead_letters: BTreeMap<ObjectKey, Duration>) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Tells this queue's data from any other's, for as long as they exist.
+    fn id(&self) -> QueueId;
+
+    /// Picks some of what must survive this queue (waiting deliveries, dead letters, claims that are held), up to about
+    /// `budget.bytes`, for a peer to adopt. Deliveries under lease are left out until they are settled or void; those of
+    /// the page are held for `budget.hold`, also across a crash. `None` in `Page::next`: nothing is left behind the page.
+    fn export(&self, cursor: Cursor, budget: Budget) -> BoxFuture<'_, Result<Page, Error>>;
+
+    /// Stores a page of another queue in one durable commit. Again is the same as once: a delivery that was adopted
+    /// before is not stored a second time, also when it has left since; of two claims for one key the later to expire
+    /// counts. A dead letter keeps its id, reason, attempts and times. Quotas never refuse what was acknowledged.
+    fn adopt(&self, batch: Batch) -> BoxFuture<'_, Result<Adopted, AdoptError>>;
+
+    /// Removes what a peer has durably adopted. Durable on return. Again is the same as once.
+    fn forget(&self, exported: Exported) -> BoxFuture<'_, Result<(), Error>>;
+
+    /// Holds a page for longer, counted from now: its peer has not answered yet.
+    fn hold(&self, exported: &Exported, time: Duration);
+
+    /// A page's peer did not take it: its deliveries may be leased here again.
+    fn keep(&self, exported: &Exported);
+
+    /// The queue that may hold what is still here, because this process died before it was told so.
+    fn heir(&self) -> BoxFuture<'_, Result<Option<QueueId>, Error>>;
+
+    /// Names the queue that pages are sent to, before the first is; none when it has been told of them all. Durable on
+    /// return.
+    fn set_heir(&self, heir: Option<QueueId>) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Finishes the batch in hand, syncs and closes. Later calls fail with [`Error::Closed`].
     fn close(&self) -> BoxFuture<'_, ()>;
@@ -243,6 +274,37 @@ pub enum Error {
     },
 }
 
+/// Identifies the data of a queue: drawn when its folder was made. Written as 32 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub [u8; 16]);
+
+impl fmt::Display for QueueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl std::str::FromStr for QueueId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = digits.then(|| u128::from_str_radix(text, 16).ok()).flatten();
+        number.map(|number| Self(number.to_be_bytes())).ok_or_else(|| format!("{text:?} is not the id of a queue"))
+    }
+}
+
+/// Why a page of another queue was not adopted. Nothing of it was.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AdoptError {
+    /// It makes no sense, and will not when it is sent again.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// The store cannot commit.
+    #[error("the queue cannot commit: {0}")]
+    Unavailable(Fault),
+}
+
 /// Names a delivery: an event on its way to one destination. Written `<seq>-<destination number>`, both in decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeliveryId {
@@ -368,6 +430,8 @@ pub struct DestinationStats {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EventFilter {
+    /// Of a Webhook of this namespace.
+    pub namespace: Option<Namespace>,
     /// Of this Webhook.
     pub webhook: Option<ObjectKey>,
     /// With a delivery to this Destination.
@@ -453,7 +517,7 @@ pub struct Step {
     pub at: Timestamp,
     /// To which Destination; none for the event as a whole.
     pub destination: Option<ObjectKey>,
-    /// `accepted`, `attempt`, `delivered`, `dead`, `replayed`, `rearmed`, `lost-lease`.
+    /// `accepted`, `attempt`, `delivered`, `dead`, `replayed`, `rearmed`, `lost-lease`, `adopted`, `handed-over`.
     pub what: String,
     /// Attempt class label, reason code, status and stable error words; never target text.
     pub detail: String,
@@ -465,6 +529,8 @@ pub struct Step {
 pub struct DeadFilter {
     /// These deliveries only, as `<seq>-<number>`.
     pub ids: Vec<String>,
+    /// Of a Destination of this namespace.
+    pub namespace: Option<Namespace>,
     /// Of this Destination.
     pub destination: Option<ObjectKey>,
     /// Of this Webhook.

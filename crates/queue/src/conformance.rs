@@ -11,6 +11,7 @@
 mod accepting;
 mod dying;
 mod ending;
+mod handing;
 mod leasing;
 mod listing;
 mod prelude;
@@ -23,6 +24,9 @@ use crate::{BoxFuture, Queue};
 pub trait Store: Send + Sync {
     /// Opens the queue on this data.
     fn open(&self) -> BoxFuture<'_, Arc<dyn Queue>>;
+
+    /// Data of another queue, which hands over to this one or adopts from it.
+    fn another(&self) -> Arc<dyn Store>;
 }
 
 /// One behaviour.
@@ -85,6 +89,24 @@ cases! {
         replay_by_filter_and_limit,
         a_replay_is_a_new_attempt,
         expiry_removes_dead_letters_by_destination;
+    handing:
+        what_waits_moves_with_its_attempts,
+        a_dead_letter_moves_as_it_is,
+        a_delivery_id_outlives_the_move,
+        claims_move_and_the_later_end_counts,
+        a_repeat_rearms_what_was_adopted,
+        adopting_again_is_once,
+        forgetting_again_is_once,
+        what_is_leased_is_not_exported,
+        a_page_is_held_until_it_is_kept_or_its_time_is_over,
+        pages_are_bounded_and_go_on,
+        an_event_of_many_is_stored_once,
+        quotas_refuse_no_adoption,
+        what_comes_home_is_not_lost,
+        what_comes_home_before_it_was_forgotten_is_not_lost,
+        nothing_of_a_malformed_page_is_stored,
+        listings_follow_the_move,
+        the_heir_is_known_after_a_restart;
     listing:
         events_newest_first_with_their_state,
         events_by_filter,

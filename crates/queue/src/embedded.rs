@@ -10,12 +10,14 @@ mod claims;
 mod clock;
 mod command;
 mod fault;
+mod handover;
 mod inbox;
 mod journal;
 mod lane;
 mod leasing;
 mod ledger;
 mod metrics;
+mod numbers;
 mod open;
 mod options;
 mod query;
@@ -42,11 +44,14 @@ use tokio::time::Instant;
 use zen_model::{DeadReason, Event, EventId, Namespace, ObjectKey, Timestamp};
 use zen_seal::Keyring;
 
+pub(crate) use batch::RESPONSE_BYTES;
 pub use options::{Options, Point, Steps};
 
+use crate::handover::{Adopted, Batch, Budget, Cursor, Exported, Page};
 use crate::{
-    BoxFuture, CommitError, Committed, DeadFilter, DeadLetter, DeliveryId, Demand, DestinationStats, Error,
-    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, Quotas, Settled, Stats,
+    AdoptError, BoxFuture, CommitError, Committed, DeadFilter, DeadLetter, DeliveryId, Demand, DestinationStats, Error,
+    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, QueueId, Quotas,
+    Settled, Stats,
 };
 use command::{Bury, Command, Expire, Job, Replay};
 use query::events::Context;
@@ -72,9 +77,9 @@ impl Embedded {
         let (records, listings) = (connect()?, connect()?);
         let log = open::connect(folder).map_err(|error| failed(error.to_string()))?;
         let readers = Readers::start(records, listings).map(Arc::new).map_err(|error| failed(error.to_string()))?;
-        let open::Opened { lock, conn, state, ledger, numbers, journal, claims, seq, begun } = opened;
+        let open::Opened { lock, conn, own, state, ledger, numbers, journal, claims, seq, begun } = opened;
         let probe = options.probe_every;
-        let shared = Arc::new(Shared::new(folder.to_owned(), options, keyring, state, ledger));
+        let shared = Arc::new(Shared::new(folder.to_owned(), own, options, keyring, state, ledger));
         let checkpointer =
             checkpoint::Checkpointer::start(log, Arc::clone(&shared)).map_err(|error| failed(error.to_string()))?;
         let now = shared.clock.now();
@@ -97,6 +102,7 @@ impl Embedded {
             lock,
         };
         writer.bury_begun(&begun).map_err(|error| failed(error.to_string()))?;
+        writer.hold_in_doubt(now).map_err(|error| failed(error.to_string()))?;
         std::thread::Builder::new()
             .name("queue-writer".into())
             .spawn(move || writer.run())
@@ -127,12 +133,14 @@ impl Embedded {
         task: impl FnOnce(&rusqlite::Connection, &Context) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Error> {
         let context = {
-            let state = self.shared.state();
+            let mut state = self.shared.state();
+            let names = state.names();
             let leased = state.lanes.iter().flat_map(|lane| {
                 let of = lane.number;
-                lane.leased.keys().map(move |&seq| DeliveryId { seq, destination: of })
+                let granted = lane.leased.iter().filter(|(_, lease)| !lease.exported);
+                granted.map(move |(&seq, _)| DeliveryId { seq, destination: of })
             });
-            Context { keyring: self.shared.keyring.clone(), names: state.names(), leased: leased.collect() }
+            Context { keyring: self.shared.keyring.clone(), names, leased: leased.collect(), own: self.shared.own }
         };
         let folder = self.shared.folder.clone();
         let answered = self.readers.run(For::Listings, move |conn| {
@@ -253,6 +261,38 @@ impl Queue for Embedded {
         }))
     }
 
+    fn id(&self) -> QueueId {
+        QueueId(self.shared.own.queue)
+    }
+
+    fn export(&self, cursor: Cursor, budget: Budget) -> BoxFuture<'_, Result<Page, Error>> {
+        Box::pin(self.export_page(cursor, budget))
+    }
+
+    fn adopt(&self, batch: Batch) -> BoxFuture<'_, Result<Adopted, AdoptError>> {
+        Box::pin(self.adopt_batch(batch))
+    }
+
+    fn forget(&self, exported: Exported) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.forget_page(exported))
+    }
+
+    fn hold(&self, exported: &Exported, time: Duration) {
+        self.hold_page(exported, time);
+    }
+
+    fn keep(&self, exported: &Exported) {
+        self.keep_page(exported);
+    }
+
+    fn heir(&self) -> BoxFuture<'_, Result<Option<QueueId>, Error>> {
+        Box::pin(self.named_heir())
+    }
+
+    fn set_heir(&self, heir: Option<QueueId>) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.name_heir(heir))
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.shared.closed.store(true, Ordering::Relaxed);
@@ -275,8 +315,9 @@ fn stats(shared: &Shared) -> Stats {
     let disk_bytes = disk_bytes.sum();
     let state = shared.state();
     let destinations = state.lanes.iter().map(|lane| {
-        let leased = lane.leased.len() as u64;
-        let of_retries = lane.leased.values().filter(|lease| lease.origin != lane::Origin::Ready).count() as u64;
+        let leased = lane.granted();
+        let of_retries = lane.leased.values().filter(|lease| lease.origin != lane::Origin::Ready && !lease.exported);
+        let of_retries = of_retries.count() as u64;
         let shown = DestinationStats {
             waiting: lane.ready_rows + lane.retry_rows,
             leased,

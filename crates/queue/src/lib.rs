@@ -7,6 +7,7 @@ mod api;
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod embedded;
+pub mod handover;
 
 pub use api::*;
 pub use embedded::{Embedded, Options};

@@ -11,9 +11,10 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use zen_model::{DeadReason, Event, EventId, Namespace, ObjectKey, Settlement, Timestamp};
+use zen_queue::handover::{Adopted, Batch, Budget, Cursor, Exported, Page};
 use zen_queue::{
-    BoxFuture, CommitError, Committed, DeadFilter, DeadLetter, DeliveryId, Demand, DestinationStats, Error,
-    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, Quotas, Settled, Stats,
+    AdoptError, BoxFuture, CommitError, Committed, DeadFilter, DeadLetter, DeliveryId, Demand, DestinationStats, Error,
+    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, QueueId, Quotas, Settled, Stats,
 };
 
 #[derive(Debug, Default)]
@@ -339,7 +340,11 @@ impl Queue for Memory {
                 bytes: event.body.len() as u64,
                 deliveries: Vec::new(),
             });
-            summaries.filter(|event| filter.webhook.as_ref().is_none_or(|key| *key == event.webhook)).collect()
+            let of = |event: &EventSummary| {
+                filter.webhook.as_ref().is_none_or(|key| *key == event.webhook)
+                    && filter.namespace.as_ref().is_none_or(|namespace| *namespace == event.webhook.namespace)
+            };
+            summaries.filter(of).collect()
         });
         std::future::ready(Ok(events)).boxed()
     }
@@ -395,6 +400,35 @@ impl Queue for Memory {
         std::future::ready(Ok(())).boxed()
     }
 
+    fn id(&self) -> QueueId {
+        QueueId([0; 16])
+    }
+
+    fn export(&self, _: Cursor, _: Budget) -> BoxFuture<'_, Result<Page, Error>> {
+        let page = Page { batch: Batch::default(), exported: Exported::default(), next: None };
+        std::future::ready(Ok(page)).boxed()
+    }
+
+    fn adopt(&self, _: Batch) -> BoxFuture<'_, Result<Adopted, AdoptError>> {
+        std::future::ready(Err(AdoptError::Unavailable(Fault::Closed))).boxed()
+    }
+
+    fn forget(&self, _: Exported) -> BoxFuture<'_, Result<(), Error>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn hold(&self, _: &Exported, _: Duration) {}
+
+    fn keep(&self, _: &Exported) {}
+
+    fn heir(&self) -> BoxFuture<'_, Result<Option<QueueId>, Error>> {
+        std::future::ready(Ok(None)).boxed()
+    }
+
+    fn set_heir(&self, _: Option<QueueId>) -> BoxFuture<'_, Result<(), Error>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
     fn close(&self) -> BoxFuture<'_, ()> {
         self.with(|state| state.refuse_commit = Some(CommitError::Unavailable(Fault::Closed)));
         std::future::ready(()).boxed()
@@ -412,6 +446,7 @@ fn is_due(delivery: &Delivery, now: Instant) -> bool {
 fn matches(filter: &DeadFilter, id: &DeliveryId, delivery: &Delivery) -> bool {
     delivery.dead.is_some_and(|reason| filter.reason.as_deref().is_none_or(|wanted| wanted == reason.code()))
         && filter.destination.as_ref().is_none_or(|key| *key == delivery.destination)
+        && filter.namespace.as_ref().is_none_or(|namespace| *namespace == delivery.destination.namespace)
         && (filter.ids.is_empty() || filter.ids.contains(&id.to_string()))
 }
 

@@ -95,6 +95,9 @@ pub(super) async fn dead_letters_by_filter(store: Arc<dyn Store>) {
     assert_eq!(ids(DeadFilter { limit: 1, ..all.clone() }).await, ["e0"]);
     assert_eq!(ids(DeadFilter { destination: Some(key("ci")), ..all.clone() }).await, ["e0", "e2"]);
     assert_eq!(ids(DeadFilter { webhook: Some(key("stripe")), ..all.clone() }).await, ["e2"]);
+    let namespace = |name: &str| Some(name.into());
+    assert_eq!(ids(DeadFilter { namespace: namespace(key("ci").namespace.as_str()), ..all.clone() }).await.len(), 3);
+    assert_eq!(ids(DeadFilter { namespace: namespace("another"), ..all.clone() }).await, [""; 0]);
     assert_eq!(ids(DeadFilter { destination: Some(key("nowhere")), ..all.clone() }).await, [""; 0]);
     assert_eq!(ids(DeadFilter { until: Some(Timestamp(1)), ..all }).await, [""; 0]);
 }

@@ -1,8 +1,11 @@
 //! One transaction: every row that a batch of commands changes, and what memory must do once it is durable.
 
+mod adopt;
 mod end;
+mod forget;
 
-pub(crate) use end::response_aad;
+pub(crate) use adopt::{Arrival, Arrived};
+pub(crate) use end::{RESPONSE_BYTES, response_aad};
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,16 +17,10 @@ use super::claims::{self, Claims};
 use super::command::Incoming;
 use super::journal::{self, Accepted, Entry, What};
 use super::lane::{Origin, Tries, Waiting};
+use super::numbers::{Numbered, Numbers};
 use super::sql::{int, uint};
 use super::state::State;
 use crate::{Claim, Committed, DeliveryId, LeaseToken};
-
-/// Numbers of names; those of this batch are kept apart until it is durable.
-#[derive(Debug, Default)]
-pub(crate) struct Numbers {
-    pub webhooks: HashMap<ObjectKey, u32>,
-    pub destinations: HashMap<ObjectKey, u32>,
-}
 
 /// A transaction under way. Dropped without effect when it fails.
 pub(crate) struct Batch<'a> {
@@ -35,11 +32,12 @@ pub(crate) struct Batch<'a> {
     pub seq: u64,
     pub entries: Vec<Entry>,
     pub effects: Vec<Effect>,
-    pub new_webhooks: Vec<ObjectKey>,
-    pub new_destinations: Vec<ObjectKey>,
+    /// Numbers given out in this batch, known to others when it is durable.
+    pub new_webhooks: Vec<(ObjectKey, u32)>,
+    pub new_destinations: Vec<(ObjectKey, u32)>,
     pub new_claims: BTreeMap<u32, claims::Row>,
     claimed: HashMap<[u8; 16], EventId>,
-    webhook_bytes: BTreeMap<u32, i64>,
+    pub(crate) webhook_bytes: BTreeMap<u32, i64>,
 }
 
 /// What memory must do after the commit.
@@ -61,6 +59,12 @@ pub(crate) enum Effect {
     Revived { dest: u32, due: u64, waiting: Waiting },
     /// A dead letter was removed.
     DeadGone { dest: u32, bytes: u32 },
+    /// A waiting delivery came from another replica.
+    Arrived { dest: u32, due: u64, waiting: Waiting, tries: Tries },
+    /// A dead letter came from another replica.
+    ArrivedDead { dest: u32, bytes: u32 },
+    /// An event's row came with them.
+    EventHere { webhook: u32, bytes: u32 },
     /// The event's row is gone.
     EventGone { webhook: u32, bytes: u32 },
     /// The lease may be used.
@@ -137,6 +141,7 @@ impl<'a> Batch<'a> {
             webhook,
             bytes: incoming.body_bytes,
             dests,
+            at: 0,
         });
         self.entries.push(entry);
         Ok(Outcome::Accepted { id: incoming.id.clone(), seq, deliveries })
@@ -278,11 +283,11 @@ impl<'a> Batch<'a> {
         Ok((claims, written))
     }
 
-    fn webhook(&mut self, key: &ObjectKey) -> rusqlite::Result<u32> {
+    pub(crate) fn webhook(&mut self, key: &ObjectKey) -> rusqlite::Result<u32> {
         number(self.conn, &self.numbers.webhooks, &mut self.new_webhooks, key, "webhook")
     }
 
-    fn destination(&mut self, key: &ObjectKey) -> rusqlite::Result<u32> {
+    pub(crate) fn destination(&mut self, key: &ObjectKey) -> rusqlite::Result<u32> {
         number(self.conn, &self.numbers.destinations, &mut self.new_destinations, key, "destination")
     }
 }
@@ -290,24 +295,22 @@ impl<'a> Batch<'a> {
 /// The number of a name, given out on first use.
 fn number(
     conn: &Connection,
-    known: &HashMap<ObjectKey, u32>,
-    new: &mut Vec<ObjectKey>,
+    known: &Numbered,
+    new: &mut Vec<(ObjectKey, u32)>,
     key: &ObjectKey,
     table: &str,
 ) -> rusqlite::Result<u32> {
-    if let Some(number) = known.get(key) {
+    if let Some(number) = known.of(key) {
+        return Ok(number);
+    }
+    if let Some((_, number)) = new.iter().find(|(other, _)| other == key) {
         return Ok(*number);
     }
-    let at = if let Some(at) = new.iter().position(|other| other == key) {
-        at
-    } else {
-        let number = known.len() + new.len() + 1;
-        conn.prepare_cached(&format!("INSERT INTO {table}(id, key) VALUES (?1, ?2)"))?
-            .execute(params![int(number as u64), key.to_string()])?;
-        new.push(key.clone());
-        new.len() - 1
-    };
-    Ok(u32::try_from(known.len() + at + 1).unwrap_or(u32::MAX))
+    let number = known.next(key, new);
+    conn.prepare_cached(&format!("INSERT INTO {table}(id, key) VALUES (?1, ?2)"))?
+        .execute(params![number, key.to_string()])?;
+    new.push((key.clone(), number));
+    Ok(number)
 }
 
 /// Carries a batch's effects into memory. `now` is the clock's time of the batch.

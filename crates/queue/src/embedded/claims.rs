@@ -78,6 +78,36 @@ impl Claims {
         Ok(read(conn, *row)?.claims.into_iter().rev().find(|claim| claim.hash == hash && claim.expires > now))
     }
 
+    /// As [`Claims::find`], for many that lie in few rows.
+    pub(crate) fn find_cached(
+        &self,
+        conn: &Connection,
+        hash: [u8; 16],
+        now: u64,
+        cached: &mut Cached,
+    ) -> rusqlite::Result<Option<Stored>> {
+        let Some(&row) = self.index.get(&short(&hash)) else { return Ok(None) };
+        if cached.0.as_ref().is_none_or(|(number, _)| *number != row) {
+            cached.0 = Some((row, read(conn, row)?));
+        }
+        let claims = cached.0.iter().flat_map(|(_, row)| row.claims.iter().rev());
+        Ok(claims.into_iter().find(|claim| claim.hash == hash && claim.expires > now).cloned())
+    }
+
+    /// Deletes rows that another replica has.
+    pub(crate) fn take(conn: &Connection, rows: &[u64]) -> rusqlite::Result<Vec<Gone>> {
+        let mut gone = Vec::with_capacity(rows.len());
+        for &row in rows {
+            let body = read(conn, row)?;
+            let webhook = conn
+                .prepare_cached("DELETE FROM claims WHERE id = ?1 RETURNING webhook")?
+                .query_row([int(row)], |row| row.get(0))
+                .optional()?;
+            gone.extend(webhook.map(|webhook| Gone { webhook, row, body, over: false }));
+        }
+        Ok(gone)
+    }
+
     /// Writes the batch's claims of one Webhook.
     pub(crate) fn write(&self, conn: &Connection, webhook: u32, body: Row, nth: u64) -> rusqlite::Result<New> {
         let row = self.last_row + 1 + nth;
@@ -145,6 +175,10 @@ impl Claims {
     }
 }
 
+/// The row that was read last.
+#[derive(Debug, Default)]
+pub(crate) struct Cached(Option<(u64, Row)>);
+
 /// A row that counts when its transaction commits.
 #[derive(Debug)]
 pub(crate) struct New {
@@ -152,6 +186,12 @@ pub(crate) struct New {
     pub webhook: u32,
     expires: u64,
     body: Row,
+}
+
+impl New {
+    pub(crate) fn len(&self) -> u64 {
+        self.body.claims.len() as u64
+    }
 }
 
 /// A row that no longer counts when its transaction commits.

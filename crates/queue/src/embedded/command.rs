@@ -8,9 +8,12 @@ use tokio::sync::oneshot;
 use zen_model::settle::Attempt;
 use zen_model::{DeadReason, EventId, Namespace, ObjectKey};
 
+use super::batch::Arrival;
 use super::inbox::Weigh;
+use super::lane::{Origin, Tries, Waiting};
 use super::state::Held;
-use crate::{Claim, CommitError, Committed, DeadFilter, Error, LeaseToken};
+use crate::handover::{Adopted, Exported, HeldClaim, Place};
+use crate::{Claim, CommitError, Committed, DeadFilter, DeliveryId, Error, LeaseToken, QueueId};
 
 /// Where an answer goes.
 pub(crate) type Answer<T> = oneshot::Sender<T>;
@@ -88,6 +91,10 @@ pub(crate) enum Job {
     Bury(Bury),
     Replay(Replay),
     Expire(Expire),
+    Export(Export),
+    Adopt(Box<Adopt>),
+    Forget(Forget),
+    Heir(Heir),
 }
 
 #[derive(Debug)]
@@ -126,6 +133,56 @@ pub(crate) struct Expire {
     pub answer: Answer<Result<(), Error>>,
 }
 
+/// Pick and hold a page for a peer.
+#[derive(Debug)]
+pub(crate) struct Export {
+    pub place: Place,
+    pub bytes: usize,
+    pub expires: u64,
+    pub now: u64,
+    pub answer: Answer<Result<Picked, Error>>,
+}
+
+/// What a page will hold; its records are still to be read.
+#[derive(Debug, Default)]
+pub(crate) struct Picked {
+    pub waiting: Vec<PickedWaiting>,
+    pub dead: Vec<DeliveryId>,
+    pub claims: Vec<u64>,
+    pub next: Option<Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PickedWaiting {
+    pub token: LeaseToken,
+    pub origin: Origin,
+    pub waiting: Waiting,
+    pub tries: Tries,
+}
+
+/// Store a page of a peer.
+#[derive(Debug)]
+pub(crate) struct Adopt {
+    pub arrivals: Vec<Arrival>,
+    pub claims: Vec<(ObjectKey, Vec<HeldClaim>)>,
+    pub now: u64,
+    pub answer: Answer<Result<Adopted, Error>>,
+}
+
+/// Delete what a peer has.
+#[derive(Debug)]
+pub(crate) struct Forget {
+    pub exported: Exported,
+    pub now: u64,
+    pub answer: Answer<Result<(), Error>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Heir {
+    pub heir: Option<QueueId>,
+    pub answer: Answer<Result<(), Error>>,
+}
+
 impl Weigh for Command {
     fn weight(&self) -> Option<usize> {
         match self {
@@ -142,6 +199,10 @@ impl Job {
             Self::Bury(bury) => bury.now,
             Self::Replay(replay) => replay.now,
             Self::Expire(expire) => expire.now,
+            Self::Export(export) => export.now,
+            Self::Adopt(adopt) => adopt.now,
+            Self::Forget(forget) => forget.now,
+            Self::Heir(_) => 0,
         }
     }
 }

@@ -21,12 +21,18 @@ pub(crate) enum What {
     Replayed = 5,
     Rearmed = 6,
     LostLease = 7,
+    /// Came from another replica.
+    Adopted = 8,
+    /// Another replica has it.
+    HandedOver = 9,
 }
 
 impl What {
     pub(crate) fn from_number(number: u32) -> Option<Self> {
-        use What::{Accepted, Attempt, Dead, Delivered, LostLease, Rearmed, Replayed};
-        [Accepted, Attempt, Delivered, Dead, Replayed, Rearmed, LostLease].into_iter().find(|w| *w as u32 == number)
+        use What::{Accepted, Adopted, Attempt, Dead, Delivered, HandedOver, LostLease, Rearmed, Replayed};
+        [Accepted, Attempt, Delivered, Dead, Replayed, Rearmed, LostLease, Adopted, HandedOver]
+            .into_iter()
+            .find(|what| *what as u32 == number)
     }
 }
 
@@ -82,6 +88,9 @@ pub(crate) struct Accepted {
     pub bytes: u64,
     #[prost(uint32, repeated, tag = "6")]
     pub dests: Vec<u32>,
+    /// When it was accepted, where that is not the entry's time; else 0.
+    #[prost(uint64, tag = "7")]
+    pub at: u64,
 }
 
 impl Entry {

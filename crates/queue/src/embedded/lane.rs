@@ -53,8 +53,22 @@ pub(crate) struct Lease {
     pub begun: bool,
     /// A begin, a settlement or an expiry is on its way to the writer, who will decide.
     pub busy: bool,
+    /// Held for a page of a handover, not granted to an egress.
+    pub exported: bool,
     /// Buried meanwhile: anything but an acknowledgement makes it a dead letter for this reason.
     pub doom: Option<DeadReason>,
+}
+
+impl Lease {
+    pub(crate) fn new(
+        number: u64,
+        expires: u64,
+        term: u64,
+        (origin, waiting, tries): (Origin, Waiting, Tries),
+    ) -> Self {
+        let (begun, busy, exported, doom) = (false, false, false, None);
+        Self { number, expires, term, origin, waiting, tries, begun, busy, exported, doom }
+    }
 }
 
 #[derive(Debug)]
@@ -141,12 +155,35 @@ impl Lane {
     pub(crate) fn put_back(&mut self, origin: Origin, waiting: Waiting, tries: Tries) {
         match origin {
             _ if self.burying => {}
+            // The window has not come so far: it is read from disk when its turn comes.
+            Origin::Ready if waiting.seq > self.cursor => {}
             Origin::Ready => {
                 let at = self.window.partition_point(|other| other.seq < waiting.seq);
                 self.window.insert(at, waiting);
             }
             Origin::Retry { due } => self.know_retry(due, waiting, tries),
         }
+    }
+
+    /// Takes what is on disk out of the windows, to be held beside them.
+    pub(crate) fn withdraw(&mut self, seq: u64, origin: Origin) {
+        match origin {
+            Origin::Ready => {
+                if let Ok(at) = self.window.binary_search_by_key(&seq, |waiting| waiting.seq) {
+                    self.window.remove(at);
+                }
+            }
+            Origin::Retry { due } => {
+                if self.retries.remove(&(due, seq)).is_none() {
+                    self.beyond = self.beyond.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    /// Deliveries that an egress has under lease.
+    pub(crate) fn granted(&self) -> u64 {
+        self.leased.values().filter(|lease| !lease.exported).count() as u64
     }
 
     /// A first-time delivery was committed.

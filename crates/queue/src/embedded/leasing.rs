@@ -197,7 +197,7 @@ impl Embedded {
     }
 
     /// Ends current leases without waiting for it. Returns how many were current.
-    fn end(&self, leases: &[LeaseToken], how: How) -> u64 {
+    pub(super) fn end(&self, leases: &[LeaseToken], how: How) -> u64 {
         let now = self.shared.clock.now();
         let endings: Vec<Ending> = {
             let mut state = self.shared.state();

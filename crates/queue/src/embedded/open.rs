@@ -10,12 +10,12 @@ use tracing::{info, warn};
 use zen_model::ObjectKey;
 use zen_seal::{Aad, Keyring};
 
-use super::batch::Numbers;
 use super::claims::Claims;
 use super::clock::millis;
 use super::journal::Journal;
 use super::lane::Lane;
 use super::ledger::Ledger;
+use super::numbers::{Numbered, Numbers};
 use super::options::Options;
 use super::sql::{int, uint};
 use super::state::State;
@@ -31,6 +31,7 @@ const FILE: &str = "queue.db";
 pub(crate) struct Opened {
     pub lock: File,
     pub conn: Connection,
+    pub own: Own,
     pub state: State,
     pub ledger: Ledger,
     pub numbers: Numbers,
@@ -39,6 +40,25 @@ pub(crate) struct Opened {
     pub seq: u64,
     /// Deliveries that were begun when the last process ended.
     pub begun: Vec<crate::DeliveryId>,
+}
+
+/// What tells this queue from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Own {
+    /// Drawn when the folder was made.
+    pub queue: [u8; 16],
+    /// The first sequence number that it gives out.
+    pub first: u64,
+}
+
+/// No queue gives out more sequence numbers: 10,000 a second for three years.
+pub(crate) const NUMBERS: u64 = 1 << 40;
+
+impl Own {
+    /// Whether this queue may ever give out the number.
+    pub(crate) fn gives(&self, seq: u64) -> bool {
+        (self.first..self.first.saturating_add(NUMBERS)).contains(&seq)
+    }
 }
 
 /// The database file of a folder.
@@ -57,7 +77,7 @@ pub(crate) fn open(folder: &Path, keyring: &Keyring, options: &Options, now: u64
     let found = wal::inspect(&folder.join(format!("{FILE}-wal")))
         .map_err(|error| failed(format!("the write-ahead log cannot be read: {error}")))?;
     let conn = connect(folder).map_err(|error| failed(explain(&error)))?;
-    prepare(&conn, keyring).map_err(failed)?;
+    prepare(&conn, keyring, options.unique_ids).map_err(failed)?;
     let epoch = next_epoch(&conn).map_err(|error| failed(explain(&error)))?;
     if found.transactions > 0 || found.torn_frames > 0 {
         info!(folder = %folder.display(), batches = found.transactions, torn_frames = found.torn_frames,
@@ -134,13 +154,16 @@ pub(crate) fn connect_reader(folder: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-fn prepare(conn: &Connection, keyring: &Keyring) -> Result<(), String> {
+fn prepare(conn: &Connection, keyring: &Keyring, unique_ids: bool) -> Result<(), String> {
     let pragma = |name: &str| conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let version = pragma("user_version").map_err(|error| explain(&error))?;
     let application = pragma("application_id").map_err(|error| explain(&error))?;
     match version {
-        0 if application == 0 => create(conn, keyring).map_err(|error| explain(&error))?,
+        0 if application == 0 => create(conn, keyring, unique_ids).map_err(|error| explain(&error))?,
         schema::VERSION if application == schema::APPLICATION => {}
+        older if application == schema::APPLICATION && (1..schema::VERSION).contains(&older) => {
+            migrate(conn).map_err(|error| explain(&error))?;
+        }
         newer if application == schema::APPLICATION && newer > schema::VERSION => {
             return Err(format!(
                 "it was written by a newer version of this program (format {newer}, this one knows {}); use that version",
@@ -157,15 +180,47 @@ fn prepare(conn: &Connection, keyring: &Keyring) -> Result<(), String> {
     })
 }
 
-fn create(conn: &Connection, keyring: &Keyring) -> rusqlite::Result<()> {
+/// Numbers of replicas begin at a random place, so that no two meet: two of a billion events each do by chance once in
+/// two million times, and an event that is adopted then gets a new number. Small enough for JSON's numbers.
+const FIRSTS: std::ops::Range<u64> = 1 << 41..1 << 52;
+
+fn create(conn: &Connection, keyring: &Keyring, unique_ids: bool) -> rusqlite::Result<()> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
     conn.execute_batch(schema::CREATE)?;
+    conn.execute_batch(schema::HANDOVER)?;
+    identify(conn, unique_ids)?;
     conn.execute("INSERT INTO meta(key, value) VALUES ('check', ?1)", [keyring.seal(&check(), b"zen-mesh queue")])?;
     conn.execute_batch(&format!(
         "PRAGMA application_id={}; PRAGMA user_version={}; COMMIT",
         schema::APPLICATION,
         schema::VERSION
     ))
+}
+
+/// Brings an older folder up to date, in one transaction.
+fn migrate(conn: &Connection) -> rusqlite::Result<()> {
+    conn.execute_batch("BEGIN IMMEDIATE")?;
+    conn.execute_batch(schema::HANDOVER)?;
+    identify(conn, false)?;
+    conn.execute_batch(&format!("PRAGMA user_version={}; COMMIT", schema::VERSION))
+}
+
+/// Draws what tells this queue from others.
+fn identify(conn: &Connection, unique_ids: bool) -> rusqlite::Result<()> {
+    let first = if unique_ids {
+        // SQLite draws from the system's generator.
+        let drawn: [u8; 8] = conn.query_row("SELECT randomblob(8)", [], |row| row.get(0))?;
+        FIRSTS.start + u64::from_be_bytes(drawn) % (FIRSTS.end - FIRSTS.start)
+    } else {
+        1
+    };
+    conn.execute("INSERT INTO meta(key, value) VALUES ('queue', randomblob(16)), ('first', ?1)", [int(first)]).map(drop)
+}
+
+fn own(conn: &Connection) -> rusqlite::Result<Own> {
+    let queue = conn.query_row("SELECT value FROM meta WHERE key = 'queue'", [], |row| row.get(0))?;
+    let first = conn.query_row("SELECT value FROM meta WHERE key = 'first'", [], |row| uint(row, 0))?;
+    Ok(Own { queue, first })
 }
 
 fn check() -> Aad {
@@ -181,34 +236,39 @@ fn next_epoch(conn: &Connection) -> rusqlite::Result<u64> {
 }
 
 fn load(conn: Connection, lock: File, mut state: State, options: &Options, now: u64) -> rusqlite::Result<Opened> {
+    let own = own(&conn)?;
     let ledger = Ledger::default();
-    let mut numbers = Numbers::default();
+    let mut numbers = Numbers { destinations: Numbered::new(own.first > 1), ..Numbers::default() };
     for (number, key, bytes) in names(&conn, "SELECT id, key, bytes FROM webhook ORDER BY id")? {
         let namespace = ledger.namespace(&key.namespace);
         namespace.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
         ledger.global.fetch_add(bytes, std::sync::atomic::Ordering::Relaxed);
-        numbers.webhooks.insert(key.clone(), number);
+        numbers.webhooks.add(key.clone(), number);
         state.add_webhook(key, namespace);
     }
     for (number, key, _) in names(&conn, "SELECT id, key, 0 FROM destination ORDER BY id")? {
         let account = ledger.destination(&key);
-        numbers.destinations.insert(key.clone(), number);
+        numbers.destinations.add(key.clone(), number);
         state.add_lane(Lane::new(number, key, account));
     }
     clamp_dues(&conn, &state, now.saturating_add(millis(options.furthest_due)))?;
     count(&conn, &mut state)?;
-    for number in 1..=u32::try_from(state.lanes.len()).unwrap_or(u32::MAX) {
+    for number in state.lanes.iter().map(|lane| lane.number).collect::<Vec<_>>() {
         state.look(number, now);
     }
     let (journal, given_out) = Journal::load(&conn)?;
-    let stored: u64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM event", [], |row| uint(row, 0))?;
+    // Adopted events keep the numbers of the queue that accepted them.
+    let stored = "SELECT coalesce(max(seq), 0) FROM event WHERE seq BETWEEN ?1 AND ?2";
+    let last = int(own.first.saturating_add(NUMBERS - 1));
+    let stored: u64 = conn.query_row(stored, [int(own.first), last], |row| uint(row, 0))?;
     let claims = Claims::load(&conn, options.claims_per_webhook)?;
     state.counts.claims = claims.len();
     let begun = conn
         .prepare("SELECT dest, seq FROM started")?
         .query_map([], |row| Ok(crate::DeliveryId { destination: row.get(0)?, seq: uint(row, 1)? }))?
         .collect::<Result<_, _>>()?;
-    Ok(Opened { lock, conn, state, ledger, numbers, journal, claims, seq: given_out.max(stored), begun })
+    let seq = given_out.max(stored).max(own.first - 1);
+    Ok(Opened { lock, conn, own, state, ledger, numbers, journal, claims, seq, begun })
 }
 
 fn names(conn: &Connection, sql: &str) -> rusqlite::Result<Vec<(u32, ObjectKey, u64)>> {

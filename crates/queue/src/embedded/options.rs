@@ -31,8 +31,13 @@ pub struct Options {
     /// Intake stops when the disk has less room than this and what the write-ahead log may still need: settlements,
     /// which free space, go on in what is kept back.
     pub reserve_bytes: u64,
+    /// After a crash in a handover: how long what may be at the peer is leased to nobody, unless that is settled earlier.
+    pub hold_in_doubt: Duration,
     /// How often a failing store is tried again.
     pub probe_every: Duration,
+    /// One of several replicas, which may adopt from one another: events and Destinations are numbered so that no two
+    /// replicas give out one delivery id, and an id outlives the move. Read when the folder is made.
+    pub unique_ids: bool,
     /// Waits for the writer on a blocking thread: keeps a paused Tokio clock from running ahead. For tests.
     pub hold_paused_clock: bool,
     /// Told about each step of a batch. For crash tests.
@@ -54,7 +59,9 @@ impl Default for Options {
             furthest_due: Duration::from_hours(25),
             wal_bytes: 64 << 20,
             reserve_bytes: 32 << 20,
+            hold_in_doubt: Duration::from_mins(10),
             probe_every: Duration::from_secs(1),
+            unique_ids: false,
             hold_paused_clock: false,
             steps: None,
         }
@@ -88,10 +95,20 @@ pub enum Point {
     BeforeCheckpoint,
     /// It was.
     AfterCheckpoint,
+    /// A page is held and on its way out.
+    Exported,
+    /// The transaction holds every row of a page that came in; the commit is next.
+    BeforeAdoption,
+    /// The page is durable; nobody has been told.
+    Adopted,
+    /// The rows of a page that a peer has are deleted; the commit is next.
+    BeforeForgetting,
+    /// That is durable.
+    Forgotten,
 }
 
 impl Point {
-    /// Every point, in the order of a batch.
+    /// The points of every batch, in its order.
     pub const ALL: [Self; 6] = [
         Self::Taken,
         Self::Written,
@@ -100,4 +117,8 @@ impl Point {
         Self::BeforeCheckpoint,
         Self::AfterCheckpoint,
     ];
+
+    /// The points of a handover, on both sides.
+    pub const HANDOVER: [Self; 5] =
+        [Self::Exported, Self::BeforeAdoption, Self::Adopted, Self::BeforeForgetting, Self::Forgotten];
 }

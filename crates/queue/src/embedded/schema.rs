@@ -3,8 +3,8 @@
 //! An accepted event costs one append to `event` and one to `ready` for each destination; an acknowledgement deletes
 //! the same rows. Everything that a batch of them has in common (claims, history, counters) is one row a batch.
 
-/// Kept in `user_version`. A newer one is refused.
-pub(crate) const VERSION: i64 = 1;
+/// Kept in `user_version`. A newer one is refused, an older one is carried on.
+pub(crate) const VERSION: i64 = 2;
 
 /// Marks the file as ours (`application_id`): `ZenQ`.
 pub(crate) const APPLICATION: i64 = 0x5A65_6E51;
@@ -46,4 +46,21 @@ CREATE TABLE claims(id INTEGER PRIMARY KEY, webhook INTEGER NOT NULL, expires IN
 
 -- The history of one batch, sealed. seq: the highest that was given out; the last row outlives trimming.
 CREATE TABLE journal(batch INTEGER PRIMARY KEY, at INTEGER NOT NULL, seq INTEGER NOT NULL, body BLOB NOT NULL);
+";
+
+/// From version 1 to 2: what comes from other replicas.
+pub(crate) const HANDOVER: &str = "
+-- Queues that events came from, by their 16 bytes.
+CREATE TABLE origin(id INTEGER PRIMARY KEY, queue BLOB NOT NULL UNIQUE);
+
+-- Deliveries that were adopted: under oseq their event was accepted by the queue origin, under seq it is here. hops: how
+-- often it had been handed over with this time. Rows outlive the deliveries, so that a page that comes twice is known.
+CREATE TABLE adopted(
+  origin INTEGER NOT NULL, oseq INTEGER NOT NULL, dest INTEGER NOT NULL, seq INTEGER NOT NULL, hops INTEGER NOT NULL,
+  at INTEGER NOT NULL, PRIMARY KEY(origin, oseq, dest)) WITHOUT ROWID;
+CREATE INDEX adopted_here ON adopted(seq, dest);
+CREATE INDEX adopted_at ON adopted(at);
+
+-- Waiting deliveries on their way to a peer, and the due time of those in back-off: after a crash they may be there.
+CREATE TABLE handing(dest INTEGER NOT NULL, seq INTEGER NOT NULL, due INTEGER, PRIMARY KEY(dest, seq)) WITHOUT ROWID;
 ";

@@ -12,6 +12,7 @@ use super::command::{Command, Settle};
 use super::inbox::{Inbox, Refused};
 use super::ledger::Ledger;
 use super::metrics::Metrics;
+use super::open::Own;
 use super::options::{Options, Point};
 use super::state::State;
 use crate::{Error, Fault, Health};
@@ -19,6 +20,7 @@ use crate::{Error, Fault, Health};
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub folder: PathBuf,
+    pub own: Own,
     pub options: Options,
     pub keyring: Keyring,
     pub clock: Clock,
@@ -36,9 +38,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(folder: PathBuf, options: Options, keyring: Keyring, state: State, ledger: Ledger) -> Self {
+    pub(crate) fn new(
+        folder: PathBuf,
+        own: Own,
+        options: Options,
+        keyring: Keyring,
+        state: State,
+        ledger: Ledger,
+    ) -> Self {
         Self {
             folder,
+            own,
             inbox: Inbox::new(options.inbox_events, options.inbox_bytes),
             options,
             keyring,

@@ -1,11 +1,12 @@
 //! Everything that is in memory: lanes, leases, the recent records. One lock, held for moments and never over I/O.
 
 use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zen_model::{DeadReason, ObjectKey};
+use zen_model::{DeadReason, Namespace, ObjectKey};
 
 use super::clock::millis;
 use super::lane::{Lane, Lease, Origin, Tries, Waiting};
@@ -16,8 +17,10 @@ use crate::{DeliveryId, LeaseToken};
 #[derive(Debug)]
 pub(crate) struct State {
     by_key: HashMap<ObjectKey, u32>,
-    /// By number; numbers are dense and begin at 1.
     pub lanes: Vec<Lane>,
+    /// Where the lane of a number stands.
+    places: HashMap<u32, usize, BuildHasherDefault<ByNumber>>,
+    names: Option<Arc<Names>>,
     /// Account of each Webhook's namespace, by the Webhook's number, from 1.
     pub webhooks: Vec<(ObjectKey, Account)>,
     /// Destinations with something due.
@@ -57,13 +60,14 @@ pub(crate) struct Held {
     pub waiting: Waiting,
     pub tries: Tries,
     pub begun: bool,
+    pub exported: bool,
     pub doom: Option<DeadReason>,
 }
 
 impl From<&Lease> for Held {
     fn from(lease: &Lease) -> Self {
-        let Lease { origin, waiting, tries, begun, doom, .. } = lease;
-        Self { origin: *origin, waiting: *waiting, tries: *tries, begun: *begun, doom: *doom }
+        let Lease { origin, waiting, tries, begun, exported, doom, .. } = lease;
+        Self { origin: *origin, waiting: *waiting, tries: *tries, begun: *begun, exported: *exported, doom: *doom }
     }
 }
 
@@ -72,6 +76,8 @@ impl State {
         Self {
             by_key: HashMap::new(),
             lanes: Vec::new(),
+            places: HashMap::default(),
+            names: None,
             webhooks: Vec::new(),
             due: BTreeSet::new(),
             recent: Recent::new(recent_bytes),
@@ -83,6 +89,8 @@ impl State {
 
     pub(crate) fn add_lane(&mut self, lane: Lane) {
         self.by_key.insert(lane.key.clone(), lane.number);
+        self.places.insert(lane.number, self.lanes.len());
+        self.names = None;
         self.lanes.push(lane);
     }
 
@@ -91,11 +99,11 @@ impl State {
     }
 
     pub(crate) fn lane(&mut self, number: u32) -> Option<&mut Lane> {
-        self.lanes.get_mut((number as usize).checked_sub(1)?)
+        self.lanes.get_mut(*self.places.get(&number)?)
     }
 
     pub(crate) fn lane_ref(&self, number: u32) -> Option<&Lane> {
-        self.lanes.get((number as usize).checked_sub(1)?)
+        self.lanes.get(*self.places.get(&number)?)
     }
 
     /// The lease that a token names, if it is the current one.
@@ -126,8 +134,7 @@ impl State {
             bytes += waiting.bytes as usize;
             last_lease += 1;
             let expires = now.saturating_add(term);
-            let (begun, busy, doom) = (false, false, None);
-            let lease = Lease { number: last_lease, expires, term, origin, waiting, tries, begun, busy, doom };
+            let lease = Lease::new(last_lease, expires, term, (origin, waiting, tries));
             lane.leased.insert(waiting.seq, lease);
             let delivery = DeliveryId { seq: waiting.seq, destination: number };
             granted.push(Grant { token: LeaseToken { delivery, lease: last_lease }, waiting, tries });
@@ -160,8 +167,10 @@ impl State {
     pub(crate) fn tick(&mut self, now: u64) -> (Vec<(LeaseToken, Held)>, bool) {
         let mut ended = Vec::new();
         let mut became_due = false;
+        let mut lost = 0;
         self.wake_at = u64::MAX;
-        for number in 1..=u32::try_from(self.lanes.len()).unwrap_or(u32::MAX) {
+        for at in 0..self.lanes.len() {
+            let number = self.lanes[at].number;
             let was_due = self.due.contains(&number);
             became_due |= self.look(number, now) && !was_due;
             let Some(lane) = self.lane(number) else { continue };
@@ -172,6 +181,7 @@ impl State {
                     next = next.min(now + 1000);
                 } else if lease.expires <= now {
                     lease.busy = true;
+                    lost += u64::from(!lease.exported);
                     let delivery = DeliveryId { seq, destination: number };
                     ended.push((LeaseToken { delivery, lease: lease.number }, Held::from(&*lease)));
                 } else {
@@ -180,7 +190,7 @@ impl State {
             }
             self.wake_at = self.wake_at.min(next);
         }
-        self.counts.lost_leases += ended.len() as u64;
+        self.counts.lost_leases += lost;
         (ended, became_due)
     }
 
@@ -204,6 +214,7 @@ impl State {
 
     /// Adds a Webhook's number.
     pub(crate) fn add_webhook(&mut self, key: ObjectKey, namespace: Account) {
+        self.names = None;
         self.webhooks.push((key, namespace));
     }
 
@@ -211,44 +222,100 @@ impl State {
         self.webhooks.get((number as usize).checked_sub(1)?)
     }
 
-    /// Keys of destinations by number, for listings that run without the lock.
-    pub(crate) fn names(&self) -> Arc<Names> {
-        let destinations = self.lanes.iter().map(|lane| lane.key.clone()).collect();
-        let webhooks = self.webhooks.iter().map(|(key, _)| key.clone()).collect();
-        Arc::new(Names { destinations, webhooks })
+    /// Holds a waiting delivery for a page of a handover: nobody else is granted it until `expires`. An earlier hold on
+    /// it is over. None: it is under lease, or its line is being buried.
+    pub(crate) fn hold(
+        &mut self,
+        number: u32,
+        (origin, waiting, tries): (Origin, Waiting, Tries),
+        expires: u64,
+    ) -> Option<LeaseToken> {
+        let lease = self.last_lease + 1;
+        let lane = self.lane(number).filter(|lane| !lane.burying)?;
+        match lane.leased.get(&waiting.seq) {
+            None => lane.withdraw(waiting.seq, origin),
+            Some(earlier) if earlier.exported && !earlier.busy => {}
+            Some(_) => return None,
+        }
+        let held = Lease { exported: true, ..Lease::new(lease, expires, 0, (origin, waiting, tries)) };
+        lane.leased.insert(waiting.seq, held);
+        self.last_lease = lease;
+        self.wake_at = self.wake_at.min(expires);
+        Some(LeaseToken { delivery: DeliveryId { seq: waiting.seq, destination: number }, lease })
+    }
+
+    /// Names by number, for listings that run without the lock.
+    pub(crate) fn names(&mut self) -> Arc<Names> {
+        let Self { names, lanes, webhooks, .. } = self;
+        let names = names.get_or_insert_with(|| {
+            let destinations = lanes.iter().map(|lane| (lane.number, &lane.key));
+            let webhooks = (1..).zip(webhooks.iter().map(|(key, _)| key));
+            Arc::new(Names { destinations: Keys::new(destinations), webhooks: Keys::new(webhooks) })
+        });
+        Arc::clone(names)
     }
 }
 
-/// Keys by number.
+/// Names by number.
 #[derive(Debug)]
 pub(crate) struct Names {
-    destinations: Vec<ObjectKey>,
-    webhooks: Vec<ObjectKey>,
+    destinations: Keys,
+    webhooks: Keys,
+}
+
+#[derive(Debug)]
+struct Keys {
+    keys: HashMap<u32, ObjectKey>,
+    numbers: HashMap<ObjectKey, u32>,
+}
+
+impl Keys {
+    fn new<'a>(names: impl Iterator<Item = (u32, &'a ObjectKey)> + Clone) -> Self {
+        let keys = names.clone().map(|(number, key)| (number, key.clone())).collect();
+        Self { keys, numbers: names.map(|(number, key)| (key.clone(), number)).collect() }
+    }
+
+    fn key(&self, number: u32) -> ObjectKey {
+        self.keys.get(&number).cloned().unwrap_or_else(|| ObjectKey::new("unknown", "unknown"))
+    }
 }
 
 impl Names {
     pub(crate) fn destination(&self, number: u32) -> ObjectKey {
-        name(&self.destinations, number)
+        self.destinations.key(number)
     }
 
     pub(crate) fn webhook(&self, number: u32) -> ObjectKey {
-        name(&self.webhooks, number)
+        self.webhooks.key(number)
     }
 
     pub(crate) fn number_of(&self, key: &ObjectKey) -> Option<u32> {
-        position(&self.destinations, key)
+        self.destinations.numbers.get(key).copied()
+    }
+
+    /// Numbers of the Destinations of one tenant.
+    pub(crate) fn destinations_of<'a>(&'a self, namespace: &'a Namespace) -> impl Iterator<Item = u32> + 'a {
+        let of = self.destinations.numbers.iter().filter(move |(key, _)| key.namespace == *namespace);
+        of.map(|(_, number)| *number)
     }
 
     pub(crate) fn number_of_webhook(&self, key: &ObjectKey) -> Option<u32> {
-        position(&self.webhooks, key)
+        self.webhooks.numbers.get(key).copied()
     }
 }
 
-fn name(keys: &[ObjectKey], number: u32) -> ObjectKey {
-    let key = (number as usize).checked_sub(1).and_then(|at| keys.get(at));
-    key.cloned().unwrap_or_else(|| ObjectKey::new("unknown", "unknown"))
-}
+/// Numbers of destinations are dense or hashes of names: one multiplication spreads both.
+#[derive(Debug, Default)]
+struct ByNumber(u64);
 
-fn position(keys: &[ObjectKey], key: &ObjectKey) -> Option<u32> {
-    keys.iter().position(|other| other == key).and_then(|at| u32::try_from(at + 1).ok())
+impl Hasher for ByNumber {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
 }

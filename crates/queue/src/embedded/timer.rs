@@ -38,7 +38,11 @@ fn tick(shared: &Arc<Shared>) -> u64 {
     };
     let endings = ended
         .into_iter()
-        .map(|(token, held)| Ending { token, held: Some(held), how: How::Lost, attempt: None })
+        .map(|(token, held)| {
+            // A page that nobody took: its deliveries were never in an egress's hands.
+            let how = if held.exported { How::Release { due: None } } else { How::Lost };
+            Ending { token, held: Some(held), how, attempt: None }
+        })
         .collect();
     shared.settle_quietly(Settle { endings, now, answer: None });
     if became_due {

@@ -1,6 +1,7 @@
 //! The one thread that writes. It takes what waits in the inbox, puts it into one transaction, commits, carries the
 //! effects into memory and answers: group commit without a timer.
 
+mod handover;
 mod jobs;
 mod upkeep;
 
@@ -14,8 +15,9 @@ use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tracing::{error, info};
+use zen_model::ObjectKey;
 
-use super::batch::{self, Batch, Effect, Numbers, Outcome};
+use super::batch::{self, Batch, Effect, Outcome};
 use super::checkpoint::Checkpointer;
 use super::claims::Claims;
 use super::command::{Answer, Command, Incoming, Job, Settle};
@@ -23,6 +25,7 @@ use super::fault;
 use super::inbox::Wait;
 use super::journal::Journal;
 use super::lane::Lane;
+use super::numbers::Numbers;
 use super::options::Point;
 use super::reader::Readers;
 use super::shared::Shared;
@@ -204,20 +207,18 @@ impl Writer {
     }
 
     /// Numbers that were given out become known.
-    fn name(&mut self, webhooks: Vec<zen_model::ObjectKey>, destinations: Vec<zen_model::ObjectKey>) {
+    pub(super) fn name(&mut self, webhooks: Vec<(ObjectKey, u32)>, destinations: Vec<(ObjectKey, u32)>) {
         if webhooks.is_empty() && destinations.is_empty() {
             return;
         }
         let mut state = self.shared.state();
-        for key in webhooks {
-            let number = u32::try_from(self.numbers.webhooks.len() + 1).unwrap_or(u32::MAX);
-            self.numbers.webhooks.insert(key.clone(), number);
+        for (key, number) in webhooks {
+            self.numbers.webhooks.add(key.clone(), number);
             let namespace = self.shared.ledger.namespace(&key.namespace);
             state.add_webhook(key, namespace);
         }
-        for key in destinations {
-            let number = u32::try_from(self.numbers.destinations.len() + 1).unwrap_or(u32::MAX);
-            self.numbers.destinations.insert(key.clone(), number);
+        for (key, number) in destinations {
+            self.numbers.destinations.add(key.clone(), number);
             let account = self.shared.ledger.destination(&key);
             state.add_lane(Lane::new(number, key, account));
         }

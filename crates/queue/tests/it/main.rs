@@ -4,6 +4,7 @@ mod common;
 mod conforms;
 mod crash;
 mod faults;
+mod handover;
 mod metrics;
 mod opening;
 mod space;

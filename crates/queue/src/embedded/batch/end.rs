@@ -1,5 +1,7 @@
 //! Ends of leases, in the transaction and afterwards in memory.
 
+use std::sync::atomic::Ordering;
+
 use rusqlite::{OptionalExtension, params};
 use zen_model::DeadReason;
 use zen_model::settle::Attempt;
@@ -15,7 +17,7 @@ use crate::embedded::state::{Held, State};
 use crate::{DeliveryId, LeaseToken, MAX_LOST_LEASES};
 
 /// The part of a response that a dead letter keeps.
-const RESPONSE_BYTES: usize = 4096;
+pub(crate) const RESPONSE_BYTES: usize = 4096;
 
 /// Binds a kept response to its place.
 pub(crate) fn response_aad(delivery: DeliveryId) -> Aad {
@@ -30,6 +32,9 @@ impl Batch<'_> {
         let token = ending.token;
         if held.begun {
             self.unmark(token.delivery)?;
+        }
+        if held.exported {
+            self.unhand(token.delivery)?;
         }
         let attempt = ending.attempt.as_ref();
         match decide(ending.how, &held) {
@@ -127,7 +132,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn unmark(&self, delivery: DeliveryId) -> rusqlite::Result<()> {
+    pub(super) fn unmark(&self, delivery: DeliveryId) -> rusqlite::Result<()> {
         self.conn
             .prepare_cached("DELETE FROM started WHERE dest = ?1 AND seq = ?2")?
             .execute(params![delivery.destination, int(delivery.seq)])?;
@@ -238,12 +243,16 @@ impl Effect {
     /// The destination it is about; 0 for none.
     pub(crate) fn lane(&self) -> u32 {
         match self {
-            Self::Append { dest, .. } | Self::Revived { dest, .. } | Self::DeadGone { dest, .. } => *dest,
+            Self::Append { dest, .. }
+            | Self::Revived { dest, .. }
+            | Self::DeadGone { dest, .. }
+            | Self::Arrived { dest, .. }
+            | Self::ArrivedDead { dest, .. } => *dest,
             Self::PutBack { token } | Self::Forget { token } | Self::Begun { token } => token.delivery.destination,
             Self::Gone { delivery, .. } | Self::BackOff { delivery, .. } | Self::Died { delivery, .. } => {
                 delivery.destination
             }
-            Self::EventGone { .. } => 0,
+            Self::EventGone { .. } | Self::EventHere { .. } => 0,
         }
     }
 
@@ -255,11 +264,20 @@ impl Effect {
             }
             return;
         }
+        if let Self::EventHere { webhook, bytes } = self {
+            ledger.global.fetch_add(u64::from(bytes), Ordering::Relaxed);
+            if let Some((_, namespace)) = state.webhook(webhook) {
+                namespace.fetch_add(u64::from(bytes), Ordering::Relaxed);
+            }
+            return;
+        }
         let Some(lane) = state.lane(self.lane()) else { return };
         match self {
             Self::Append { waiting, .. } => lane.append(waiting),
             Self::PutBack { token } => {
-                if let Some(lease) = lane.leased.remove(&token.delivery.seq) {
+                if lane.leased.get(&token.delivery.seq).is_some_and(|lease| lease.number == token.lease)
+                    && let Some(lease) = lane.leased.remove(&token.delivery.seq)
+                {
                     lane.put_back(lease.origin, lease.waiting, lease.tries);
                 }
             }
@@ -293,7 +311,15 @@ impl Effect {
                     (lease.begun, lease.busy) = (true, false);
                 }
             }
-            Self::EventGone { .. } => {}
+            Self::Arrived { due, waiting, tries, .. } => {
+                lane.add_retry(due, waiting, tries);
+                lane.account.fetch_add(u64::from(waiting.bytes), Ordering::Relaxed);
+            }
+            Self::ArrivedDead { bytes, .. } => {
+                lane.dead_rows += 1;
+                lane.account.fetch_add(u64::from(bytes), Ordering::Relaxed);
+            }
+            Self::EventGone { .. } | Self::EventHere { .. } => {}
         }
     }
 }

@@ -40,6 +40,14 @@ impl Condition {
                 condition.values.push(int(id.seq).into());
             }
         }
+        if let Some(namespace) = &filter.namespace {
+            let numbers: Vec<u32> = names.destinations_of(namespace).collect();
+            if numbers.is_empty() {
+                return None;
+            }
+            condition.text.extend([" AND dest IN (", &vec!["?"; numbers.len()].join(", "), ")"]);
+            condition.values.extend(numbers.into_iter().map(Value::from));
+        }
         if let Some(key) = &filter.destination {
             condition.and(" AND dest = ?", names.number_of(key)?.into());
         }

@@ -7,6 +7,7 @@ use zen_model::{DeadReason, EventId, Timestamp};
 use zen_seal::Keyring;
 
 use crate::embedded::journal::{self, Accepted, Entry, What};
+use crate::embedded::open::{NUMBERS, Own};
 use crate::embedded::sql::{int, uint};
 use crate::embedded::state::Names;
 use crate::{DeliveryId, DeliveryState, DeliverySummary, EventDetail, EventFilter, EventSummary, Step};
@@ -19,6 +20,7 @@ pub(crate) struct Context {
     pub keyring: Keyring,
     pub names: std::sync::Arc<Names>,
     pub leased: HashSet<DeliveryId>,
+    pub own: Own,
 }
 
 /// One event with its steps, oldest first.
@@ -34,15 +36,19 @@ pub(crate) fn list(conn: &Connection, context: &Context, filter: &EventFilter) -
     let limit = if filter.limit == 0 { LIMIT } else { filter.limit.min(MAX_LIMIT) };
     let mut listed = Vec::new();
     search(conn, context, filter.since, &mut |found| {
-        let matches = filter.webhook.as_ref().is_none_or(|key| context.names.webhook(found.accepted.webhook) == *key)
+        let webhook = || context.names.webhook(found.accepted.webhook);
+        let matches = filter.webhook.as_ref().is_none_or(|key| webhook() == *key)
+            && filter.namespace.as_ref().is_none_or(|namespace| webhook().namespace == *namespace)
             && filter.until.is_none_or(|until| found.at < until.0);
         if matches {
             let summary = summary(conn, context, &found)?;
+            // A peer lists what was handed over.
+            let left = summary.deliveries.is_empty() && !found.accepted.dests.is_empty();
             let delivery = summary.deliveries.iter().any(|delivery| {
                 filter.destination.as_ref().is_none_or(|key| delivery.destination == *key)
                     && filter.state.is_none_or(|state| delivery.state == state)
             });
-            if delivery || (filter.destination.is_none() && filter.state.is_none()) {
+            if delivery || (!left && filter.destination.is_none() && filter.state.is_none()) {
                 listed.push(summary);
             }
         }
@@ -82,6 +88,7 @@ fn search(
     let since = since.map_or(0, |since| since.0);
     let mut later: HashMap<u64, Vec<Entry>> = HashMap::new();
     let mut first_known = u64::MAX;
+    let mut adopted = HashSet::new();
     let mut journal = conn.prepare("SELECT batch, body, at FROM journal ORDER BY batch DESC")?;
     let mut rows = journal.query([])?;
     while let Some(row) = rows.next()? {
@@ -96,8 +103,18 @@ fn search(
                 later.entry(seq).or_default().push(entry);
                 continue;
             };
-            first_known = first_known.min(seq);
-            let at = entry.at;
+            let at = if accepted.at == 0 { entry.at } else { accepted.at };
+            if entry.what == What::Adopted as u32 {
+                if !adopted.insert(seq) {
+                    continue;
+                }
+            } else {
+                first_known = first_known.min(seq);
+                if adopted.contains(&seq) {
+                    // It left and came home: its later life was shown.
+                    continue;
+                }
+            }
             let mut steps = later.remove(&seq).unwrap_or_default();
             steps.push(entry);
             steps.reverse();
@@ -107,7 +124,7 @@ fn search(
         }
     }
     drop(rows);
-    search_waiting(conn, context, (first_known, since), later, take)
+    search_waiting(conn, context, (first_known, since), (later, adopted), take)
 }
 
 /// Events older than the history.
@@ -115,29 +132,38 @@ fn search_waiting(
     conn: &Connection,
     context: &Context,
     (before, since): (u64, u64),
-    mut later: HashMap<u64, Vec<Entry>>,
+    (mut later, adopted): (HashMap<u64, Vec<Entry>>, HashSet<u64>),
     take: &mut dyn FnMut(Found) -> rusqlite::Result<bool>,
 ) -> rusqlite::Result<()> {
-    let mut events =
-        conn.prepare("SELECT seq, webhook, id, at, dests FROM event WHERE seq < ?1 AND at >= ?2 ORDER BY seq DESC")?;
-    let mut rows = events.query(params![int(before.min(i64::MAX.cast_unsigned())), int(since)])?;
-    while let Some(row) = rows.next()? {
-        let (seq, at) = (uint(row, 0)?, uint(row, 3)?);
-        let dests = row.get_ref(4)?.as_blob().unwrap_or_default().chunks_exact(4);
-        let accepted = Accepted {
-            id: row.get(2)?,
-            webhook: row.get(1)?,
-            dests: dests.filter_map(<[u8]>::first_chunk).map(|dest| u32::from_be_bytes(*dest)).collect(),
-            ..Accepted::default()
-        };
-        let mut steps = later.remove(&seq).unwrap_or_default();
-        steps.push(Entry::new(What::Accepted, seq, 0, at));
-        steps.reverse();
-        if !take(Found { seq, at, accepted, steps })? {
-            return Ok(());
+    let mut events = conn.prepare(
+        "SELECT seq, webhook, id, at, dests FROM event WHERE seq BETWEEN ?1 AND ?2 AND at >= ?3 ORDER BY seq DESC",
+    )?;
+    // Own numbers ascend with time; those that other queues gave out say nothing about it.
+    let first = context.own.first;
+    let last = first.saturating_add(NUMBERS - 1);
+    let own = (first, last.min(before.saturating_sub(1)));
+    for (from, to) in [own, (last + 1, i64::MAX.cast_unsigned()), (0, first - 1)] {
+        let mut rows = events.query([from, to, since].map(int))?;
+        while let Some(row) = rows.next()? {
+            let (seq, at) = (uint(row, 0)?, uint(row, 3)?);
+            if adopted.contains(&seq) {
+                continue;
+            }
+            let dests = row.get_ref(4)?.as_blob().unwrap_or_default().chunks_exact(4);
+            let accepted = Accepted {
+                id: row.get(2)?,
+                webhook: row.get(1)?,
+                dests: dests.filter_map(<[u8]>::first_chunk).map(|dest| u32::from_be_bytes(*dest)).collect(),
+                ..Accepted::default()
+            };
+            let mut steps = later.remove(&seq).unwrap_or_default();
+            steps.push(Entry::new(What::Accepted, seq, 0, at));
+            steps.reverse();
+            if !take(Found { seq, at, accepted, steps })? {
+                return Ok(());
+            }
         }
     }
-    let _ = context;
     Ok(())
 }
 
@@ -147,7 +173,12 @@ fn summary(conn: &Connection, context: &Context, found: &Found) -> rusqlite::Res
         last.insert(entry.dest, entry);
     }
     let mut deliveries = Vec::with_capacity(found.accepted.dests.len());
-    for &dest in &found.accepted.dests {
+    // Deliveries that another replica brought after the event itself.
+    let brought = last.keys().copied().filter(|dest| !found.accepted.dests.contains(dest));
+    for dest in found.accepted.dests.iter().copied().chain(brought) {
+        if last.get(&dest).is_some_and(|entry| entry.what == What::HandedOver as u32) {
+            continue;
+        }
         deliveries.push(delivery(conn, context, DeliveryId { seq: found.seq, destination: dest }, last.get(&dest))?);
     }
     let mut accepted = found.accepted.clone();
@@ -191,7 +222,12 @@ fn delivery(
             (shown.state, shown.attempts) = (DeliveryState::Dead, entry.attempts);
             shown.reason = reason(entry.reason);
         }
-        Some((What::Attempt, entry)) => {
+        Some((What::Adopted, entry)) if entry.reason != 0 => {
+            (shown.state, shown.attempts) = (DeliveryState::Dead, entry.attempts);
+            shown.reason = reason(entry.reason);
+        }
+        Some((What::Adopted, entry)) if entry.attempts == 0 => {}
+        Some((What::Attempt | What::Adopted, entry)) => {
             (shown.state, shown.attempts) = (DeliveryState::Retrying, entry.attempts);
             shown.due = Some(Timestamp(entry.due));
         }
@@ -243,6 +279,8 @@ fn steps(context: &Context, entry: &Entry) -> Vec<Step> {
         What::Replayed => Some(step("replayed", String::new())),
         What::Rearmed => Some(step("rearmed", String::new())),
         What::LostLease => Some(step("lost-lease", String::new())),
+        What::Adopted => Some(step("adopted", reason(entry.reason).unwrap_or_default())),
+        What::HandedOver => Some(step("handed-over", String::new())),
     };
     attempt.into_iter().chain(end).collect()
 }

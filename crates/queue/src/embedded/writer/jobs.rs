@@ -11,7 +11,7 @@ use crate::embedded::journal::What;
 use crate::embedded::lane::{Origin, Waiting};
 use crate::embedded::query::dead::Condition;
 use crate::embedded::sql::{int, uint};
-use crate::{DeliveryId, Error};
+use crate::{DeliveryId, Error, Fault};
 
 /// Rows in one step.
 const STEP: usize = 512;
@@ -25,6 +25,7 @@ impl Writer {
             Job::Bury(bury) => self.step_with(|writer, batch| writer.bury(batch, bury)),
             Job::Replay(replay) => self.step_with(|writer, batch| writer.replay(batch, replay)),
             Job::Expire(expire) => self.expire_step(expire),
+            Job::Export(_) | Job::Adopt(_) | Job::Forget(_) | Job::Heir(_) => return self.hand_over(job),
         };
         match stepped {
             Ok(true) => self.jobs.push_front(job),
@@ -36,7 +37,32 @@ impl Writer {
         }
     }
 
-    fn answer(&mut self, job: Job, fault: Option<crate::Fault>) {
+    /// Jobs of one step.
+    fn hand_over(&mut self, job: Job) {
+        match job {
+            Job::Export(export) => {
+                let done = self.export(&export);
+                let _ = export.answer.send(done.map_err(|error| Error::Unavailable(self.fail(&error))));
+            }
+            Job::Adopt(adopt) => {
+                // Not a matter of quotas: what comes was acknowledged. But settlements need what is left of the disk.
+                let done =
+                    if self.low { Err(Fault::DiskFull) } else { self.adopt(&adopt).map_err(|error| self.fail(&error)) };
+                let _ = adopt.answer.send(done.map_err(Error::Unavailable));
+            }
+            Job::Forget(forget) => {
+                let done = self.forget(&forget);
+                let _ = forget.answer.send(done.map_err(|error| Error::Unavailable(self.fail(&error))));
+            }
+            Job::Heir(heir) => {
+                let done = self.name_heir(&heir);
+                let _ = heir.answer.send(done.map_err(|error| Error::Unavailable(self.fail(&error))));
+            }
+            Job::Bury(_) | Job::Replay(_) | Job::Expire(_) => {}
+        }
+    }
+
+    fn answer(&mut self, job: Job, fault: Option<Fault>) {
         let failed = || fault.map(Error::Unavailable);
         match job {
             Job::Bury(bury) => {
@@ -49,6 +75,7 @@ impl Writer {
             Job::Expire(expire) => {
                 let _ = expire.answer.send(failed().map_or(Ok(()), Err));
             }
+            Job::Export(_) | Job::Adopt(_) | Job::Forget(_) | Job::Heir(_) => {}
         }
     }
 
@@ -76,7 +103,7 @@ impl Writer {
     }
 
     fn bury(&self, batch: &mut Batch<'_>, bury: &mut Bury) -> rusqlite::Result<bool> {
-        let Some(&dest) = self.numbers.destinations.get(&bury.destination) else { return Ok(false) };
+        let Some(dest) = self.numbers.destinations.of(&bury.destination) else { return Ok(false) };
         let place = bury.place.unwrap_or_else(|| self.begin_burial(dest, bury));
         let leased = self.leased(dest);
         match place {
@@ -130,7 +157,7 @@ impl Writer {
     }
 
     fn end_burial(&self, bury: &Bury) {
-        let Some(&dest) = self.numbers.destinations.get(&bury.destination) else { return };
+        let Some(dest) = self.numbers.destinations.of(&bury.destination) else { return };
         let mut state = self.shared.state();
         if let Some(lane) = state.lane(dest) {
             lane.burying = false;
@@ -189,6 +216,8 @@ impl Writer {
         let swept = self.claims.sweep(&self.conn, Some(expire.now), STEP)?;
         let oldest = expire.now.saturating_sub(self.upkeep.history_age);
         let trimmed = self.journal.trim(&self.conn, self.shared.options.history_bytes, oldest)?;
+        // Nobody sends a page again after so long.
+        self.conn.prepare_cached("DELETE FROM adopted WHERE at <= ?1")?.execute([int(oldest)])?;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
         self.claims.swept(&swept);
         self.journal.trimmed(trimmed);
