@@ -66,11 +66,11 @@ imagePullSecrets:
 {{- toJson $names -}}
 {{- end }}
 
-{{/* The folder of the CA key, where it is not the Secret zen-mesh-ca. */}}
+{{/* The folder of the CA key, where it is not the Secret zen-mesh-ca. 288 is 0440, which YAML 1.2 reads as 440. */}}
 {{- define "zen-mesh.caVolume" -}}
 {{- $ca := .Values.certificates.ca -}}
 {{- if $ca.secretName -}}
-secret: {defaultMode: 0440, secretName: {{ $ca.secretName }}}
+secret: {defaultMode: 288, secretName: {{ $ca.secretName }}}
 {{- else if $ca.volume -}}
 {{- toYaml $ca.volume -}}
 {{- end -}}

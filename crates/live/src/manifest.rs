@@ -158,6 +158,9 @@ impl Reader {
     fn object(&mut self, node: Node, depth: usize) {
         let api = node.get("apiVersion").and_then(Node::as_str);
         let Some(kind) = node.get("kind").and_then(Node::as_str) else {
+            if api.is_none() && is_values(&self.file.path) {
+                return;
+            }
             return self.note(
                 node.line,
                 ObjectReason::Unreadable,
@@ -286,6 +289,11 @@ impl Reader {
         }
         object
     }
+}
+
+/// Values of a Helm chart lie among manifests and are none.
+fn is_values(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| ["values.yaml", "values.yml"].iter().any(|known| name == *known))
 }
 
 fn refused(kind: &'static str, key: &ObjectKey, node: &Node, problems: Vec<Problem>) -> Refused {

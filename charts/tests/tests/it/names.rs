@@ -1,0 +1,161 @@
+//! The names that chart, operator and data plane agree on.
+
+use serde_json::{Value, json};
+use zen_charts::{Helm, Rendering};
+
+fn default() -> Rendering {
+    Helm::find().expect("helm").render(&[]).expect("renders")
+}
+
+/// Nothing more and nothing less: another name would be an object that nobody looks for.
+#[test]
+fn the_objects_of_the_chart() {
+    let rendering = default();
+    let mut found: Vec<_> = rendering
+        .objects
+        .iter()
+        .map(|object| {
+            let namespace = object["metadata"]["namespace"].as_str().unwrap_or("-");
+            format!(
+                "{} {} {}",
+                namespace,
+                object["kind"].as_str().expect("a kind"),
+                object["metadata"]["name"].as_str().expect("a name")
+            )
+        })
+        .collect();
+    found.sort();
+    let expected = "\
+- ClusterRole zen-egress
+- ClusterRole zen-ingester
+- ClusterRole zen-mesh-admin
+- ClusterRole zen-mesh-edit
+- ClusterRole zen-mesh-owner
+- ClusterRole zen-mesh-view
+- ClusterRole zen-operator
+- ClusterRoleBinding zen-egress
+- ClusterRoleBinding zen-ingester
+- ClusterRoleBinding zen-operator
+- CustomResourceDefinition clusterenrollments.zen-mesh.io
+- CustomResourceDefinition destinations.zen-mesh.io
+- CustomResourceDefinition webhooks.zen-mesh.io
+- CustomResourceDefinition zenlocks.zen-mesh.io
+kube-system RoleBinding zen-ingester-authentication-reader
+zen-mesh ConfigMap zen-mesh
+zen-mesh ConfigMap zen-mesh-workloads
+zen-mesh Deployment zen-operator
+zen-mesh Job zen-mesh-cleanup
+zen-mesh Job zen-mesh-wait
+zen-mesh NetworkPolicy zen-mesh-hooks
+zen-mesh NetworkPolicy zen-operator
+zen-mesh PodDisruptionBudget zen-operator
+zen-mesh Role zen-mesh-egress
+zen-mesh Role zen-mesh-ingester
+zen-mesh Role zen-mesh-owner
+zen-mesh Role zen-operator
+zen-mesh RoleBinding zen-mesh-egress
+zen-mesh RoleBinding zen-mesh-ingester
+zen-mesh RoleBinding zen-operator
+zen-mesh Service zen-operator
+zen-mesh ServiceAccount zen-egress
+zen-mesh ServiceAccount zen-ingester
+zen-mesh ServiceAccount zen-operator";
+    assert_eq!(found, expected.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn labels_select_what_they_should() {
+    let rendering = default();
+    let deployment = rendering.object("Deployment/zen-operator");
+    let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+    let selector = json!({"app.kubernetes.io/name": "zen-mesh", "app.kubernetes.io/component": "operator"});
+    for (id, pointer) in [
+        ("Deployment/zen-operator", "/spec/selector/matchLabels"),
+        ("Service/zen-operator", "/spec/selector"),
+        ("PodDisruptionBudget/zen-operator", "/spec/selector/matchLabels"),
+        ("NetworkPolicy/zen-operator", "/spec/podSelector/matchLabels"),
+    ] {
+        assert_eq!(rendering.object(id).pointer(pointer), Some(&selector), "{id}");
+    }
+    for (name, value) in selector.as_object().expect("a map") {
+        assert_eq!(&labels[name], value);
+    }
+    // A hook's pod is no operator: nobody may ask it for a certificate.
+    for id in ["Job/zen-mesh-wait", "Job/zen-mesh-cleanup"] {
+        let labels = &rendering.object(id)["spec"]["template"]["metadata"]["labels"];
+        assert_eq!(labels["app.kubernetes.io/component"], "hook", "{id}");
+        assert_eq!(rendering.object(id)["spec"]["template"]["spec"]["serviceAccountName"], "zen-operator", "{id}");
+    }
+}
+
+/// Service, ports and probes of the operator.
+#[test]
+fn the_operator_is_where_pods_look_for_it() {
+    let rendering = default();
+    let port = &rendering.object("Service/zen-operator")["spec"]["ports"];
+    assert_eq!(port, &json!([{"name": "identity", "port": 443, "protocol": "TCP", "targetPort": "identity"}]));
+    let pod = &rendering.object("Deployment/zen-operator")["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    assert_eq!(
+        container["ports"],
+        json!([{"name": "identity", "containerPort": 8443}, {"name": "admin", "containerPort": 9901}])
+    );
+    for (probe, path) in [("startupProbe", "/healthz"), ("livenessProbe", "/healthz"), ("readinessProbe", "/readyz")] {
+        assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "admin"}), "{probe}");
+    }
+    assert_eq!(container["args"], Value::Null);
+    let env: Vec<_> =
+        container["env"].as_array().expect("a list").iter().filter_map(|entry| entry["name"].as_str()).collect();
+    assert_eq!(env, ["POD_NAME", "POD_NAMESPACE", "POD_UID", "POD_IP", "ZEN_LOG"]);
+    assert_eq!(pod["serviceAccountName"], "zen-operator");
+    assert_eq!(rendering.object("Deployment/zen-operator")["spec"]["replicas"], 2);
+}
+
+/// The whole of workloads.yaml with default values, field by field: the operator reads it strictly.
+#[test]
+fn the_shape_of_the_data_plane() {
+    let pod = |memory: &str| {
+        json!({
+            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": memory}},
+            "nodeSelector": {}, "tolerations": [], "affinity": {}, "annotations": {}, "labels": {}, "priorityClassName": "",
+        })
+    };
+    let expected = json!({
+        "images": {"ingester": "zen-ingester:0.1.0", "egress": "zen-egress:0.1.0", "pullPolicy": "IfNotPresent", "pullSecrets": []},
+        "ingester": {
+            "replicas": 2,
+            "storage": {"size": "10Gi", "className": ""},
+            "service": {"type": "ClusterIP", "port": 443, "annotations": {}},
+            "pod": pod("1Gi"),
+            "log": "info",
+        },
+        "egress": {"replicas": 2, "pod": pod("512Mi"), "log": "info"},
+        "intake": {"tlsSecret": "", "names": []},
+        "api": {"enabled": true},
+        "networkPolicies": {"enabled": true, "intakeFrom": []},
+        "podDisruptionBudgets": {"enabled": true},
+        "spread": true,
+    });
+    assert_eq!(default().workloads().expect("workloads.yaml"), expected);
+}
+
+/// NOTES says the next command, and where the intake is.
+#[test]
+fn notes_say_what_comes_next() {
+    let helm = Helm::find().expect("helm");
+    let notes = |arguments: &[&str]| {
+        helm.run(
+            &[&["install", "zen-mesh", "CHART", "-n", "mesh", "--dry-run=client", "--hide-notes=false"], arguments]
+                .concat(),
+        )
+        .expect("notes")
+    };
+    let text = notes(&[]);
+    assert!(text.contains("\n  kubectl apply -f examples/kubernetes/first-webhook/\n"), "{text}");
+    assert!(text.contains("https://zen-ingester.mesh.svc") && text.contains("PerReplicaState"), "{text}");
+    let text = notes(&["--set", "ingester.replicas=1,networkPolicies.enabled=false,hooks.wait.enabled=false"]);
+    assert!(text.contains("There is one ingester") && text.contains("networkPolicies.enabled is false"), "{text}");
+    assert!(text.contains("rollout status statefulset/zen-ingester deployment/zen-egress"), "{text}");
+    let text = notes(&["--set", "intake.exposure.type=ingress,intake.exposure.hosts={hooks.example.com}"]);
+    assert!(text.contains("through the Ingress zen-ingester at:\n  https://hooks.example.com/"), "{text}");
+}
