@@ -1,21 +1,58 @@
 //! What of the last compilation can be taken over.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
 use zen_model::ObjectKey;
 
+use crate::changes::Inputs;
+use crate::place::Claimant;
 use crate::resolve::{Digest, Environment, Lookup, Resolver};
-use crate::{Destination, Problem, Reference, Webhook};
+use crate::{Destination, Mode, Problem, Reference, Webhook, mesh};
 
-/// Memory of one compilation, kept inside its snapshot.
-#[derive(Debug, Default)]
+/// Memory of one compilation, kept inside its snapshot. A clone shares what is in it.
+#[derive(Clone, Debug, Default)]
 pub struct Cache {
-    pub(crate) environment: Digest,
-    pub(crate) webhooks: HashMap<ObjectKey, Entry<zen_crds::Webhook, Webhook>>,
-    pub(crate) destinations: HashMap<ObjectKey, Entry<zen_crds::Destination, Destination>>,
+    /// Mode and mesh configuration, and the digest of both.
+    pub(crate) environment: Option<(Mode, Option<Arc<mesh::Config>>, Digest)>,
+    pub(crate) inputs: Inputs,
+    pub(crate) webhooks: BTreeMap<ObjectKey, Arc<Entry<zen_crds::Webhook, Webhook>>>,
+    pub(crate) destinations: BTreeMap<ObjectKey, Arc<Entry<zen_crds::Destination, Destination>>>,
+    /// Where each Webhook wants to be, those that could not be read included.
+    pub(crate) claimants: BTreeMap<ObjectKey, Arc<Claimant>>,
+    /// Who wants a path and may have it.
+    pub(crate) paths: HashMap<Arc<str>, Arc<[ObjectKey]>>,
+    /// Webhooks that do not get their place, and who has it.
+    pub(crate) winners: BTreeMap<ObjectKey, ObjectKey>,
+    /// How many objects name each reference.
+    pub(crate) references: BTreeMap<Reference, usize>,
+}
+
+impl Cache {
+    /// Whether it was made under the same grants.
+    pub(crate) fn is_of(&self, environment: &Environment<'_>) -> bool {
+        self.environment.as_ref().is_some_and(|(_, _, digest)| *digest == environment.digest)
+    }
+
+    /// Counts the references of one object anew.
+    pub(crate) fn count(&mut self, before: &[Reference], after: &[Reference]) {
+        if before == after {
+            return;
+        }
+        for reference in after {
+            *self.references.entry(reference.clone()).or_default() += 1;
+        }
+        for reference in before {
+            if let Some(count) = self.references.get_mut(reference) {
+                *count -= 1;
+                if *count == 0 {
+                    self.references.remove(reference);
+                }
+            }
+        }
+    }
 }
 
 /// One compiled object and everything that it was made of.
@@ -26,6 +63,7 @@ pub(crate) struct Entry<S, T> {
     pub(crate) winner: Option<ObjectKey>,
     pub(crate) record: Arc<[(Lookup, Digest)]>,
     pub(crate) compiled: Option<Arc<T>>,
+    pub(crate) serving: bool,
     pub(crate) problems: Arc<[Problem]>,
     /// What it names; nothing where it is refused for what stands in itself.
     pub(crate) references: Arc<[Reference]>,
@@ -40,6 +78,7 @@ impl<S, T> Entry<S, T> {
         winner: Option<&ObjectKey>,
         environment: &Environment<'_>,
         same: impl Fn(&S, &S) -> bool,
+        uid: impl Fn(&S) -> Option<Arc<str>>,
     ) -> Option<Self> {
         let unchanged = (Arc::ptr_eq(&self.source, source) || same(&self.source, source))
             && self.winner.as_ref() == winner
@@ -49,9 +88,10 @@ impl<S, T> Entry<S, T> {
             winner: self.winner.clone(),
             record: Arc::clone(&self.record),
             compiled: self.compiled.clone(),
+            serving: self.serving,
             problems: Arc::clone(&self.problems),
             references: Arc::clone(&self.references),
-            uid: self.uid.clone(),
+            uid: uid(source),
         })
     }
 }

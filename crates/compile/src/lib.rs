@@ -5,8 +5,10 @@
 //! that refuses ([`Serving::Invalid`]); the others go on. What did not change since the snapshot before keeps its `Arc`.
 
 mod cache;
+mod changes;
 mod credentials;
 mod destination;
+mod destinations;
 mod headers;
 pub mod mesh;
 mod mode;
@@ -24,21 +26,21 @@ mod target;
 mod tls;
 mod verification;
 mod webhook;
+mod webhooks;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use cache::Cache;
 use cache::Entry;
+use changes::{Changes, Inputs};
 pub use headers::SAFE_HEADERS;
-use mode::Share;
 pub use mode::{DeliveryMode, Mode, Plane};
 pub use objects::*;
-use place::Claim;
 pub use place::Place;
 use problem::Problems;
-pub use references::{Reference, ReferenceKind};
-use resolve::{Environment, Resolver};
+pub use references::{Reference, ReferenceKind, references_of_destination, references_of_webhook};
+use resolve::Environment;
 pub use signing::signing_config;
 pub use snapshot::*;
 pub use target::{Canonical, canonical};
@@ -58,188 +60,72 @@ pub struct Compiled {
 
 /// Compiles a configuration. The order of objects and the snapshot before change nothing but the effort.
 pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Compiled {
-    let environment = Environment::new(objects, mode);
-    let empty = Cache::default();
+    let environment = Environment::new(objects, mode, previous.map(|snapshot| &snapshot.cache));
+    let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
     // Grants decide about every object: when they change, nothing is taken over.
-    let cache = previous.map(|snapshot| &snapshot.cache).filter(|cache| cache.environment == environment.digest);
-    let cache = cache.unwrap_or(&empty);
-    let mut snapshot = Snapshot {
-        generation: previous.map_or(1, |snapshot| snapshot.generation + 1),
-        mesh: mesh_settings(&environment.mesh),
-        cache: Cache { environment: environment.digest, ..Cache::default() },
-        ..Snapshot::default()
-    };
-    let mut verdicts = Vec::with_capacity(objects.webhooks.len() + objects.destinations.len() + objects.refused.len());
-    destinations(objects, &environment, cache, &mut snapshot, &mut verdicts);
+    let before = previous.filter(|snapshot| snapshot.cache.is_of(&environment));
+    let mut snapshot = before.map(Snapshot::again).unwrap_or_default();
+    snapshot.generation = generation;
+    snapshot.mesh = mesh_settings(&environment);
+    let mut changes = Changes::between(&snapshot.cache.inputs, objects);
+    destinations::update(&environment, &mut changes, &mut snapshot);
     if mode.has_webhooks() {
-        webhooks(objects, &environment, cache, &mut snapshot, &mut verdicts);
+        webhooks::update(&environment, &changes, &mut snapshot);
     }
-    refused(objects, mode, &mut snapshot, &mut verdicts);
-    verdicts.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
-    let of_webhooks = snapshot.cache.webhooks.values().flat_map(|entry| entry.references.iter());
-    let references = of_webhooks.chain(snapshot.cache.destinations.values().flat_map(|entry| entry.references.iter()));
-    let references: BTreeSet<_> = references.cloned().collect();
-    Compiled { snapshot, verdicts, references: references.into_iter().collect() }
+    snapshot.cache.inputs = Inputs::of(objects);
+    snapshot.cache.environment = Some((mode, objects.mesh.clone(), environment.digest));
+    let verdicts = verdicts(objects, &snapshot, mode);
+    let references = snapshot.cache.references.keys().cloned().collect();
+    Compiled { snapshot, verdicts, references }
 }
 
-fn mesh_settings(config: &mesh::Config) -> Mesh {
+fn mesh_settings(environment: &Environment<'_>) -> Mesh {
+    let config = &environment.mesh;
     let quotas = config.grants.iter().filter_map(|(namespace, grant)| Some((namespace.clone(), grant.bytes?)));
     Mesh {
         trust_domain: config.trust_domain.clone(),
         quotas: quotas.collect(),
-        drain_delay: config.drain_delay,
+        drain_delay: if environment.permissive { Duration::ZERO } else { config.drain_delay },
         certificate_lifetime: config.certificate_lifetime,
     }
 }
 
-fn destinations(
-    objects: &Objects,
-    environment: &Environment<'_>,
-    cache: &Cache,
-    snapshot: &mut Snapshot,
-    verdicts: &mut Vec<Verdict>,
-) {
-    for (key, source) in &objects.destinations {
-        let delivery = DeliveryMode::of(source.spec.mode);
-        let share = environment.mode.share(delivery);
-        if share == Share::None {
-            continue;
-        }
-        let again = cache.destinations.get(key);
-        let again = again.and_then(|entry| entry.again(source, None, environment, |a, b| a.spec == b.spec));
-        let entry = again.unwrap_or_else(|| {
-            let mut resolver = Resolver::new(environment);
-            let (compiled, mut problems) = destination::compile(&mut resolver, key, &source.spec, share);
-            schema("Destination", key, &source.spec, &mut problems);
-            let (revision, record) = cache::revision(key, &source.spec, resolver, &environment.digest);
-            let serves = problems.blocking().is_none();
-            let compiled = compiled.filter(|_| serves).map(|compiled| Arc::new(Destination { revision, ..compiled }));
-            let references = match delivery {
-                Some(delivery)
-                    if !problems.is_refused_itself() && (share == Share::Full || environment.mode.assumes()) =>
-                {
-                    references::of_destination(key, delivery.plane(), &source.spec)
-                }
-                _ => Vec::new(),
-            };
-            let problems = problems.into_list().into();
-            let uid = source.metadata.uid.as_deref().map(Arc::from);
-            Entry {
-                source: Arc::clone(source),
-                winner: None,
-                record,
-                compiled,
-                problems,
-                references: references.into(),
-                uid,
-            }
-        });
-        if let Some(destination) = &entry.compiled {
-            snapshot.destinations.insert(key.clone(), Arc::clone(destination));
-        } else {
-            let reason = entry.problems.iter().map(|problem| problem.reason).find(|reason| !reason.is_warning());
-            snapshot.unusable.insert(key.clone(), reason.unwrap_or(ObjectReason::Invalid));
-        }
-        verdicts.push(Verdict {
-            kind: "Destination",
-            key: key.clone(),
-            serving: entry.compiled.is_some(),
-            uid: entry.uid.clone(),
-            observed_generation: source.metadata.generation,
-            problems: Arc::clone(&entry.problems),
-        });
-        snapshot.cache.destinations.insert(key.clone(), entry);
+fn verdicts(objects: &Objects, snapshot: &Snapshot, mode: Mode) -> Vec<Verdict> {
+    let cache = &snapshot.cache;
+    let mut verdicts = Vec::with_capacity(cache.destinations.len() + cache.webhooks.len() + objects.refused.len());
+    verdicts.extend(
+        cache
+            .destinations
+            .iter()
+            .map(|(key, entry)| verdict("Destination", key, entry, entry.source.metadata.generation)),
+    );
+    verdicts.extend(
+        cache.webhooks.iter().map(|(key, entry)| verdict("Webhook", key, entry, entry.source.metadata.generation)),
+    );
+    // Objects that their source could not read: reported, and known not to be deleted.
+    let refused = objects.refused.iter().filter(|refused| refused.kind != "Webhook" || mode.has_webhooks());
+    verdicts.extend(refused.map(|refused| Verdict {
+        kind: refused.kind,
+        key: refused.key.clone(),
+        serving: false,
+        uid: refused.uid.clone(),
+        observed_generation: refused.generation,
+        problems: refused.problems.clone().into(),
+    }));
+    if !objects.refused.is_empty() {
+        verdicts.sort_by(|a, b| (a.kind, &a.key).cmp(&(b.kind, &b.key)));
     }
+    verdicts
 }
 
-/// Objects that their source could not read: reported, and known not to be deleted.
-fn refused(objects: &Objects, mode: Mode, snapshot: &mut Snapshot, verdicts: &mut Vec<Verdict>) {
-    for refused in objects.refused.iter().filter(|refused| refused.kind != "Webhook" || mode.has_webhooks()) {
-        let reason = refused.problems.first().map_or(ObjectReason::Invalid, |problem| problem.reason);
-        if refused.kind == "Destination" && !snapshot.destinations.contains_key(&refused.key) {
-            snapshot.unusable.insert(refused.key.clone(), reason);
-        }
-        verdicts.push(Verdict {
-            kind: refused.kind,
-            key: refused.key.clone(),
-            serving: false,
-            uid: refused.uid.clone(),
-            observed_generation: refused.generation,
-            problems: refused.problems.clone().into(),
-        });
-    }
-}
-
-fn webhooks(
-    objects: &Objects,
-    environment: &Environment<'_>,
-    cache: &Cache,
-    snapshot: &mut Snapshot,
-    verdicts: &mut Vec<Verdict>,
-) {
-    let place = |key: &ObjectKey, spec: &zen_crds::WebhookSpec| {
-        Place::new(key, spec.hosts.iter().map(|host| &**host), spec.path.as_deref())
-    };
-    let places: BTreeMap<_, _> = objects.webhooks.iter().map(|(key, source)| (key, place(key, &source.spec))).collect();
-    // One that could not be read keeps its place: nobody else's secrets are asked for there.
-    let unread: BTreeMap<_, _> = objects
-        .refused
-        .iter()
-        .filter(|refused| !objects.webhooks.contains_key(&refused.key))
-        .filter_map(|refused| Some((&refused.key, (refused.place.as_ref()?, refused))))
-        .collect();
-    let all =
-        places.iter().map(|(key, place)| (*key, place)).chain(unread.iter().map(|(key, (place, _))| (*key, *place)));
-    let claims = all.filter(|(key, place)| place.is_owned(&key.namespace, environment)).map(|(key, place)| {
-        // Manifests in a folder have no age, whatever an export left in them.
-        let source = objects.webhooks.get(key).filter(|_| environment.mode != Mode::Standalone);
-        let created = source.and_then(|source| source.metadata.creation_timestamp.as_ref());
-        Claim { key, place, created: created.map(|time| time.0.as_nanosecond()) }
-    });
-    let losers = place::losers(claims.collect());
-    for (key, (place, refused)) in unread {
-        let reason = refused.problems.first().map_or(ObjectReason::Invalid, |problem| problem.reason);
-        let webhook = Arc::new(Webhook::unread(key, place, reason));
-        snapshot.webhooks.insert(key.clone(), Arc::clone(&webhook));
-        if !losers.contains_key(key) && place.is_owned(&key.namespace, environment) {
-            snapshot.routes.insert(&webhook);
-        }
-    }
-    for (key, source) in &objects.webhooks {
-        let (winner, place) = (losers.get(key), &places[key]);
-        let again = cache.webhooks.get(key);
-        let again = again.and_then(|entry| entry.again(source, winner, environment, |a, b| a.spec == b.spec));
-        let entry = again.unwrap_or_else(|| {
-            let mut resolver = Resolver::new(environment);
-            let (mut compiled, mut problems) = webhook::compile(&mut resolver, key, &source.spec, place, winner);
-            schema("Webhook", key, &source.spec, &mut problems);
-            if let (Some(reason), Serving::Active(_)) = (problems.blocking(), &compiled.serving) {
-                compiled.serving = Serving::Invalid(reason);
-            }
-            let (revision, record) = cache::revision(key, &(&source.spec, winner), resolver, &environment.digest);
-            let compiled = Some(Arc::new(Webhook { revision, ..compiled }));
-            let own = !problems.is_refused_itself();
-            let references = if own { references::of_webhook(key, &source.spec) } else { Vec::new() };
-            let (source, winner) = (Arc::clone(source), winner.cloned());
-            let (problems, references) = (problems.into_list().into(), references.into());
-            let uid = source.metadata.uid.as_deref().map(Arc::from);
-            Entry { source, winner, record, compiled, problems, references, uid }
-        });
-        if let Some(webhook) = &entry.compiled {
-            snapshot.webhooks.insert(key.clone(), Arc::clone(webhook));
-            if winner.is_none() && place.is_owned(&key.namespace, environment) {
-                snapshot.routes.insert(webhook);
-            }
-            verdicts.push(Verdict {
-                kind: "Webhook",
-                key: key.clone(),
-                serving: source.spec.active && !matches!(webhook.serving, Serving::Invalid(_)),
-                uid: entry.uid.clone(),
-                observed_generation: source.metadata.generation,
-                problems: Arc::clone(&entry.problems),
-            });
-        }
-        snapshot.cache.webhooks.insert(key.clone(), entry);
+fn verdict<S, T>(kind: &'static str, key: &ObjectKey, entry: &Entry<S, T>, generation: Option<i64>) -> Verdict {
+    Verdict {
+        kind,
+        key: key.clone(),
+        serving: entry.serving,
+        uid: entry.uid.clone(),
+        observed_generation: generation,
+        problems: Arc::clone(&entry.problems),
     }
 }
 
@@ -255,18 +141,6 @@ fn schema(kind: &'static str, key: &ObjectKey, spec: &impl serde::Serialize, pro
         // The compiler's own words come first where both noticed.
         if !problems.has_field(&problem.field) {
             problems.block(ObjectReason::Invalid, problem.field, problem.message);
-        }
-    }
-}
-
-impl RoutingTable {
-    fn insert(&mut self, webhook: &Arc<Webhook>) {
-        let entries = self.paths.entry(webhook.path.as_str().into()).or_default();
-        if webhook.hosts.is_empty() {
-            entries.push((None, Arc::clone(webhook)));
-        }
-        for host in &webhook.hosts {
-            entries.push((Some(host.as_str().into()), Arc::clone(webhook)));
         }
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
+use serde::{Deserialize, Serialize};
 use zen_model::{Namespace, ObjectKey, Secret};
 
 use crate::{Place, Problem, ReferenceKind, mesh};
@@ -94,6 +95,11 @@ impl SecretData {
         self.data.get(key)
     }
 
+    /// Names and values.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        self.data.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
     /// Names of the keys, for messages.
     pub fn keys(&self) -> impl Iterator<Item = &str> {
         self.data.keys().map(String::as_str)
@@ -130,6 +136,11 @@ impl ConfigMapData {
         self.data.get(key).map(Vec::as_slice)
     }
 
+    /// Names and values.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.data.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
     /// Changes whenever the content does.
     pub(crate) const fn digest(&self) -> [u8; 32] {
         self.digest
@@ -154,7 +165,7 @@ fn digest_of<'a>(head: &str, entries: impl Iterator<Item = (&'a str, &'a [u8])>)
 }
 
 /// What matters of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Service {
     /// `ExternalName`: a name of anyone's choice, refused as a target (D-01).
     pub external_name: bool,
@@ -163,7 +174,7 @@ pub struct Service {
 }
 
 /// A port of a Service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct ServicePort {
     /// Its name; empty where it has none.
     pub name: String,
@@ -172,7 +183,7 @@ pub struct ServicePort {
 }
 
 /// What matters of an `EndpointSlice`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct EndpointSlice {
     /// The Service that it belongs to, from the label `kubernetes.io/service-name`.
     pub service: String,
@@ -183,7 +194,7 @@ pub struct EndpointSlice {
 }
 
 /// An address of an `EndpointSlice`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Endpoint {
     /// The address.
     pub address: IpAddr,

@@ -1,6 +1,7 @@
 //! Where a Webhook is served: ownership of paths and hosts, and who wins where two want the same (W-01).
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use zen_model::{Namespace, ObjectKey, ObjectReason};
 
@@ -77,6 +78,19 @@ impl Place {
             .and_then(|rest| rest.strip_prefix(namespace.as_str()))
             .is_some_and(|rest| rest.len() > 1 && rest.starts_with('/'))
     }
+}
+
+/// A Webhook and the place that it wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Claimant {
+    /// That of the place, shared.
+    pub(crate) path: Arc<str>,
+    pub(crate) place: Place,
+    pub(crate) created: Option<i128>,
+    /// Its namespace may have the place.
+    pub(crate) owned: bool,
+    /// Why it could not be read.
+    pub(crate) unread: Option<ObjectReason>,
 }
 
 /// Who wants which place, and since when. Nanoseconds since the epoch; none where objects have no age.

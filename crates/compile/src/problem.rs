@@ -58,8 +58,11 @@ impl Problems {
         self.list.iter().any(|problem| problem.field.starts_with(field))
     }
 
-    /// The problems.
-    pub(crate) fn into_list(self) -> Vec<Problem> {
+    /// The problems. Nothing is read for an object that is refused itself, so that what could not be read is no news.
+    pub(crate) fn into_list(mut self) -> Vec<Problem> {
+        if self.own {
+            self.list.retain(|problem| problem.reason != ObjectReason::RefPending);
+        }
         self.list
     }
 }

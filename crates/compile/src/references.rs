@@ -3,7 +3,7 @@
 use zen_crds::{CredentialsSource, DestinationSpec, SecretSource, WebhookSpec};
 use zen_model::ObjectKey;
 
-use crate::Plane;
+use crate::{DeliveryMode, Plane};
 
 /// An object that a plane has to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,8 +36,8 @@ impl ReferenceKind {
     }
 }
 
-/// What a Webhook names, each once.
-pub(crate) fn of_webhook(key: &ObjectKey, spec: &WebhookSpec) -> Vec<Reference> {
+/// What a Webhook names, each once: the Secrets of its verification.
+pub fn references_of_webhook(key: &ObjectKey, spec: &WebhookSpec) -> Vec<Reference> {
     let mut found = Found { owner: key, plane: Plane::Ingester, list: Vec::new() };
     for CredentialsSource { secret_ref, .. } in &spec.verification.secrets {
         found.secret(secret_ref.as_ref().map(|reference| &*reference.name));
@@ -45,9 +45,11 @@ pub(crate) fn of_webhook(key: &ObjectKey, spec: &WebhookSpec) -> Vec<Reference> 
     found.list
 }
 
-/// What a Destination names, each once.
-pub(crate) fn of_destination(key: &ObjectKey, plane: Plane, spec: &DestinationSpec) -> Vec<Reference> {
-    let mut found = Found { owner: key, plane, list: Vec::new() };
+/// What a Destination names, each once, for the plane that attempts its deliveries. Nothing for a mode that is not
+/// built.
+pub fn references_of_destination(key: &ObjectKey, spec: &DestinationSpec) -> Vec<Reference> {
+    let Some(mode) = DeliveryMode::of(spec.mode) else { return Vec::new() };
+    let mut found = Found { owner: key, plane: mode.plane(), list: Vec::new() };
     if let Some(tls) = &spec.tls {
         if let Some(source) = &tls.ca_ref {
             found.secret(source.secret_ref.as_ref().map(|reference| &*reference.name));

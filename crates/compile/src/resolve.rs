@@ -4,6 +4,7 @@
 //! The next compilation repeats the look-ups; where every answer is the same, the compiled object is too (see
 //! [`crate::cache`]).
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use zen_crds::DestinationSpec;
 use zen_model::{Namespace, ObjectKey, ObjectReason};
 
 use crate::{
-    Address, ConfigMapData, EndpointSlice, Mode, Objects, ReferenceKind, SecretData, Unavailable, mesh, network,
+    Address, Cache, ConfigMapData, EndpointSlice, Mode, Objects, ReferenceKind, SecretData, Unavailable, mesh, network,
 };
 
 /// SHA-256; zeros where there is nothing.
@@ -33,12 +34,12 @@ pub(crate) enum Lookup {
 pub(crate) struct Environment<'a> {
     pub(crate) objects: &'a Objects,
     pub(crate) mode: Mode,
-    pub(crate) mesh: mesh::Config,
+    pub(crate) mesh: Arc<mesh::Config>,
     /// `zen up` without a mesh configuration: the owner of the folder is the owner of the machine.
     pub(crate) permissive: bool,
     slices: HashMap<(&'a Namespace, &'a str), Vec<&'a EndpointSlice>>,
     refused: HashSet<(&'static str, &'a ObjectKey)>,
-    labels: Digest,
+    labels: OnceCell<Digest>,
     pub(crate) digest: Digest,
 }
 
@@ -98,19 +99,23 @@ impl Gap {
 }
 
 impl<'a> Environment<'a> {
-    pub(crate) fn new(objects: &'a Objects, mode: Mode) -> Self {
+    /// What the cache knows of the same mesh configuration is not worked out again.
+    pub(crate) fn new(objects: &'a Objects, mode: Mode, cache: Option<&Cache>) -> Self {
         let permissive = objects.mesh.is_none() && mode == Mode::Standalone;
-        let mut mesh = objects.mesh.as_deref().cloned().unwrap_or_default();
-        if permissive {
-            mesh.drain_delay = std::time::Duration::ZERO;
-        }
+        let mesh = objects.mesh.clone().unwrap_or_default();
         let mut slices: HashMap<_, Vec<_>> = HashMap::new();
         for (key, slice) in &objects.endpoint_slices {
             slices.entry((&key.namespace, slice.service.as_str())).or_default().push(&**slice);
         }
         let refused = objects.refused.iter().map(|refused| (refused.kind, &refused.key)).collect();
-        let digest = digest_of(&(&mesh, mode, permissive));
-        Self { objects, mode, mesh, permissive, slices, refused, labels: digest_of(&objects.namespaces), digest }
+        let same = |a: &Option<Arc<mesh::Config>>| match (a, &objects.mesh) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let known = cache.and_then(|cache| cache.environment.as_ref());
+        let known = known.filter(|(own, mesh, _)| *own == mode && same(mesh));
+        let digest = known.map_or_else(|| digest_of(&(&mesh, mode, permissive)), |(_, _, digest)| *digest);
+        Self { objects, mode, mesh, permissive, slices, refused, labels: OnceCell::new(), digest }
     }
 
     pub(crate) fn digest(&self, lookup: &Lookup) -> Digest {
@@ -125,7 +130,7 @@ impl<'a> Environment<'a> {
             }
             Lookup::Service(key, port) => digest_of(&self.service(key, *port)),
             Lookup::Consent { destination, from } => digest_of(&self.consent(destination, from)),
-            Lookup::Labels => self.labels,
+            Lookup::Labels => *self.labels.get_or_init(|| digest_of(&self.objects.namespaces)),
         }
     }
 

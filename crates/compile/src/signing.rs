@@ -17,7 +17,7 @@ pub fn signing_config(objects: &Objects, key: &ObjectKey) -> Result<Config, Vec<
         let message = format!("there is no Webhook {key}");
         return Err(vec![Problem { field: "metadata.name".to_owned(), reason: ObjectReason::RefNotFound, message }]);
     };
-    let environment = Environment::new(objects, Mode::Standalone);
+    let environment = Environment::new(objects, Mode::Standalone, None);
     let mut problems = Problems::default();
     let compiled =
         verification::compile(&mut Resolver::new(&environment), key, &webhook.spec.verification, &mut problems);

@@ -34,6 +34,19 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The same, to go on from.
+    pub(crate) fn again(&self) -> Self {
+        Self {
+            generation: self.generation,
+            routes: self.routes.clone(),
+            webhooks: self.webhooks.clone(),
+            destinations: self.destinations.clone(),
+            unusable: self.unusable.clone(),
+            mesh: self.mesh.clone(),
+            cache: self.cache.clone(),
+        }
+    }
+
     /// The Webhook served at this `Host` (port removed, lower case) and undecoded path.
     pub fn webhook(&self, host: &str, path: &str) -> Option<&Arc<Webhook>> {
         self.routes.find(host, path)
@@ -46,9 +59,9 @@ impl Snapshot {
 }
 
 /// Host and path → Webhook.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct RoutingTable {
-    pub(crate) paths: HashMap<Box<str>, Vec<Served>>,
+    pub(crate) paths: HashMap<Arc<str>, Arc<[Served]>>,
 }
 
 /// A host, none for any, and what is served there.

@@ -1,13 +1,29 @@
 //! The objects of a cluster: watched, compiled and published by each pod itself (K-04).
+//!
+//! One task for each watch ([`watch`]) reduces what it is told ([`kinds`]) and passes it on; one task ([`follow`]) keeps
+//! what is in force ([`state`]), compiles it and swaps the snapshot. Secrets and `ConfigMap`s are watched one by one, by
+//! name, as objects name them: a pod may read nothing else (K-06). A watch that fails, stalls or is refused leaves what it
+//! told before in force and stops no other.
 
+mod cache;
+mod client;
 mod error;
+mod follow;
+mod kinds;
+mod state;
+mod update;
+mod watch;
+mod watches;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+pub use client::client;
 pub use error::Error;
-use tokio::sync::watch;
+use follow::{Follower, Output};
+use tokio::sync::watch as publish;
+use tokio_util::task::AbortOnDropHandle;
 use zen_compile::{Plane, Snapshot};
 use zen_model::Namespace;
 
@@ -29,18 +45,28 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Cluster {
     snapshot: Arc<ArcSwap<Snapshot>>,
-    published: watch::Receiver<Arc<Published>>,
+    published: publish::Receiver<Arc<Published>>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Cluster {
     /// Follows the objects. When this returns, the first configuration is in effect: everything that it needs was read, or
-    /// the cache was. While the API server is away and there is no cache, this waits; it may be cancelled.
+    /// the cache was, and the API server corrects it when it can. While the API server is away and there is no cache, this
+    /// waits; it may be cancelled.
     ///
     /// # Errors
     /// The task that compiles ended. What is wrong with an object is its verdict, and a watch that fails is retried.
     pub async fn start(client: kube::Client, options: Options) -> Result<Self, Error> {
-        let _ = (client, options);
-        std::future::pending().await
+        let (follower, first, published) = Follower::new(client, options).await.first().await?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(first));
+        let (sender, published) = publish::channel(Arc::new(published));
+        let output = Output { snapshot: Arc::clone(&snapshot), published: sender };
+        let task = tokio::spawn(async move {
+            if let Err(error) = follower.follow(output).await {
+                tracing::error!(%error, "the configuration is not followed any more");
+            }
+        });
+        Ok(Self { snapshot, published, _task: AbortOnDropHandle::new(task) })
     }
 
     /// The snapshot in effect, for everything that serves it.
@@ -48,17 +74,9 @@ impl Cluster {
         Arc::clone(&self.snapshot)
     }
 
-    /// What is in effect, and notice of each change: the snapshot is swapped first. Its verdicts are those of this plane.
-    pub fn published(&self) -> watch::Receiver<Arc<Published>> {
+    /// What is in effect, and notice of each change: the snapshot is swapped first. Its verdicts are those of this plane,
+    /// its references those of all that the plane compiles.
+    pub fn published(&self) -> publish::Receiver<Arc<Published>> {
         self.published.clone()
     }
-}
-
-/// A client for many watches: over few connections, spread so that no server's limit of streams is met, and with
-/// keep-alives that notice a dead connection within seconds.
-///
-/// # Errors
-/// The configuration cannot be used.
-pub fn client(config: kube::Config) -> Result<kube::Client, Error> {
-    Ok(kube::Client::try_from(config)?)
 }

@@ -1,0 +1,55 @@
+//! What the watches tell, by kind.
+
+use std::sync::Arc;
+
+use zen_compile::{ConfigMapData, EndpointSlice, Reference, SecretData, Service};
+
+use super::kinds::{Labels, MeshText, Own};
+use super::watch::Signal;
+
+/// A signal of one of the watches.
+#[derive(Debug)]
+pub(super) enum Update {
+    Webhooks(Signal<Own<zen_crds::Webhook>>),
+    Destinations(Signal<Own<zen_crds::Destination>>),
+    Services(Signal<Arc<Service>>),
+    EndpointSlices(Signal<Arc<EndpointSlice>>),
+    Namespaces(Signal<Labels>),
+    Mesh(Signal<MeshText>),
+    Secret(Reference, Signal<Arc<SecretData>>),
+    ConfigMap(Reference, Signal<Arc<ConfigMapData>>),
+}
+
+/// The watches that every configuration of a plane waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Source {
+    Webhooks,
+    Destinations,
+    Services,
+    EndpointSlices,
+    Namespaces,
+    Mesh,
+}
+
+/// How a watch stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Nothing came yet.
+    Awaited,
+    /// In order.
+    Synced,
+    /// What came is the last that is known.
+    Broken,
+}
+
+impl Health {
+    /// After a signal.
+    pub(super) fn after<K>(self, signal: &Signal<K>) -> Self {
+        match (signal, self) {
+            (Signal::Failed { .. }, Self::Awaited) => Self::Awaited,
+            (Signal::Failed { .. }, _) => Self::Broken,
+            (Signal::Reset(_), _) => Self::Synced,
+            (_, before) => before,
+        }
+    }
+}
