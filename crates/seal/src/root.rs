@@ -30,14 +30,14 @@ impl RootKey {
     /// Reads the key file, or makes one with mode 0600. Two processes that start at once end up with the same key.
     pub fn load_or_create(path: &Path) -> Result<Self, Error> {
         if let Some(text) = file::read(path, Access::Owner)? {
-            return Self::parse(&text, path);
+            return Self::from_text(&text).map_err(|reason| damaged(path, reason));
         }
         let key = Self::random();
         if file::create(path, &key.text())? {
             return Ok(key);
         }
         let text = file::read(path, Access::Owner)?.ok_or_else(|| damaged(path, "it vanished"))?;
-        Self::parse(&text, path)
+        Self::from_text(&text).map_err(|reason| damaged(path, reason))
     }
 
     /// Reads a key that Kubernetes mounted from a Secret: never made here, and its group may read it. Takes what
@@ -45,7 +45,7 @@ impl RootKey {
     pub fn mounted(path: &Path) -> Result<Self, Error> {
         let text = file::read(path, Access::Group)?.ok_or_else(|| Error::Missing { path: path.display().to_string() })?;
         if text.starts_with(TITLE) {
-            return Self::parse(&text, path);
+            return Self::from_text(&text).map_err(|reason| damaged(path, reason));
         }
         let bytes = STANDARD.decode(text.trim()).map(Zeroizing::new);
         let bytes = bytes.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
@@ -84,14 +84,18 @@ impl RootKey {
         derived
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, Error> {
+    /// Reads what [`RootKey::text`] writes.
+    ///
+    /// # Errors
+    /// What is wrong with it, without key material.
+    pub fn from_text(text: &str) -> Result<Self, &'static str> {
         let mut lines = text.lines();
         if lines.next() != Some(TITLE) {
-            return Err(damaged(path, "its first line is not that of a root key"));
+            return Err("its first line is not that of a root key");
         }
         let mut key = Zeroizing::new([0; 32]);
         hex::decode_to_slice(lines.next().unwrap_or_default(), &mut *key)
-            .map_err(|_| damaged(path, "it does not hold 32 bytes in hex"))?;
+            .map_err(|_| "it does not hold 32 bytes in hex")?;
         Ok(Self(key))
     }
 }
