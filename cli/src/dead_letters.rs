@@ -112,7 +112,7 @@ fn reason(text: &str) -> Result<String, String> {
 impl Select {
     fn filter(self, ids: Vec<String>) -> DeadFilter {
         let Self { destination, webhook, reason, since, until } = self;
-        DeadFilter { ids, destination, webhook, reason, since, until, limit: 0 }
+        DeadFilter { ids, destination, webhook, reason, since, until, ..DeadFilter::default() }
     }
 }
 
@@ -123,13 +123,13 @@ impl DeadLetters {
             What::List { select, limit, ask } => {
                 let mut client = ask.client()?;
                 let Select { destination, webhook, reason, since, until } = select;
-                let query = DeadLetterQuery { destination, webhook, reason, since, until, limit: usize::from(limit) };
+                let query = DeadLetterQuery { namespace: None, destination, webhook, reason, since, until, limit: usize::from(limit) };
                 let found: Vec<DeadLetter> = client.get("/api/v1/dead-letters", &query).await?;
                 ask.output.print(&found, |found| table(found))
             }
             What::Show { id, payload, ask } => show(&id, payload, &ask).await,
             What::Replay { ids, select, all: _, dry_run, rate, yes, ask } => {
-                let request = ReplayRequest { filter: select.filter(ids), dry_run: false, rate };
+                let request = ReplayRequest { filter: select.filter(ids), rate, ..ReplayRequest::default() };
                 Job { client: ask.client()?, request, output: ask.output }.run(dry_run, yes).await
             }
         }

@@ -86,6 +86,7 @@ impl Events {
             };
         }
         let filter = EventFilter {
+            namespace: None,
             webhook: self.webhook,
             destination: self.destination,
             state: wanted,

@@ -55,8 +55,19 @@ impl Admin {
     }
 }
 
-/// The routes, to be merged into the admin server.
+/// The routes, to be merged into the admin server. Each asks for the bearer token.
 pub fn router(ingester: &Ingester, parts: Parts) -> Router {
+    let (routes, admin) = routes(ingester, parts);
+    Router::new().nest("/api/v1", routes.layer(from_fn_with_state(admin, authenticate)))
+}
+
+/// The same routes without a prefix and a token, for callers that mutual TLS and the access policy know, and for calls
+/// within the process: the answers of one replica.
+pub fn replica(ingester: &Ingester, parts: Parts) -> Router {
+    routes(ingester, parts).0
+}
+
+fn routes(ingester: &Ingester, parts: Parts) -> (Router, Admin) {
     let admin = Admin {
         ingester: ingester.clone(),
         parts: Arc::new(parts),
@@ -71,9 +82,8 @@ pub fn router(ingester: &Ingester, parts: Parts) -> Router {
         .route("/replays", post(start_replay).get(list_replays))
         .route("/replays/{id}", get(show_replay).delete(cancel_replay))
         .fallback(|| async { Error::NotFound("path") })
-        .layer(from_fn_with_state(admin.clone(), authenticate))
-        .with_state(admin);
-    Router::new().nest("/api/v1", routes)
+        .with_state(admin.clone());
+    (routes, admin)
 }
 
 async fn authenticate(State(admin): State<Admin>, request: Request, next: Next) -> Result<Response, Error> {
@@ -176,7 +186,7 @@ async fn start_replay(
     if request.dry_run {
         return Ok(Json(types::DryRun { count: total }).into_response());
     }
-    let started = admin.replays.start(filter, request.rate, total)?;
+    let started = admin.replays.start(request.id, filter, request.rate, total)?;
     Ok((StatusCode::ACCEPTED, Json(started)).into_response())
 }
 

@@ -3,21 +3,32 @@
 //! * [`listener`]: connections within the limits of W-16.
 //! * `pipeline`: the checks of W-02 in their order, then one durable commit.
 //! * [`feed`]: leases towards the egress sessions, fair and behind circuit breakers.
-//! * [`drain`]: the end of a replica that is no longer wanted.
+//! * [`drain`]: the end of a replica that is no longer wanted; [`handover`]: what it leaves to another.
 //! * [`admin`]: the API that `zen status`, `events` and `dead-letters` speak with.
 //!
-//! [`Ingester`] holds them together and is all that a process composes.
+//! * [`replica`]: all of it, running; [`ending`]: how it ends; [`pod`]: as a program in a cluster.
+//!
+//! [`Ingester`] holds intake and feed together.
 
 pub mod admin;
+pub mod aggregated;
 mod budget;
 mod core;
+mod direct;
 pub mod drain;
+pub mod ending;
 pub mod feed;
+pub mod handover;
 pub mod limits;
+mod links;
 pub mod listener;
 mod metrics;
 mod pipeline;
+pub mod pod;
+pub mod replica;
+mod reporting;
 mod seen;
+mod upkeep;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -37,6 +48,7 @@ use zen_verify::zen_signature::Keys;
 
 use crate::core::Core;
 pub use limits::Limits;
+pub use replica::Replica;
 
 /// What an intake is made of.
 pub struct Parts {

@@ -47,13 +47,20 @@ impl Replays {
         Self { queue, jobs: Mutex::default() }
     }
 
-    pub(super) fn start(&self, mut filter: DeadFilter, rate: Option<u32>, total: u64) -> Result<Replay, Error> {
+    pub(super) fn start(
+        &self,
+        id: Option<String>,
+        mut filter: DeadFilter,
+        rate: Option<u32>,
+        total: u64,
+    ) -> Result<Replay, Error> {
         let started = Timestamp::now();
         // What dies again while the replay runs is not taken a second time.
         let now = Timestamp(started.0 + 1);
         filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
         let view = Replay {
-            id: answer::generate_request_id(),
+            id: id.unwrap_or_else(answer::generate_request_id),
+            namespace: filter.namespace.clone(),
             started,
             total,
             replayed: 0,

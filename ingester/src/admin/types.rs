@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use zen_model::{ObjectKey, Timestamp};
+use zen_model::{Namespace, ObjectKey, Timestamp};
 use zen_queue::{DeadFilter, DeadLetter};
 
 /// `GET status`.
@@ -171,6 +171,9 @@ pub struct SessionStatus {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeadLetterQuery {
+    /// Of a Destination of this namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
     /// Of this Destination.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub destination: Option<ObjectKey>,
@@ -192,8 +195,8 @@ pub struct DeadLetterQuery {
 
 impl From<DeadLetterQuery> for DeadFilter {
     fn from(query: DeadLetterQuery) -> Self {
-        let DeadLetterQuery { destination, webhook, reason, since, until, limit } = query;
-        Self { ids: Vec::new(), destination, webhook, reason, since, until, limit }
+        let DeadLetterQuery { namespace, destination, webhook, reason, since, until, limit } = query;
+        Self { ids: Vec::new(), namespace, destination, webhook, reason, since, until, limit }
     }
 }
 
@@ -235,6 +238,9 @@ pub struct Stored {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ReplayRequest {
+    /// Its id, where several replicas take part in one replay; else one is made up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Which dead letters.
     pub filter: DeadFilter,
     /// Only count them.
@@ -255,6 +261,9 @@ pub struct DryRun {
 pub struct Replay {
     /// Its id.
     pub id: String,
+    /// Of dead letters of this namespace only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
     /// When it was asked for.
     pub started: Timestamp,
     /// Dead letters that matched then.

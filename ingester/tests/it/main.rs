@@ -8,6 +8,7 @@ mod aggregated;
 mod connections;
 mod durable;
 mod feed;
+mod handover;
 mod hygiene;
 mod kit;
 mod memory;
