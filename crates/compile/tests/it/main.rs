@@ -2,6 +2,7 @@
 
 mod cluster;
 mod destinations;
+mod planes;
 mod reuse;
 mod webhooks;
 

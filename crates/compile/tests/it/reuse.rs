@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zen_compile::{Compiled, Mode, Objects, Plane, compile};
+use zen_compile::{Compiled, Mode, Objects, Plane, ReferenceKind, Unavailable, compile};
 use zen_model::ObjectKey;
 
 use crate::{objects, own, secret};
@@ -31,6 +31,11 @@ fn parts() -> Vec<String> {
         secret("s", "{k: one}"),
         "apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: team-a}\nspec: {ports: [{port: 80}]}\n---\n".to_owned(),
         "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: w, namespace: team-a, labels: {kubernetes.io/service-name: web}}\nports: [{port: 8080}]\nendpoints: [{addresses: [10.0.0.1]}]\n---\n".to_owned(),
+        hook("c", "path: /team-a/a, hosts: [h.example, i.example]"),
+        // One that the reader refuses, on a place that others want.
+        hook("aa", "path: /team-a/a, hosts: [i.example], unknown: 1"),
+        own("Destination", "direct", "{mode: Direct, target: {url: \"https://f.example/\"}, signing: {secrets: [{secretRef: {name: s, key: k}}]}}"),
+        own("Destination", "ci2", "{target: {url: \"https://f.example/\"}, nothing: 1}"),
     ]
 }
 
@@ -42,6 +47,10 @@ fn changed(index: usize, part: &str) -> String {
         7 => part.replace("gold", "silver"),
         8 => part.replace("one", "two"),
         10 => part.replace("10.0.0.1", "10.0.0.2"),
+        11 => part.replace("/team-a/a", "/team-a/c"),
+        12 => part.replace("i.example", "j.example"),
+        13 => part.replace("mode: Direct, ", ""),
+        14 => part.replace(", nothing: 1", ""),
         _ => part.to_owned(),
     }
 }
@@ -55,7 +64,7 @@ fn configuration(present: u32, altered: u32) -> Objects {
             text
         },
     );
-    objects(&text)
+    zen_live::testing::objects(&text).0
 }
 
 /// Everything about a compilation but its number and its memory.
@@ -80,6 +89,12 @@ fn shown(compiled: &Compiled) -> String {
         let _ = writeln!(text, "{plain:?} {}", destination.signing.len());
     }
     let _ = writeln!(text, "{:?} {:?} {:?}", snapshot.unusable, snapshot.mesh, compiled.verdicts);
+    let _ = writeln!(text, "{:?}", compiled.references);
+    for host in ["h", "h.example", "i.example", "j.example"] {
+        for path in ["/team-a/a", "/team-a/b", "/team-a/c", "/team-a/aa", "/team-a/open"] {
+            let _ = writeln!(text, "{host}{path} {:?}", snapshot.webhook(host, path));
+        }
+    }
     text
 }
 
@@ -87,19 +102,35 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_was_before_changes_nothing(first in 0_u32..2048, first_altered: u32, then in 0_u32..2048, then_altered: u32, cluster: bool) {
-        let mode = if cluster { Mode::Cluster(Plane::Ingester) } else { Mode::Standalone };
-        let before = compile(&configuration(first, first_altered), None, mode);
-        let objects = configuration(then, then_altered);
-        let again = compile(&objects, Some(&before.snapshot), mode);
-        let fresh = compile(&objects, None, mode);
-        prop_assert_eq!(shown(&again), shown(&fresh));
-        prop_assert_eq!(again.snapshot.generation, before.snapshot.generation + 1);
+    fn what_was_before_changes_nothing(
+        steps in proptest::collection::vec((0_u32..1 << 15, any::<u32>(), 0_u8..4), 2..6),
+        mode in prop_oneof![
+            Just(Mode::Standalone),
+            Just(Mode::Cluster(Plane::Ingester)),
+            Just(Mode::Cluster(Plane::Egress)),
+            Just(Mode::Cluster(Plane::Operator)),
+        ],
+    ) {
+        let mut before = None;
+        for (number, (present, altered, unavailable)) in (1..).zip(steps) {
+            let mut objects = configuration(present, altered);
+            let key = (ReferenceKind::Secret, ObjectKey::new("team-a", "s"));
+            match unavailable {
+                0 => drop(objects.unavailable.insert(key, Unavailable::Absent)),
+                1 => drop(objects.unavailable.insert(key, Unavailable::Forbidden)),
+                _ => {}
+            }
+            let again = compile(&objects, before.as_ref(), mode);
+            let fresh = compile(&objects, None, mode);
+            prop_assert_eq!(shown(&again), shown(&fresh));
+            prop_assert_eq!(again.snapshot.generation, number);
+            before = Some(again.snapshot);
+        }
     }
 
     #[test]
     fn the_order_of_objects_changes_nothing(parts in Just(parts()).prop_shuffle()) {
-        let shuffled = compile(&objects(&parts.concat()), None, Mode::Standalone);
+        let shuffled = compile(&zen_live::testing::objects(&parts.concat()).0, None, Mode::Standalone);
         let straight = compile(&configuration(u32::MAX, 0), None, Mode::Standalone);
         prop_assert_eq!(shown(&shuffled), shown(&straight));
     }
