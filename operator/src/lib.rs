@@ -4,9 +4,11 @@
 //! observe (stores) → [`decide`] (pure) → apply ([`Writer`]) → report ([`status`]). Only the leader writes; every
 //! replica issues certificates ([`identity`]).
 
+pub mod decide;
 pub mod identity;
 pub mod names;
 pub mod object;
+pub mod settings;
 pub mod status;
 pub mod writer;
 

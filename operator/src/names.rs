@@ -19,6 +19,17 @@ pub const APPLIED: &str = "zen-mesh.io/applied";
 /// Annotation of a claim whose queue is empty: it may be deleted.
 pub const DRAINED: &str = "zen-mesh.io/drained";
 
+/// Annotation of pods with the fingerprint of the root key that their keys come from, and of those keys' Secrets.
+pub const KEYS: &str = "zen-mesh.io/keys";
+/// Label that tells replicas from pods that only empty a queue.
+pub const ROLE_LABEL: &str = "zen-mesh.io/role";
+/// A pod that serves.
+pub const REPLICA: &str = "replica";
+/// A pod that empties the queue of a replica that is gone.
+pub const DRAIN: &str = "drain";
+/// Name of the queue's volume.
+pub const QUEUE: &str = "queue";
+
 /// The operator: component, Deployment, Service, Lease, ServiceAccount.
 pub const OPERATOR: &str = "zen-operator";
 /// The ingester: StatefulSet, Service, ServiceAccount, tenant Role.

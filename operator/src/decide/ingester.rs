@@ -1,0 +1,179 @@
+//! The ingester: one queue on one volume for each replica.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
+
+use super::pod::{Shape, component_labels, port, selector, service_port};
+use super::{Inputs, Problem, object, service};
+use crate::names::{self, INGESTER, port as ports};
+use crate::object::Object;
+use crate::settings::ServiceType;
+
+/// Where the queue lies.
+const STATE: &str = "/var/lib/zen-mesh";
+
+/// The volumes of a `StatefulSet` that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// As it was asked for.
+    pub size: String,
+    /// Empty: the cluster's default.
+    pub class_name: String,
+}
+
+impl Storage {
+    /// Of this `StatefulSet`.
+    pub fn of(set: &StatefulSet) -> Option<Self> {
+        let claims = set.spec.as_ref()?.volume_claim_templates.as_deref()?;
+        let claim = claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(names::QUEUE))?.spec.as_ref()?;
+        let size = claim.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.clone();
+        Some(Self { size, class_name: claim.storage_class_name.clone().unwrap_or_default() })
+    }
+}
+
+pub(super) fn stateful_set(inputs: &Inputs<'_>, keys: &str) -> Object {
+    let shape = shape(inputs, keys);
+    let storage = storage(inputs);
+    let mut claim = json!({
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": storage.size}},
+    });
+    if !storage.class_name.is_empty() {
+        claim["storageClassName"] = storage.class_name.into();
+    }
+    let spec = json!({
+        "replicas": inputs.ingester_replicas,
+        "revisionHistoryLimit": 3,
+        "serviceName": names::INGESTER_PEERS,
+        // Replicas do not depend on each other; an update still takes them one by one.
+        "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "RollingUpdate"},
+        // An acknowledged event lies in them.
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+        "selector": {"matchLabels": selector(INGESTER)},
+        "template": shape.template(inputs, names::REPLICA),
+        "volumeClaimTemplates": [{
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": {"name": names::QUEUE, "labels": component_labels(INGESTER)},
+            "spec": claim,
+        }],
+    });
+    object::<StatefulSet>(inputs, INGESTER, INGESTER, json!({"spec": spec}))
+}
+
+/// A pod that empties the queue of a replica that is gone.
+pub fn drain_pod(inputs: &Inputs<'_>, keys: &str, ordinal: u32) -> Object {
+    let mut shape = shape(inputs, keys);
+    let claim = format!("{}-{INGESTER}-{ordinal}", names::QUEUE);
+    shape.volumes.push(json!({"name": names::QUEUE, "persistentVolumeClaim": {"claimName": claim}}));
+    let mut body = shape.template(inputs, names::DRAIN);
+    body["spec"]["restartPolicy"] = "OnFailure".into();
+    object::<Pod>(inputs, INGESTER, &drain_pod_name(ordinal), body)
+}
+
+/// Its name.
+pub fn drain_pod_name(ordinal: u32) -> String {
+    format!("{INGESTER}-drain-{ordinal}")
+}
+
+fn shape<'a>(inputs: &'a Inputs<'a>, keys: &'a str) -> Shape<'a> {
+    let workloads = inputs.workloads;
+    let mut container_ports =
+        vec![port("intake", ports::INTAKE), port("admin", ports::ADMIN), port("control", ports::CONTROL)];
+    if workloads.api.enabled {
+        container_ports.push(port("api", ports::API));
+    }
+    let mut environment = Vec::new();
+    if !workloads.intake.tls_secret.is_empty() {
+        // Watched by name, not mounted: another certificate is in effect within a second, not after the kubelet's sync.
+        environment.push(json!({"name": "ZEN_INTAKE_TLS_SECRET", "value": workloads.intake.tls_secret}));
+    }
+    if !workloads.api.enabled {
+        environment.push(json!({"name": "ZEN_API", "value": "off"}));
+    }
+    Shape {
+        component: INGESTER,
+        image: &workloads.images.ingester,
+        log: &workloads.ingester.log,
+        pod: &workloads.ingester.pod,
+        keys_secret: names::INGESTER_KEYS,
+        keys,
+        ports: container_ports.into(),
+        environment,
+        mounts: vec![json!({"name": names::QUEUE, "mountPath": STATE})],
+        volumes: Vec::new(),
+    }
+}
+
+pub(super) fn services(inputs: &Inputs<'_>) -> [Object; 2] {
+    let settings = &inputs.workloads.ingester.service;
+    let mut intake = service_port("intake", settings.port);
+    if let Some(node_port) = settings.node_port {
+        intake["nodePort"] = node_port.into();
+    }
+    let spec = json!({"type": settings.r#type.as_str(), "selector": selector(INGESTER), "ports": [intake]});
+    let mut body = json!({"spec": spec});
+    if !settings.annotations.is_empty() {
+        body["metadata"] = json!({"annotations": settings.annotations});
+    }
+    let peers = json!({
+        "type": ServiceType::ClusterIP.as_str(), "clusterIP": "None", "selector": selector(INGESTER),
+        "ports": [service_port("control", ports::CONTROL)],
+    });
+    [
+        service(inputs, INGESTER, INGESTER, body),
+        service(inputs, INGESTER, names::INGESTER_PEERS, json!({"spec": peers})),
+    ]
+}
+
+pub(super) fn api_service(inputs: &Inputs<'_>) -> Object {
+    let spec = json!({
+        "type": ServiceType::ClusterIP.as_str(), "selector": selector(INGESTER),
+        "ports": [{"name": "api", "port": 443, "targetPort": "api", "protocol": "TCP"}],
+    });
+    service(inputs, INGESTER, names::INGESTER_API, json!({"spec": spec}))
+}
+
+/// The volumes that exist, where there are any.
+fn storage(inputs: &Inputs<'_>) -> Storage {
+    let wanted = &inputs.workloads.ingester.storage;
+    let wanted = Storage { size: wanted.size.clone(), class_name: wanted.class_name.clone() };
+    inputs.storage.clone().unwrap_or(wanted)
+}
+
+/// Kubernetes does not let a `StatefulSet`'s volumes change: everything else is applied, and this is said.
+pub(super) fn fixed_storage(inputs: &Inputs<'_>) -> Option<Problem> {
+    let wanted = &inputs.workloads.ingester.storage;
+    let bytes = |size: &str| zen_crds::parse_quantity(size);
+    let existing = inputs.storage.as_ref()?;
+    if bytes(&existing.size) == bytes(&wanted.size) && existing.class_name == wanted.class_name {
+        return None;
+    }
+    let quoted = |class: &str| if class.is_empty() { "the default class".to_owned() } else { format!("class {class}") };
+    let message = format!(
+        "ingester.storage asks for {} of {}, but the StatefulSet zen-ingester was made with {} of {}, and Kubernetes does not \
+         let that change. Grow the PersistentVolumeClaims queue-zen-ingester-N themselves, then delete the StatefulSet with \
+         --cascade=orphan: the operator makes it again with the new size, and no pod restarts for that.",
+        wanted.size,
+        quoted(&wanted.class_name),
+        existing.size,
+        quoted(&existing.class_name),
+    );
+    Some(Problem { reason: "StorageNotChanged", message })
+}
+
+/// The ordinal of a claim of the queue.
+pub fn claim_ordinal(name: &str) -> Option<u32> {
+    name.strip_prefix(names::QUEUE)?.strip_prefix('-')?.strip_prefix(INGESTER)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The ordinal of a replica.
+pub fn pod_ordinal(name: &str) -> Option<u32> {
+    name.strip_prefix(INGESTER)?.strip_prefix('-')?.parse().ok()
+}
+
+/// The ordinal of a pod that empties a queue.
+pub fn drain_ordinal(name: &str) -> Option<u32> {
+    name.strip_prefix(INGESTER)?.strip_prefix("-drain-")?.parse().ok()
+}

@@ -1,0 +1,89 @@
+//! Who may reach what. Selecting pods for both directions denies what no rule names.
+//!
+//! A policy cannot select the API server, nor a node's DNS cache: ports stand for them.
+
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use serde_json::{Value, json};
+
+use super::pod::component_labels;
+use super::{Inputs, object};
+use crate::names::{EGRESS, INGESTER, OPERATOR, port};
+use crate::object::Object;
+
+/// Where the API server listens, seen from pods.
+const API_SERVER: [u16; 2] = [443, 6443];
+/// Networks that no public target is in; mode Direct reaches public targets only.
+const PRIVATE_V4: [&str; 6] =
+    ["10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
+const PRIVATE_V6: [&str; 2] = ["fc00::/7", "fe80::/10"];
+
+pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
+    let workloads = inputs.workloads;
+    let mut intake = json!({"ports": [tcp(port::INTAKE)]});
+    if !workloads.network_policies.intake_from.is_empty() {
+        intake["from"] = workloads.network_policies.intake_from.clone().into();
+    }
+    let mut inbound = vec![intake];
+    if workloads.api.enabled {
+        // From the API server, which proves who it is by its client certificate.
+        inbound.push(json!({"ports": [tcp(port::API)]}));
+    }
+    inbound.push(json!({"from": pods(&[OPERATOR, INGESTER]), "ports": [tcp(port::CONTROL)]}));
+    inbound.push(metrics());
+    let mut outbound = cluster();
+    outbound.push(json!({"to": pods(&[EGRESS]), "ports": [tcp(port::LINK)]}));
+    outbound.push(json!({"to": pods(&[INGESTER]), "ports": [tcp(port::CONTROL)]}));
+    outbound.push(json!({"to": [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE_V4}},
+        {"ipBlock": {"cidr": "::/0", "except": PRIVATE_V6}},
+    ]}));
+    policy(inputs, INGESTER, &inbound, &outbound)
+}
+
+pub(super) fn egress(inputs: &Inputs<'_>) -> Object {
+    let inbound = [
+        json!({"from": pods(&[INGESTER]), "ports": [tcp(port::LINK)]}),
+        json!({"from": pods(&[OPERATOR]), "ports": [tcp(port::CONTROL)]}),
+        metrics(),
+    ];
+    let mut outbound = cluster();
+    // Targets are anywhere; which, the guard decides for each attempt. Metadata addresses are out of reach in any case.
+    outbound.push(json!({"to": [
+        {"namespaceSelector": {}},
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+    ]}));
+    policy(inputs, EGRESS, &inbound, &outbound)
+}
+
+fn policy(inputs: &Inputs<'_>, component: &'static str, inbound: &[Value], outbound: &[Value]) -> Object {
+    let spec = json!({
+        "podSelector": {"matchLabels": component_labels(component)},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": inbound,
+        "egress": outbound,
+    });
+    object::<NetworkPolicy>(inputs, component, component, json!({"spec": spec}))
+}
+
+/// Names, the API server, and the identity service.
+fn cluster() -> Vec<Value> {
+    vec![
+        json!({"ports": [{"port": 53, "protocol": "UDP"}, tcp(53)]}),
+        json!({"ports": API_SERVER.map(tcp)}),
+        json!({"to": pods(&[OPERATOR]), "ports": [tcp(port::IDENTITY)]}),
+    ]
+}
+
+/// Probes come from the node, which policies let through; metrics are read from anywhere in the cluster.
+fn metrics() -> Value {
+    json!({"from": [{"namespaceSelector": {}}], "ports": [tcp(port::ADMIN)]})
+}
+
+fn pods(components: &[&str]) -> Vec<Value> {
+    components.iter().map(|component| json!({"podSelector": {"matchLabels": component_labels(component)}})).collect()
+}
+
+fn tcp(port: u16) -> Value {
+    json!({"port": port, "protocol": "TCP"})
+}

@@ -1,0 +1,175 @@
+//! What is decided, as YAML: `cargo insta review` shows what a change does to the cluster. K-03, K-05.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::*;
+use crate::settings::tests::{DEFAULT, LEAST};
+
+fn owner() -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "name": names::WORKLOADS, "uid": "u1"})
+}
+
+fn inputs<'a>(workloads: &'a Workloads, owner: &'a Value) -> Inputs<'a> {
+    Inputs {
+        namespace: "zen-mesh",
+        owner,
+        workloads,
+        drain_delay: Duration::from_secs(5),
+        trust: Some("-----BEGIN CERTIFICATE-----\n"),
+        keys: Some("0123456789abcdef"),
+        ingester_replicas: workloads.ingester.replicas,
+        storage: None,
+        api_answers: true,
+    }
+}
+
+fn decided(text: &str, change: impl Fn(&mut Inputs<'_>)) -> Plan {
+    let (workloads, owner) = (Workloads::parse(text).expect("valid"), owner());
+    let mut inputs = inputs(&workloads, &owner);
+    change(&mut inputs);
+    decide(&inputs)
+}
+
+fn yaml(plan: &Plan) -> String {
+    let documents = plan.wanted.values().map(|object| serde_saphyr::to_string(object.body()).expect("YAML"));
+    documents.collect::<Vec<_>>().join("---\n")
+}
+
+#[test]
+fn the_charts_defaults() {
+    insta::assert_snapshot!(yaml(&decided(DEFAULT, |_| {})));
+}
+
+/// A field that the API does not have would be lost here, and refused by the API server there.
+#[test]
+fn every_field_is_one_of_the_api() {
+    fn round<K: DeserializeOwned + Serialize>(object: &Object) -> Value {
+        let typed: K = serde_json::from_value(Value::Object(object.body().clone())).expect("of this kind");
+        serde_json::to_value(typed).expect("JSON")
+    }
+    let workloads = Workloads::parse(&LEAST.replace(
+        "{size: 1Gi}}",
+        "{size: 1Gi, className: fast}, service: {type: NodePort, nodePort: 30443, annotations: {a: b}}, pod: {tolerations: \
+         [{key: k, operator: Exists}], nodeSelector: {a: b}, priorityClassName: high, labels: {x: y}, annotations: {x: y}}}",
+    ))
+    .expect("valid");
+    let owner = owner();
+    let inputs = inputs(&workloads, &owner);
+    let plan = decide(&inputs);
+    let drain = Arc::new(drain_pod(&inputs, "k", 3));
+    for object in plan.wanted.values().chain([&drain]) {
+        let back = match &*object.id().kind {
+            "StatefulSet" => round::<StatefulSet>(object),
+            "Deployment" => round::<Deployment>(object),
+            "Service" => round::<Service>(object),
+            "NetworkPolicy" => round::<NetworkPolicy>(object),
+            "PodDisruptionBudget" => round::<PodDisruptionBudget>(object),
+            "APIService" => round::<APIService>(object),
+            "Pod" => round::<Pod>(object),
+            other => panic!("{other}"),
+        };
+        assert_eq!(back, Value::Object(object.body().clone()), "{object:?}");
+    }
+}
+
+#[test]
+fn what_is_switched_off_is_unwanted_and_nothing_else() {
+    let off = DEFAULT
+        .replace("api: {enabled: true}", "api: {enabled: false}")
+        .replace("networkPolicies: {enabled: true", "networkPolicies: {enabled: false")
+        .replace("podDisruptionBudgets: {enabled: true}", "podDisruptionBudgets: {enabled: false}");
+    let plan = decided(&off, |_| {});
+    let unwanted: Vec<_> = plan.unwanted.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        unwanted,
+        [
+            "APIService v1alpha1.data.zen-mesh.io",
+            "NetworkPolicy zen-mesh/zen-egress",
+            "NetworkPolicy zen-mesh/zen-ingester",
+            "PodDisruptionBudget zen-mesh/zen-egress",
+            "PodDisruptionBudget zen-mesh/zen-ingester",
+            "Service zen-mesh/zen-ingester-api",
+        ]
+    );
+    assert!(decided(DEFAULT, |_| {}).unwanted.is_empty());
+}
+
+#[test]
+fn pods_wait_for_what_they_mount_and_nothing_that_runs_is_deleted_for_it() {
+    for change in [|inputs: &mut Inputs<'_>| inputs.trust = None, |inputs: &mut Inputs<'_>| inputs.keys = None] {
+        let plan = decided(DEFAULT, change);
+        assert!(!plan.wanted.keys().any(|id| ["StatefulSet", "Deployment"].contains(&&*id.kind)));
+        assert!(plan.wanted.keys().any(|id| id.kind == "Service"));
+        assert!(plan.unwanted.is_empty());
+    }
+}
+
+#[test]
+fn the_aggregated_api_is_registered_when_it_answers() {
+    let registered = |plan: &Plan| plan.wanted.keys().any(|id| id.kind == "APIService");
+    assert!(registered(&decided(DEFAULT, |_| {})));
+    let plan = decided(DEFAULT, |inputs| inputs.api_answers = false);
+    assert!(!registered(&plan) && plan.unwanted.is_empty());
+}
+
+#[test]
+fn mesh_settings_restart_nothing() {
+    let template = |plan: &Plan| {
+        let sets = plan.wanted.values().filter(|object| ["StatefulSet", "Deployment"].contains(&&*object.id().kind));
+        sets.map(|object| object.body()["spec"]["template"].clone()).collect::<Vec<_>>()
+    };
+    let before = template(&decided(DEFAULT, |_| {}));
+    let change = |inputs: &mut Inputs<'_>| {
+        inputs.drain_delay = Duration::from_secs(20);
+        inputs.trust = Some("another bundle");
+        inputs.ingester_replicas = 5;
+        inputs.api_answers = false;
+    };
+    assert_eq!(before, template(&decided(DEFAULT, change)));
+    assert_ne!(before, template(&decided(DEFAULT, |inputs| inputs.keys = Some("other"))));
+}
+
+#[test]
+fn volumes_that_exist_stay_and_it_is_said() {
+    let change = |inputs: &mut Inputs<'_>| {
+        inputs.storage = Some(Storage { size: "5Gi".to_owned(), class_name: "fast".to_owned() });
+    };
+    let plan = decided(DEFAULT, change);
+    let set = plan.wanted.values().find(|object| object.id().kind == "StatefulSet").expect("decided");
+    let set: StatefulSet = serde_json::from_value(Value::Object(set.body().clone())).expect("a StatefulSet");
+    assert_eq!(Storage::of(&set).map(|storage| storage.size), Some("5Gi".to_owned()));
+    assert_eq!(plan.problems.len(), 1);
+    assert!(plan.problems[0].message.contains("10Gi of the default class"), "{:?}", plan.problems);
+    // The same size in other words is the same size.
+    let same = |inputs: &mut Inputs<'_>| {
+        inputs.storage = Some(Storage { size: "10240Mi".to_owned(), class_name: String::new() });
+    };
+    assert!(decided(DEFAULT, same).problems.is_empty());
+}
+
+#[test]
+fn a_pod_that_empties_a_queue() {
+    let (workloads, owner) = (Workloads::parse(DEFAULT).expect("valid"), owner());
+    let pod = drain_pod(&inputs(&workloads, &owner), "0123456789abcdef", 3);
+    insta::assert_snapshot!(serde_saphyr::to_string(pod.body()).expect("YAML"));
+    // No Service leads to it, no StatefulSet takes it for one of its own.
+    let plan = decided(DEFAULT, |_| {});
+    let labels = &pod.body()["metadata"]["labels"];
+    for object in plan.wanted.values().filter(|object| object.id().kind == "Service") {
+        let selector = object.body()["spec"]["selector"].as_object().expect("a selector");
+        assert!(selector.iter().any(|(key, value)| labels[key] != *value), "{object:?}");
+    }
+}
+
+#[test]
+fn intake_from_names_who_may_send() {
+    let text = DEFAULT.replace("intakeFrom: []", "intakeFrom: [{namespaceSelector: {matchLabels: {a: b}}}]");
+    let plan = decided(&text, |_| {});
+    let policy = &plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", "zen-ingester")];
+    assert_eq!(policy.body()["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]["a"], "b");
+}

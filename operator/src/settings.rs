@@ -1,0 +1,338 @@
+//! `workloads.yaml`: how the operator shapes the data plane. Read strictly: a misspelt setting is a problem, not a default.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// More replicas than anybody needs; a number with a digit too many is refused.
+const MOST_REPLICAS: u32 = 100;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Workloads {
+    /// What runs.
+    pub images: Images,
+    /// Takes webhooks in.
+    pub ingester: Ingester,
+    /// Delivers them.
+    pub egress: Egress,
+    /// The certificate of the intake.
+    #[serde(default)]
+    pub intake: Intake,
+    /// The aggregated API.
+    #[serde(default)]
+    pub api: Switch,
+    /// Who may reach what.
+    #[serde(default)]
+    pub network_policies: NetworkPolicies,
+    /// How much may be evicted at one time.
+    #[serde(default)]
+    pub pod_disruption_budgets: Switch,
+    /// Replicas on different nodes and zones as far as possible.
+    #[serde(default = "yes")]
+    pub spread: bool,
+}
+
+/// Image references.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Images {
+    /// Of the ingester.
+    pub ingester: String,
+    /// Of the egress.
+    pub egress: String,
+    /// `IfNotPresent`, `Always`, `Never`.
+    #[serde(default = "if_not_present")]
+    pub pull_policy: String,
+    /// Names of Secrets with registry credentials.
+    #[serde(default)]
+    pub pull_secrets: Vec<String>,
+}
+
+/// The ingester's `StatefulSet` and Service.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ingester {
+    /// How many.
+    pub replicas: u32,
+    /// The queue's volume.
+    pub storage: Storage,
+    /// How the intake is reached.
+    #[serde(default)]
+    pub service: Service,
+    /// Where it may run, and with how much.
+    #[serde(default)]
+    pub pod: Pod,
+    /// What is logged.
+    #[serde(default = "info")]
+    pub log: String,
+}
+
+/// The egress's Deployment.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Egress {
+    /// How many.
+    pub replicas: u32,
+    /// Where it may run, and with how much.
+    #[serde(default)]
+    pub pod: Pod,
+    /// What is logged.
+    #[serde(default = "info")]
+    pub log: String,
+}
+
+/// A volume for each replica.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Storage {
+    /// A quantity such as `10Gi`.
+    pub size: String,
+    /// `StorageClass`; empty: the cluster's default.
+    #[serde(default)]
+    pub class_name: String,
+}
+
+/// The Service of the intake.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Service {
+    /// How it is exposed.
+    #[serde(default)]
+    pub r#type: ServiceType,
+    /// Its port.
+    #[serde(default = "https")]
+    pub port: u16,
+    /// A port of every node, for the types that have one; none: the cluster chooses.
+    #[serde(default)]
+    pub node_port: Option<u16>,
+    /// For load balancers.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How a Service is exposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ServiceType {
+    /// Inside the cluster.
+    #[default]
+    ClusterIP,
+    /// On a port of every node.
+    NodePort,
+    /// By a load balancer.
+    LoadBalancer,
+}
+
+impl ServiceType {
+    /// As manifests write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIP => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+/// What the owner of the cluster decides about pods. The API server checks what stands in it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Pod {
+    /// Requests and limits.
+    pub resources: Value,
+    /// Labels that its node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that it bears.
+    pub tolerations: Vec<Value>,
+    /// Affinity.
+    pub affinity: Value,
+    /// Annotations of the pod.
+    pub annotations: BTreeMap<String, String>,
+    /// Labels of the pod; ours come on top.
+    pub labels: BTreeMap<String, String>,
+    /// Priority class; empty: none.
+    pub priority_class_name: String,
+}
+
+/// The certificate that sources see.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Intake {
+    /// A `kubernetes.io/tls` Secret of the release namespace; empty: a certificate of the built-in CA.
+    pub tls_secret: String,
+    /// Further names of that certificate.
+    pub names: Vec<String>,
+}
+
+/// Something that can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Switch {
+    /// On unless it says no.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// Who may reach what.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NetworkPolicies {
+    /// On unless it says no.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// `NetworkPolicyPeer`s that may reach the intake; empty: anywhere.
+    #[serde(default)]
+    pub intake_from: Vec<Value>,
+}
+
+/// The file cannot be used; the message names line and field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+impl Workloads {
+    /// Reads the file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] for YAML that does not parse, an unknown field, and a value that cannot be.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let workloads: Self = serde_saphyr::from_str(text).map_err(|error| Error(error.to_string()))?;
+        workloads.check().map(|()| workloads)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        for (name, replicas) in [("ingester", self.ingester.replicas), ("egress", self.egress.replicas)] {
+            if !(1..=MOST_REPLICAS).contains(&replicas) {
+                return Err(Error(format!("{name}.replicas is {replicas}: it must be from 1 to {MOST_REPLICAS}")));
+            }
+        }
+        if zen_crds::parse_quantity(&self.ingester.storage.size).is_none() {
+            return Err(Error("ingester.storage.size must be a size such as 10Gi".to_owned()));
+        }
+        for (name, image) in [("ingester", &self.images.ingester), ("egress", &self.images.egress)] {
+            if image.is_empty() {
+                return Err(Error(format!("images.{name} is empty")));
+            }
+        }
+        let policy = &*self.images.pull_policy;
+        if !["IfNotPresent", "Always", "Never"].contains(&policy) {
+            return Err(Error(format!("images.pullPolicy is {policy:?}: it must be IfNotPresent, Always or Never")));
+        }
+        if self.ingester.service.node_port.is_some() && self.ingester.service.r#type == ServiceType::ClusterIP {
+            return Err(Error("ingester.service.nodePort has no effect with type ClusterIP".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Service {
+    fn default() -> Self {
+        Self { r#type: ServiceType::ClusterIP, port: https(), node_port: None, annotations: BTreeMap::new() }
+    }
+}
+
+impl Default for Switch {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+impl Default for NetworkPolicies {
+    fn default() -> Self {
+        Self { enabled: true, intake_from: Vec::new() }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn https() -> u16 {
+    443
+}
+
+fn info() -> String {
+    "info".to_owned()
+}
+
+fn if_not_present() -> String {
+    "IfNotPresent".to_owned()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// As the chart renders its default values.
+    pub(crate) const DEFAULT: &str = "
+api: {enabled: true}
+egress:
+  log: info
+  pod: &pod
+    affinity: {}
+    annotations: {}
+    labels: {}
+    nodeSelector: {}
+    priorityClassName: ''
+    resources: {limits: {memory: 512Mi}, requests: {cpu: 100m, memory: 128Mi}}
+    tolerations: []
+  replicas: 2
+images: {egress: 'zen-egress:0.1.0', ingester: 'zen-ingester:0.1.0', pullPolicy: IfNotPresent, pullSecrets: []}
+ingester:
+  log: info
+  pod:
+    affinity: {}
+    annotations: {}
+    labels: {}
+    nodeSelector: {}
+    priorityClassName: ''
+    resources: {limits: {memory: 1Gi}, requests: {cpu: 100m, memory: 128Mi}}
+    tolerations: []
+  replicas: 2
+  service: {annotations: {}, port: 443, type: ClusterIP}
+  storage: {className: '', size: 10Gi}
+intake: {names: [], tlsSecret: ''}
+networkPolicies: {enabled: true, intakeFrom: []}
+podDisruptionBudgets: {enabled: true}
+spread: true
+";
+
+    pub(crate) const LEAST: &str = "
+images: {ingester: i, egress: e}
+ingester: {replicas: 1, storage: {size: 1Gi}}
+egress: {replicas: 1}
+";
+
+    #[test]
+    fn the_charts_file_and_the_shortest_one() {
+        let full = Workloads::parse(DEFAULT).expect("valid");
+        assert_eq!((full.ingester.replicas, full.egress.pod.resources["limits"]["memory"].as_str()), (2, Some("512Mi")));
+        let least = Workloads::parse(LEAST).expect("valid");
+        assert!(least.api.enabled && least.network_policies.enabled && least.spread);
+        assert_eq!((least.ingester.service.port, &*least.images.pull_policy), (443, "IfNotPresent"));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_by_name() {
+        for (from, to, word) in [
+            ("replicas: 1, storage", "replica: 1, storage", "replica"),
+            ("replicas: 1, storage", "replicas: 0, storage", "ingester.replicas"),
+            ("replicas: 1}", "replicas: 1000}", "egress.replicas"),
+            ("size: 1Gi", "size: many", "storage.size"),
+            ("egress: e}", "egress: ''}", "images.egress"),
+            ("egress: e}", "egress: e, pullPolicy: Sometimes}", "pullPolicy"),
+            ("{size: 1Gi}}", "{size: 1Gi}, service: {nodePort: 30443}}", "nodePort"),
+            ("{size: 1Gi}}", "{size: 1Gi}, service: {type: Ingress}}", "Ingress"),
+            ("images:", "image:", "image"),
+            ("replicas: 1}", "replicas: 1, pod: {hostNetwork: true}}", "hostNetwork"),
+        ] {
+            let text = LEAST.replace(from, to);
+            assert_ne!(text, LEAST, "{from}");
+            let error = Workloads::parse(&text).expect_err(&text).to_string();
+            assert!(error.contains(word), "{word}: {error}");
+        }
+    }
+}
