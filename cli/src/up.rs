@@ -6,14 +6,13 @@
 mod banner;
 mod configuration;
 mod demo;
-mod drain;
 mod narrate;
 mod order;
 mod printer;
 mod receiver;
 mod trust;
-mod upkeep;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,22 +21,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use clap::Args;
 use configuration::Appliances;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use trust::Trust;
 use zen_compile::Mode;
-use zen_deliver::{Deliverer, SystemResolver};
-use zen_egress::Egress;
-use zen_ingester::{Ingester, Limits, admin as api, feed};
-use zen_link::Dialer;
+use zen_ingester::admin as api;
+use zen_ingester::ending::{Ending, Ends, Limits, part};
+use zen_ingester::replica::{self, DURABILITY, Replica, build_info};
 use zen_live::Live;
-use zen_model::observe::Observer;
-use zen_queue::Queue;
 use zen_queue::embedded::{self, Embedded};
-use zen_runtime::{Readiness, Shutdown, admin, limits, watch};
+use zen_runtime::{Gate, Readiness, Shutdown, Tasks, admin, limits, watch};
 use zen_seal::{Keyring, RootKey};
 
 use crate::check::overrides;
@@ -51,10 +45,10 @@ use receiver::Receiver;
 
 /// What both sides of the link call themselves in logs.
 const INSTANCE: &str = "zen-up";
-/// What an acknowledgement of the embedded queue means.
-const DURABILITY: &str = "fsynced";
 /// After so long a start that is not finished says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest that `drainDelay` is kept: the process ends within 20 s whatever it says.
+const LONGEST_DELAY: Duration = Duration::from_secs(5);
 /// Observations that wait for a slow terminal; more are dropped and counted.
 const TAP: usize = 4096;
 
@@ -122,12 +116,12 @@ impl Up {
 
 /// The parts, running.
 struct Mesh {
-    queue: Arc<dyn Queue>,
+    replica: Replica,
     readiness: Readiness,
-    /// Tasks without which the process is of no use: one that ends ends all.
-    tasks: JoinSet<&'static str>,
-    ends: drain::Ends,
-    draining: zen_runtime::Gate,
+    /// What the process is of no use without: one that ends ends all.
+    tasks: Tasks,
+    ends: Ends,
+    process: Gate,
 }
 
 impl Mesh {
@@ -160,94 +154,51 @@ impl Mesh {
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
         let readiness = Readiness::new();
         let configured = readiness.gate("configuration");
-        let linked = Arc::new(readiness.gate("link"));
-        let healthy = readiness.gate("queue");
-        let draining = readiness.gate("process");
-        let queue: Arc<dyn Queue> = embedded;
+        let linked = readiness.gate("link");
+        let process = readiness.gate("process");
 
-        // Who watches.
+        // The mesh: the ingester with all that runs around it, and its egress at the other end of the link as well.
         let (tap, feed_of_events) = watch::Tap::new(TAP);
-        let observer: Arc<dyn Observer> = Arc::new(tap);
-
-        // Egress: listens for the link on loopback, delivers.
-        let link = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "the link").await?;
-        let link_address = link.local_addr().context("failed to read the link's address")?;
-        let target_keys = Arc::clone(&signing);
-        let egress = Egress::new(
-            zen_egress::Parts {
-                snapshot: Arc::clone(&snapshot),
-                deliverer: Deliverer::new(Arc::new(SystemResolver::new())),
-                link_keys: Arc::new(signing.link()),
-                target_keys: Arc::new(move |key| Arc::new(target_keys.destination(key))),
-                observer: Arc::clone(&observer),
-                options: zen_egress::Options {
-                    instance: INSTANCE.to_owned(),
-                    drain_limit: drain::ATTEMPTS,
-                    ..zen_egress::Options::default()
-                },
-            },
-            registry.sub_registry_with_prefix("zen_egress"),
-        );
-
-        // Ingester: takes webhooks, dials the link.
-        let ingester = Ingester::new(
-            zen_ingester::Parts {
-                snapshot: Arc::clone(&snapshot),
-                queue: Arc::clone(&queue),
-                observer,
-                link_keys: Arc::new(signing.link()),
-                limits: Limits { drain_timeout: drain::INTAKE, ..Limits::default() },
-                feed: feed::Options { drain_timeout: drain::DELIVERIES, ..feed::Options::default() },
-            },
-            registry.sub_registry_with_prefix("zen_ingester"),
-        );
-        let verdicts = Arc::new(ArcSwap::default());
-        let routes = api::router(
-            &ingester,
-            api::Parts { verdicts: Arc::clone(&verdicts), token: state.admin_token()?, durability: DURABILITY },
-        );
-        let admin_server = admin::Server::new(readiness.clone(), Arc::new(registry)).merge(routes);
-
-        let ends = drain::Ends::default();
-        let (handle, feeding) = ingester.feed(ends.deliveries.clone());
-        let appliances = Appliances {
+        let (mut tasks, ends) = (Tasks::new(), Ends::default());
+        let parts = replica::Parts {
+            instance: INSTANCE.to_owned(),
             snapshot: Arc::clone(&snapshot),
-            verdicts,
-            trust: Arc::clone(&trust),
-            intake: address,
-            queue: Arc::clone(&queue),
-            feed: handle.clone(),
+            queue: embedded,
+            signing,
+            observer: Arc::new(tap),
+            limits: Limits::STANDALONE,
         };
+        let replica = Replica::start(parts, &mut registry, &readiness, &mut tasks, &ends);
+        let verdicts = Arc::new(ArcSwap::default());
+        let shown = api::Parts { verdicts: Arc::clone(&verdicts), token: state.admin_token()?, durability: DURABILITY };
+        let routes = api::router(&replica.ingester, shown);
+        let admin_server = admin::Server::new(readiness.clone(), Arc::new(registry)).merge(routes);
+        let appliances = Appliances { replica: replica.clone(), verdicts, trust: Arc::clone(&trust), intake: address };
         appliances.apply(&live.published().borrow());
         configured.open();
 
-        // Tasks, in the direction of an event.
-        let mut tasks = JoinSet::new();
-        let tls = trust.intake()?;
-        let (serving, end) = (ingester, ends.intake.clone());
-        spawn(&mut tasks, "intake", async move { serving.serve(intake, Some(tls), end).await });
-        spawn(&mut tasks, "feed", feeding);
-        let term = feed::Options::default().term;
-        let side = zen_link::Ingester { instance: INSTANCE.to_owned(), term };
-        let dialer = Dialer::new(link_address.into(), trust.link_client()?, side, link_metrics.clone());
-        spawn(&mut tasks, "link", keep_linked(dialer, handle, linked, ends.link.clone()));
-        let (tls, end) = (trust.link_server()?, ends.deliveries.clone());
-        spawn(&mut tasks, "egress", async move { egress.serve(link, tls, link_metrics, end).await });
+        // In the direction of an event.
+        replica.serve_intake(&mut tasks, intake, trust.intake()?);
+        let link = bind(SocketAddr::from(([127, 0, 0, 1], 0)), "the link").await?;
+        let link_address = link.local_addr().context("failed to read the link's address")?;
+        let (_, egresses) = tokio::sync::watch::channel(Arc::new(BTreeSet::from([link_address])));
+        let sessions = replica.link(&mut tasks, egresses, trust.link_client()?, link_metrics.clone());
+        tasks.spawn("link's health", follow_sessions(sessions, linked));
+        let (egress, tls, end) = (Arc::clone(&replica.egress), trust.link_server()?, ends.deliveries.clone());
+        tasks.spawn(part::EGRESS, egress.serve(link, tls, link_metrics, end));
         let end = ends.admin.clone();
-        spawn(&mut tasks, "admin server", async move {
+        tasks.spawn(part::ADMIN, async move {
             if let Err(error) = admin_server.serve(admin, end).await {
                 tracing::error!(%error, "the admin server failed");
             }
         });
-        spawn(&mut tasks, "configuration", appliances.follow(live.published(), printer.clone()));
-        spawn(&mut tasks, "certificates", async move { trust.keep_fresh().await });
-        spawn(&mut tasks, "queue's health", upkeep::follow_health(Arc::clone(&queue), healthy));
-        spawn(&mut tasks, "retention", upkeep::expire(Arc::clone(&queue), snapshot));
+        tasks.spawn("configuration", appliances.follow(live.published(), printer.clone()));
+        tasks.spawn("certificates", async move { trust.keep_fresh().await });
         if !up.quiet {
             tokio::spawn(narrate::narrate(feed_of_events, printer.clone()));
         }
-        draining.open();
-        Ok(Self { queue, readiness, tasks, ends, draining })
+        process.open();
+        Ok(Self { replica, readiness, tasks, ends, process })
     }
 
     /// Waits until everything works, says so, demonstrates, and serves until the end.
@@ -276,18 +227,14 @@ impl Mesh {
             if up.demo {
                 let receiver = Receiver::start(&current, printer, &demonstrated).await;
                 let (dir, place) = (up.dir.as_path(), state.place());
-                let (queue, receiver) = (&self.queue, &receiver);
+                let (queue, receiver) = (&self.replica.queue, &receiver);
                 Demo { dir, place, addresses, snapshot: &current, queue, receiver }.run(printer).await;
             }
             std::future::pending::<()>().await;
         };
         let failed = tokio::select! {
             () = shutdown.begun() => None,
-            ended = self.tasks.join_next() => Some(match ended {
-                Some(Ok(name)) => format!("the {name} ended"),
-                Some(Err(error)) => format!("a part of the mesh failed: {error}"),
-                None => "nothing is left to run".to_owned(),
-            }),
+            what = self.tasks.first_end() => Some(what),
             () = working => None,
         };
         printer.say(
@@ -295,7 +242,15 @@ impl Mesh {
             &serde_json::json!({"at": zen_model::Timestamp::now(), "what": "ending"}),
         );
         let delay = drain_delay(&up.dir, snapshot.load().mesh.drain_delay);
-        drain::drain(self.draining, self.ends, self.tasks, self.queue, delay).await;
+        let ending = Ending {
+            readiness: self.process,
+            ingester: &self.replica.ingester,
+            tasks: self.tasks,
+            ends: self.ends,
+            queue: Arc::clone(&self.replica.queue),
+            limits: Limits::STANDALONE,
+        };
+        ending.run(delay.min(LONGEST_DELAY)).await;
         match failed {
             None => Ok(()),
             Some(what) => Err(Failure::new(what).hint("the log says why; what was acknowledged is on disk")),
@@ -312,34 +267,17 @@ async fn ready(readiness: &Readiness) {
     }
 }
 
-/// `fsynced`: an event was on disk before its 2xx (D-15).
-fn build_info() -> Info<[(&'static str, &'static str); 2]> {
-    Info::new([("version", env!("CARGO_PKG_VERSION")), ("acknowledgement", DURABILITY)])
-}
-
-/// Keeps a session up; readiness follows it.
-async fn keep_linked(
-    dialer: Dialer<zen_link::Ingester>,
-    handle: feed::Handle,
-    gate: Arc<zen_runtime::Gate>,
-    end: CancellationToken,
-) {
-    let connected = dialer.keep_connected(|session| {
-        let (handle, gate) = (handle.clone(), Arc::clone(&gate));
-        gate.open();
-        async move {
-            handle.serve(session.into()).await;
-            gate.close("no egress is connected");
+/// Readiness follows the sessions of the link, for as long as it is polled.
+async fn follow_sessions(mut sessions: tokio::sync::watch::Receiver<usize>, gate: Gate) {
+    loop {
+        match *sessions.borrow_and_update() {
+            0 => gate.close("no egress is connected"),
+            _ => gate.open(),
         }
-    });
-    end.run_until_cancelled(connected).await;
-}
-
-fn spawn(tasks: &mut JoinSet<&'static str>, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-    tasks.spawn(async move {
-        task.await;
-        name
-    });
+        if sessions.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 /// Behind a load balancer `mesh.yaml` asks for a delay; on a laptop nobody waits for one.

@@ -13,6 +13,7 @@ mod lease;
 mod link;
 mod metrics;
 mod outbox;
+pub mod pod;
 mod run;
 mod session;
 mod worker;

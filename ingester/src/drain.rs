@@ -3,6 +3,7 @@
 //!
 //! The operator begins it before it lowers the replicas, and may take it back at any time before the end.
 
+mod routes;
 mod run;
 
 use std::net::SocketAddr;

@@ -260,7 +260,8 @@ stringData: {secret: x}
 "#;
         let compiled = zen_live::testing::compile_yaml(text);
         let findings = zen_live::testing::objects(text).1;
-        let published = Published { generation: 1, verdicts: compiled.verdicts, findings, complete: true };
+        let published =
+            Published { generation: 1, verdicts: compiled.verdicts, findings, complete: true, ..Published::default() };
         let addresses = Addresses { intake: "127.0.0.1:8443".to_owned(), admin: "127.0.0.1:9901".to_owned() };
         let (dir, place) = (Path::new("manifests"), Place::find(None, Some(Path::new("manifests"))));
         let (place, addresses, published) = (&place, &addresses, &published);

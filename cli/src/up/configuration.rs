@@ -9,10 +9,9 @@ use arc_swap::ArcSwap;
 use serde_json::json;
 use tokio::sync::watch;
 use zen_compile::{Snapshot, Verdict};
-use zen_ingester::feed;
+use zen_ingester::Replica;
 use zen_live::{Finding, Published};
 use zen_model::Timestamp;
-use zen_queue::{Queue, Quotas};
 
 use super::narrate::clock;
 use super::printer::Printer;
@@ -21,32 +20,26 @@ use crate::output::Style;
 
 /// What a configuration is applied to beside the snapshot, which every request looks up by itself.
 pub struct Appliances {
-    /// The configuration in effect.
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Quotas and leases.
+    pub replica: Replica,
     /// What the admin API shows.
     pub verdicts: Arc<ArcSwap<Vec<Verdict>>>,
     /// Certificates.
     pub trust: Arc<Trust>,
     /// The address that the intake listens on.
     pub intake: IpAddr,
-    /// Quotas.
-    pub queue: Arc<dyn Queue>,
-    /// Leases.
-    pub feed: feed::Handle,
 }
 
 impl Appliances {
     /// Brings everything into line with what was published.
     pub fn apply(&self, published: &Published) {
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.replica.snapshot.load_full();
         self.verdicts.store(Arc::new(published.verdicts.clone()));
         let hosts: BTreeSet<_> = snapshot.webhooks.values().flat_map(|webhook| webhook.hosts.iter().cloned()).collect();
         if let Err(failure) = self.trust.serve_hosts(self.intake, &hosts) {
             tracing::error!(%failure, "the intake keeps its certificate");
         }
-        self.queue.set_quotas(Quotas { namespaces: snapshot.mesh.quotas.clone(), ..Quotas::default() });
-        // A Destination in a file that cannot be read now is not a deleted one.
-        self.feed.configured(published.complete);
+        self.replica.apply(published);
     }
 
     /// Applies every change and says what it was, until the watch ends.
@@ -54,11 +47,11 @@ impl Appliances {
         let first = changes.borrow_and_update().clone();
         // It may have changed since it was applied, before we followed.
         self.apply(&first);
-        let mut before = Known::of(&self.snapshot.load(), &first);
+        let mut before = Known::of(&self.replica.snapshot.load(), &first);
         while changes.changed().await.is_ok() {
             let published = changes.borrow_and_update().clone();
             self.apply(&published);
-            let now = Known::of(&self.snapshot.load(), &published);
+            let now = Known::of(&self.replica.snapshot.load(), &published);
             now.tell_since(&before, published.generation, &printer);
             before = now;
         }

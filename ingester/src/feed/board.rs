@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::watch;
 use zen_model::breaker::State;
 use zen_model::{ObjectKey, Timestamp};
 
@@ -13,6 +14,8 @@ use zen_model::{ObjectKey, Timestamp};
 pub struct Board {
     destinations: Mutex<BTreeMap<ObjectKey, DestinationView>>,
     sessions: Mutex<BTreeMap<u64, Arc<SessionView>>>,
+    /// Rises with every change of a Destination.
+    moved: watch::Sender<u64>,
 }
 
 /// One Destination.
@@ -54,6 +57,11 @@ impl Board {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
+    /// Notice of every change of a Destination's breaker.
+    pub fn moves(&self) -> watch::Receiver<u64> {
+        self.moved.subscribe()
+    }
+
     pub(super) fn show(&self, key: &ObjectKey, breaker: State, gone: bool) {
         let mut destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
         let since = match destinations.get(key) {
@@ -61,10 +69,14 @@ impl Board {
             _ => Timestamp::now(),
         };
         destinations.insert(key.clone(), DestinationView { breaker, since, gone });
+        drop(destinations);
+        self.moved.send_modify(|moves| *moves += 1);
     }
 
     pub(super) fn forget(&self, key: &ObjectKey) {
-        self.destinations.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        if self.destinations.lock().unwrap_or_else(PoisonError::into_inner).remove(key).is_some() {
+            self.moved.send_modify(|moves| *moves += 1);
+        }
     }
 
     pub(super) fn connected(&self, id: u64, view: Arc<SessionView>) {

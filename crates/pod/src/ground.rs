@@ -1,0 +1,188 @@
+//! The first steps of a pod, in the order in which others can see them: it answers health checks, then it knows who it is
+//! and what it has to do, then it serves.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use zen_compile::Plane;
+use zen_identity::policy::Mesh;
+use zen_live::cluster::{self, Cluster};
+use zen_model::Namespace;
+use zen_pki::Identity;
+use zen_runtime::admin::{self, Pending};
+use zen_runtime::{Gate, Readiness, Tasks, listen};
+
+use crate::{Arguments, Platform, platform};
+
+/// How often a gate that stays closed says why.
+const SAY: Duration = Duration::from_secs(1);
+/// After so long the log says it too.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A pod that answers health checks.
+pub struct Ground {
+    /// Who and where.
+    pub arguments: Arguments,
+    /// The API server and the identity service.
+    pub platform: Platform,
+    /// Not ready before every gate is open.
+    pub readiness: Readiness,
+    /// To be completed when every part has registered its metrics.
+    pub metrics: Pending,
+    /// What runs.
+    pub tasks: Tasks,
+    /// Ends health checks and the control API: last.
+    pub end: CancellationToken,
+    /// Where the admin server listens.
+    pub admin: SocketAddr,
+    gates: Gates,
+}
+
+#[derive(Debug)]
+struct Gates {
+    identity: Gate,
+    configuration: Gate,
+}
+
+/// What a pod has to know before it can serve.
+pub struct Known {
+    /// Who it is.
+    pub identity: Identity,
+    /// Who the others are.
+    pub mesh: Mesh,
+    /// What it has to do.
+    pub cluster: Cluster,
+}
+
+/// A pod cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port is not free, or not allowed.
+    #[error("failed to listen on {address} ({what}): {source}")]
+    Listen {
+        /// For what.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// What is around it cannot be used.
+    #[error(transparent)]
+    Platform(#[from] platform::Error),
+    /// A mounted key.
+    #[error(transparent)]
+    Key(#[from] zen_seal::Error),
+    /// A certificate, or the TLS made of it.
+    #[error(transparent)]
+    Pki(#[from] zen_pki::Error),
+    /// The watches ended.
+    #[error("failed to follow the configuration: {0}")]
+    Configuration(#[from] cluster::Error),
+    /// The identity is of no workload of a mesh.
+    #[error("the identity {0} is not that of a workload of a mesh")]
+    Stranger(String),
+}
+
+/// Binds a port of the pod.
+pub fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    listen::bind(address).map_err(|source| Error::Listen { what, address, source })
+}
+
+/// The address that a listener has.
+pub fn address(what: &'static str, listener: &TcpListener) -> Result<SocketAddr, Error> {
+    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+    listener.local_addr().map_err(|source| Error::Listen { what, address: unknown, source })
+}
+
+impl Ground {
+    /// Listens for health checks, and answers them from now on: not ready.
+    pub fn lay(arguments: Arguments, platform: Platform) -> Result<Self, Error> {
+        let readiness = Readiness::new();
+        let gates = Gates { identity: readiness.gate("identity"), configuration: readiness.gate("configuration") };
+        let listener = bind("health and metrics", arguments.admin)?;
+        let admin = address("health and metrics", &listener)?;
+        let (server, metrics) = admin::Server::pending(readiness.clone());
+        let (mut tasks, end) = (Tasks::new(), CancellationToken::new());
+        let ended = end.clone();
+        tasks.spawn("admin server", async move {
+            if let Err(error) = server.serve(listener, ended).await {
+                tracing::error!(%error, "the admin server failed");
+            }
+        });
+        Ok(Self { arguments, platform, readiness, metrics, tasks, end, admin, gates })
+    }
+
+    /// Waits for identity and configuration; both are kept fresh from then on. What lies in the in-memory volume is enough:
+    /// neither operator nor API server have to be there.
+    pub async fn know(&mut self, plane: Plane) -> Result<Known, Error> {
+        let Self { platform, gates, arguments, .. } = self;
+        let objects = cluster::Options {
+            plane,
+            mesh_namespace: Namespace::from(arguments.pod_namespace.as_str()),
+            cache: Some(arguments.objects()),
+        };
+        let identified = async {
+            let identity = until_said(&gates.identity, platform.identity.obtain(), || platform.identity.problem()).await;
+            gates.identity.open();
+            tracing::info!(id = %identity.id(), "identity");
+            identity
+        };
+        let configured = async {
+            let starting = Cluster::start(platform.client.clone(), objects);
+            let cluster = until_said(&gates.configuration, starting, || {
+                Some("the objects of the cluster are being read; is the API server there, and what is granted?".to_owned())
+            });
+            let cluster = cluster.await?;
+            gates.configuration.open();
+            Ok::<_, Error>(cluster)
+        };
+        let (identity, cluster) = tokio::join!(identified, configured);
+        let cluster = cluster?;
+        let mesh = Mesh::of(identity.id()).ok_or_else(|| Error::Stranger(identity.id().to_string()))?;
+        let (client, own) = (self.platform.identity.clone(), identity.clone());
+        self.tasks.spawn("identity", async move {
+            let changed = client.keep_fresh(&own).await;
+            tracing::error!(%changed, "this process ends so that another one takes it on");
+        });
+        Ok(Known { identity, mesh, cluster })
+    }
+
+    /// Serves the control API: only workloads of the same mesh get in, each route says for whom it is. Returns its address.
+    pub fn serve_control(&mut self, identity: &Identity, routes: Router) -> Result<SocketAddr, Error> {
+        let listener = bind("control API", self.arguments.control)?;
+        let address = address("control API", &listener)?;
+        let (identity, ended) = (identity.clone(), self.end.clone());
+        self.tasks.spawn("control API", async move {
+            if let Err(error) = zen_identity::server::serve(listener, &identity, routes, ended).await {
+                tracing::error!(%error, "the control API failed");
+            }
+        });
+        Ok(address)
+    }
+}
+
+/// Waits, and says at the gate what it waits for; the log says it once.
+async fn until_said<T>(gate: &Gate, waited: impl Future<Output = T>, why: impl Fn() -> Option<String>) -> T {
+    let began = Instant::now();
+    let mut said = false;
+    let mut waited = pin!(waited);
+    loop {
+        tokio::select! {
+            biased;
+            value = &mut waited => return value,
+            () = tokio::time::sleep(SAY) => {}
+        }
+        let Some(why) = why() else { continue };
+        if began.elapsed() >= PATIENCE && !std::mem::replace(&mut said, true) {
+            tracing::warn!(why, "not ready yet");
+        }
+        gate.close(why);
+    }
+}

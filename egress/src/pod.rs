@@ -1,0 +1,152 @@
+//! `zen-egress` as a pod (K-04): configuration from the API server, identity from the operator, sessions of the ingesters.
+//!
+//! It keeps nothing: what is lost with it is leased again. On SIGTERM it tells its sessions, finishes what is in flight and
+//! gives the rest back.
+
+mod arguments;
+mod reporting;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use zen_compile::Plane;
+use zen_deliver::{Deliverer, SystemResolver};
+use zen_identity::{Action, control};
+use zen_model::observe::Unwatched;
+use zen_pod::ground::{self, address, bind};
+use zen_pod::{Ground, Known, Platform, Reports, keys};
+use zen_runtime::{Gate, Shutdown, limits};
+
+pub use arguments::Arguments;
+
+use crate::{Egress, Options, Parts};
+
+/// Attempts in flight at the end. A pod has `drainDelay` and 30 s before it is killed; farewells take up to six.
+const ATTEMPTS: Duration = Duration::from_secs(22);
+/// The end of all sessions.
+const SESSIONS: Duration = Duration::from_secs(28);
+/// Parts keep to their limits, give or take.
+const MOMENT: Duration = Duration::from_secs(1);
+const LINK: &str = "link";
+const ADMIN: &str = "admin server";
+
+/// The pod cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What every pod needs.
+    #[error(transparent)]
+    Ground(#[from] ground::Error),
+    /// A part ended that the pod cannot do without.
+    #[error("{0}; the log says why")]
+    Part(String),
+}
+
+/// The pod, running.
+pub struct Pod {
+    ground: Ground,
+    process: Gate,
+    end: CancellationToken,
+    addresses: Addresses,
+}
+
+/// Where the pod listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Sessions of ingesters.
+    pub link: SocketAddr,
+    /// Health and metrics.
+    pub admin: SocketAddr,
+    /// The control API.
+    pub control: SocketAddr,
+}
+
+/// Runs the program until SIGTERM.
+pub async fn run(arguments: Arguments) -> Result<(), Error> {
+    limits::raise_open_files();
+    let shutdown = Shutdown::on_signals().map_err(|error| Error::Part(format!("failed to catch signals: {error}")))?;
+    let platform = Platform::of_pod(&arguments.pod).await.map_err(ground::Error::from)?;
+    let pod = tokio::select! {
+        pod = Pod::start(arguments, platform) => pod?,
+        () = shutdown.begun() => return Ok(()),
+    };
+    pod.serve(&shutdown).await
+}
+
+impl Pod {
+    /// Puts the pod together; returns when it knows who it is and what it has to do.
+    pub async fn start(arguments: Arguments, platform: Platform) -> Result<Self, Error> {
+        let mut ground = Ground::lay(arguments.pod.clone(), platform)?;
+        let process = ground.readiness.gate("process");
+        let listener = bind("link", arguments.link)?;
+        let link = address("link", &listener)?;
+        let signing = Arc::new(keys::signing(&arguments.pod.keys).map_err(ground::Error::from)?);
+
+        let Known { identity, mesh, cluster } = ground.know(Plane::Egress).await?;
+
+        let mut registry = Registry::default();
+        registry.register("zen_build", "Version of the program", build_info());
+        ground.platform.identity.metrics().register(&mut registry);
+        let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
+        let link_keys = Arc::new(signing.link());
+        let egress = Egress::new(
+            Parts {
+                snapshot: cluster.snapshot(),
+                deliverer: Deliverer::new(Arc::new(SystemResolver::new())),
+                link_keys,
+                target_keys: Arc::new(move |key| Arc::new(signing.destination(key))),
+                observer: Arc::new(Unwatched),
+                options: Options {
+                    instance: arguments.pod.pod_name.clone(),
+                    drain_limit: ATTEMPTS,
+                    ..Options::default()
+                },
+            },
+            registry.sub_registry_with_prefix("zen_egress"),
+        );
+        ground.metrics.complete(registry);
+
+        let reports = Reports::new(&arguments.pod.pod_name, control::Plane::Egress, ground.end.clone());
+        ground.tasks.spawn("configuration", reporting::follow(reports.clone(), cluster));
+        let control = ground.serve_control(&identity, reports.routes())?;
+
+        // Only ingesters of this mesh get in (T-05).
+        let end = CancellationToken::new();
+        let tls = zen_pki::mtls_server(&identity, mesh.permitted(&[Action::Link])).map_err(ground::Error::from)?;
+        ground.tasks.spawn(LINK, egress.serve(listener, tls, link_metrics, end.clone()));
+        process.open();
+        let addresses = Addresses { link, admin: ground.admin, control };
+        Ok(Self { ground, process, end, addresses })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `shutdown`, then ends in order.
+    pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
+        let Self { ground, process, end, addresses } = self;
+        let mut tasks = ground.tasks;
+        tracing::info!(?addresses, "running");
+        let failed = tokio::select! {
+            () = shutdown.begun() => None,
+            what = tasks.first_end() => Some(what),
+        };
+        process.close("the process is ending");
+        end.cancel();
+        tasks.ended(&[LINK], Instant::now() + SESSIONS).await;
+        ground.end.cancel();
+        tasks.ended(&[ADMIN], Instant::now() + MOMENT).await;
+        tasks.abort();
+        failed.map_or(Ok(()), |what| Err(Error::Part(what)))
+    }
+}
+
+fn build_info() -> Info<[(&'static str, &'static str); 1]> {
+    Info::new([("version", env!("CARGO_PKG_VERSION"))])
+}

@@ -1,0 +1,234 @@
+//! `zen-ingester` as a pod (K-04): configuration from the API server, identity from the operator, the queue on a volume.
+//!
+//! The composition root, top-down: answer health checks, open what is durable, learn who this is and what it has to do, put
+//! the parts together, serve, drain. API server and operator may go away at any later time.
+
+mod arguments;
+mod intake;
+mod surroundings;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use prometheus_client::registry::Registry;
+use zen_compile::{Plane, Verdict};
+use zen_identity::control::{self, ADMIN};
+use zen_identity::server::require;
+use zen_identity::{Action, Component};
+use zen_live::cluster::Cluster;
+use zen_model::observe::Unwatched;
+use zen_queue::Queue;
+use zen_queue::embedded::{self, Embedded};
+use zen_runtime::{Gate, Shutdown, limits};
+
+pub use arguments::Arguments;
+use intake::{Intake, Source};
+use zen_pod::ground::{self, address, bind};
+use zen_pod::tls_secret;
+use zen_pod::{Ground, Known, Platform, Reports, keys};
+
+use crate::drain::{self, Drain};
+use crate::ending::{Ending, Ends, Limits, part};
+use crate::replica::{DURABILITY, Replica, build_info};
+use crate::{admin, handover, reporting};
+
+/// The queue's folder in the volume.
+const QUEUE: &str = "queue";
+
+/// The pod cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What every pod needs.
+    #[error(transparent)]
+    Ground(#[from] ground::Error),
+    /// The queue does not open.
+    #[error(transparent)]
+    Queue(#[from] zen_queue::Error),
+    /// A part ended that the pod cannot do without.
+    #[error("{0}; the log says why, and what was acknowledged is on disk")]
+    Part(String),
+}
+
+/// The pod, running.
+pub struct Pod {
+    ground: Ground,
+    replica: Replica,
+    drain: Drain,
+    draining: bool,
+    process: Gate,
+    ends: Ends,
+    addresses: Addresses,
+}
+
+/// Where the pod listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Webhooks; none for a pod that only drains.
+    pub intake: Option<SocketAddr>,
+    /// Health and metrics.
+    pub admin: SocketAddr,
+    /// The control API.
+    pub control: SocketAddr,
+}
+
+/// Runs the program until SIGTERM.
+pub async fn run(arguments: Arguments) -> Result<(), Error> {
+    limits::raise_open_files();
+    let shutdown = Shutdown::on_signals().map_err(|error| Error::Part(format!("failed to catch signals: {error}")))?;
+    let platform = Platform::of_pod(&arguments.pod).await.map_err(ground::Error::from)?;
+    let pod = tokio::select! {
+        pod = Pod::start(arguments, platform) => pod?,
+        // Nothing was taken in yet.
+        () = shutdown.begun() => return Ok(()),
+    };
+    pod.serve(&shutdown).await
+}
+
+impl Pod {
+    /// Puts the pod together; returns when it knows who it is and what it has to do.
+    pub async fn start(arguments: Arguments, platform: Platform) -> Result<Self, Error> {
+        let mut ground = Ground::lay(arguments.pod.clone(), platform)?;
+        let process = ground.readiness.gate("process");
+        let intake_gate = ground.readiness.gate("certificate");
+        let listener = if arguments.drain { None } else { Some(bind("intake", arguments.intake).map_err(Error::from)?) };
+        let intake = listener.as_ref().map(|listener| address("intake", listener)).transpose()?;
+
+        // Durable: keys, events.
+        let signing = keys::signing(&arguments.pod.keys).map_err(ground::Error::from)?;
+        let signing = Arc::new(signing);
+        let keyring = keys::data(&arguments.pod.keys, &arguments.state).map_err(ground::Error::from)?;
+        let options = embedded::Options { unique_ids: true, ..embedded::Options::default() };
+        let embedded = Embedded::open(&arguments.state.join(QUEUE), keyring, options)?;
+
+        // Who this is, and what it has to do.
+        let Known { identity, mesh, cluster } = ground.know(Plane::Ingester).await?;
+        let snapshot = cluster.snapshot();
+
+        // Metrics: each part registers its own.
+        let mut registry = Registry::default();
+        registry.register("zen_build", "Version of the program, and what its acknowledgement means", build_info());
+        embedded.register(registry.sub_registry_with_prefix("zen_queue"));
+        ground.platform.identity.metrics().register(&mut registry);
+        let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
+        let queue: Arc<dyn Queue> = embedded;
+
+        let ends = Ends { admin: ground.end.clone(), ..Ends::default() };
+        let parts = crate::replica::Parts {
+            instance: arguments.pod.pod_name.clone(),
+            snapshot: Arc::clone(&snapshot),
+            queue: Arc::clone(&queue),
+            signing,
+            observer: Arc::new(Unwatched),
+            limits: Limits::POD,
+        };
+        let replica = Replica::start(parts, &mut registry, &ground.readiness, &mut ground.tasks, &ends);
+        ground.metrics.complete(registry);
+
+        // The others.
+        let around =
+            surroundings::follow(&arguments.pod, &ground.platform, replica.feed.clone(), &mut ground.tasks);
+        let egress = mesh.id(Component::Egress).clone();
+        let tls = zen_pki::mtls_client(&identity, egress).map_err(ground::Error::from)?;
+        replica.link(&mut ground.tasks, around.egresses, tls, link_metrics);
+
+        // What follows the configuration.
+        let reports = Reports::new(&arguments.pod.pod_name, control::Plane::Ingester, ground.end.clone());
+        let verdicts = Arc::<ArcSwap<Vec<Verdict>>>::default();
+        let reporting = reporting::follow(reports.clone(), replica.ingester.clone(), cluster.published());
+        ground.tasks.spawn("reports", reporting);
+        ground.tasks.spawn("configuration", apply(cluster, replica.clone(), Arc::clone(&verdicts)));
+
+        // Drain and control.
+        let drain = Drain::new(drain::Parts {
+            ingester: replica.ingester.clone(),
+            feed: replica.feed.clone(),
+            queue: Arc::clone(&queue),
+            readiness: ground.readiness.gate("drain"),
+            peers: around.peers,
+            handover: Arc::new(handover::Sender::new(
+                Arc::clone(&queue),
+                Arc::new(handover::Http::new(&identity)),
+                &arguments.pod.pod_name,
+            )),
+        });
+        ground.tasks.spawn("drain", drain.clone().run());
+        // One that drains itself takes nothing over.
+        let staying = drain.clone();
+        let adopting = handover::Receiver::new(Arc::clone(&queue), move || staying.status().state == drain::State::Serving);
+        let shown = admin::Parts { verdicts, token: zen_model::Secret::new([]), durability: DURABILITY };
+        let routes = Router::new()
+            .merge(reports.routes())
+            .merge(drain.routes(Arc::clone(&snapshot)))
+            .merge(adopting.router().layer(require(Action::Adopt)))
+            .nest(ADMIN, admin::replica(&replica.ingester, shown).layer(require(Action::Peer)));
+        let control = ground.serve_control(&identity, routes)?;
+
+        // Intake last: everything behind it is there.
+        if let Some(listener) = listener {
+            let source = if arguments.intake_secret.is_empty() {
+                let (certificate, fresh) = intake::built_in(&ground.platform, &identity).await;
+                ground.tasks.spawn("serving certificate", fresh);
+                Source::BuiltIn(certificate)
+            } else {
+                let cache = Some(arguments.pod.run.join("intake.pem"));
+                let (namespace, name) = (arguments.pod.pod_namespace.clone(), arguments.intake_secret.clone());
+                Source::Secret(tls_secret::Options { namespace, name, cache })
+            };
+            let (ingester, end) = (replica.ingester.clone(), ends.intake.clone());
+            let serving = Intake { ingester, listener, platform: ground.platform.clone(), gate: intake_gate, end };
+            ground.tasks.spawn(part::INTAKE, serving.run(source));
+        }
+        process.open();
+        let addresses = Addresses { intake, admin: ground.admin, control };
+        Ok(Self { ground, replica, drain, draining: arguments.drain, process, ends, addresses })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Serves until `shutdown`, or with `--drain` until nothing is left; then ends in order.
+    pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
+        let Self { ground, replica, drain, draining, process, ends, addresses } = self;
+        let mut tasks = ground.tasks;
+        tracing::info!(?addresses, draining, "running");
+        if draining {
+            drain.begin(Duration::ZERO);
+        }
+        let failed = tokio::select! {
+            () = shutdown.begun() => None,
+            what = tasks.first_end() => Some(what),
+            () = drain.drained(), if draining => None,
+        };
+        // One that drains is in nobody's list any more.
+        let serving = drain.status().state == drain::State::Serving;
+        let delay = if serving { replica.snapshot.load().mesh.drain_delay } else { Duration::ZERO };
+        let ending = Ending {
+            readiness: process,
+            ingester: &replica.ingester,
+            tasks,
+            ends,
+            queue: Arc::clone(&replica.queue),
+            limits: Limits::POD,
+        };
+        ending.run(delay).await;
+        failed.map_or(Ok(()), |what| Err(Error::Part(what)))
+    }
+}
+
+/// Applies every change of the configuration.
+async fn apply(cluster: Cluster, replica: Replica, verdicts: Arc<ArcSwap<Vec<Verdict>>>) {
+    let mut published = cluster.published();
+    loop {
+        let current = Arc::clone(&published.borrow_and_update());
+        verdicts.store(Arc::new(current.verdicts.clone()));
+        replica.apply(&current);
+        if published.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The command line of `zen-ingester`. Every value has an environment variable and the default of a pod.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Takes webhooks in: verifies them, keeps them safe on disk, hands them to the egress.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "zen-ingester", version, max_term_width = 120)]
+pub struct Arguments {
+    /// What both programs take.
+    #[command(flatten)]
+    pub pod: zen_pod::Arguments,
+    /// Where webhooks arrive, over TLS.
+    #[arg(long, env = "ZEN_INTAKE", value_name = "ADDRESS:PORT", default_value = "[::]:8443")]
+    pub intake: SocketAddr,
+    /// The kubernetes.io/tls Secret of the intake's certificate, in the pod's namespace; empty: one of the built-in CA.
+    #[arg(long, env = "ZEN_INTAKE_SECRET", value_name = "NAME", default_value = "")]
+    pub intake_secret: String,
+    /// Where the aggregated API listens, over TLS.
+    #[arg(long, env = "ZEN_API", value_name = "ADDRESS:PORT", default_value = "[::]:9443")]
+    pub api: SocketAddr,
+    /// The volume of the queue.
+    #[arg(long, env = "ZEN_STATE", value_name = "FOLDER", default_value = "/var/lib/zen-mesh")]
+    pub state: PathBuf,
+    /// Take nothing in: deliver what the volume holds, hand the rest to a peer, and exit 0.
+    #[arg(long)]
+    pub drain: bool,
+}
