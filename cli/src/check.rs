@@ -1,5 +1,7 @@
 //! `zen check`: are these manifests right? The same reader and compiler as the data plane, offline.
 
+mod in_cluster;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
@@ -7,23 +9,27 @@ use clap::Args;
 use serde::Serialize;
 use zen_live::{Finding, Overrides};
 
+use crate::cluster::InCluster;
 use crate::failure::{Context as _, Failure, Outcome};
 use crate::output::Output;
 
-/// Check the manifests of a folder.
+/// Check the manifests of a folder, or what a cluster says of its objects.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 One line per problem: FILE:LINE  Kind NS/NAME  field  Reason  message  (hint: …)
+In a cluster (-n, -A, --context, or `kubectl zen check`): Kind NS/NAME  condition  Reason  message
 
 Exit codes: 0 nothing is wrong (there may be warnings), 1 there are problems,
 2 the check could not run.")]
 pub struct Check {
     /// The folder; files *.yaml, *.yml and *.json in it and below it.
     #[arg(value_name = "DIR")]
-    dir: PathBuf,
+    dir: Option<PathBuf>,
     /// The address of a Service, where no EndpointSlice in the folder tells it.
     #[arg(long, value_name = "NS/NAME=HOST:PORT")]
     service: Vec<String>,
+    #[command(flatten)]
+    cluster: InCluster,
     /// How to print what is found.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -44,9 +50,18 @@ struct Shown<'a> {
 
 impl Check {
     /// Prints what is wrong; fails with 1 when something is, with 2 when it cannot tell.
-    pub fn run(self) -> Outcome {
+    pub async fn run(self) -> Outcome {
+        let Some(dir) = &self.dir else {
+            if !self.cluster.is_meant(false) {
+                return Err(Failure::usage("name the folder to check: zen check DIR")
+                    .hint("or a cluster's namespace with -n NS, all of them with -A"));
+            }
+            let problems = in_cluster::problems(&self.cluster.connect().await?).await?;
+            self.output.print(&problems, |problems| in_cluster::lines(problems))?;
+            return in_cluster::outcome(&problems);
+        };
         let overrides = overrides(&self.service)?;
-        let found = zen_live::check(&self.dir, &overrides);
+        let found = zen_live::check(dir, &overrides);
         let found = found.context("the check could not run").map_err(|failure| failure.code(2))?;
         let shown: Vec<_> = found.iter().map(shown).collect();
         self.output.print(&shown, |_| lines(&found))?;

@@ -1,6 +1,6 @@
-//! The admin API of a running mesh, as commands use it.
+//! The admin API of a running mesh, as commands use it: of a process on this machine, or of a cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::Args;
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::form_urlencoded::Serializer;
 
+use crate::cluster::{Cluster, InCluster};
 use crate::failure::{Context as _, Failure, Outcome};
 use crate::net::{Connection, Target};
 use crate::output::{Output, plain_text};
@@ -26,14 +27,24 @@ pub struct Ask {
     /// Its state folder [default: DIR/.zen, else `ZEN_STATE`, else ./.zen].
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: InCluster,
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
 }
 
+/// A mesh that can be asked.
+pub enum Client {
+    /// A process on this machine.
+    Local(Local),
+    /// Through the API server.
+    Cluster(Cluster),
+}
+
 /// A mesh that runs on this machine.
 #[derive(Debug)]
-pub struct Client {
+pub struct Local {
     connection: Connection,
     authority: HeaderValue,
     authorization: HeaderValue,
@@ -41,12 +52,20 @@ pub struct Client {
 
 impl Ask {
     /// The mesh that is meant. Nothing is sent yet.
-    pub fn client(&self) -> Outcome<Client> {
-        Client::of(&Place::find(self.state.as_deref(), self.dir.as_deref()))
+    pub async fn client(&self) -> Outcome<Client> {
+        client(&self.cluster, self.state.as_deref(), self.dir.as_deref()).await
     }
 }
 
-impl Client {
+/// The mesh that these options mean.
+pub async fn client(cluster: &InCluster, state: Option<&Path>, dir: Option<&Path>) -> Outcome<Client> {
+    if cluster.is_meant(state.is_some() || dir.is_some()) {
+        return cluster.connect().await.map(Client::Cluster);
+    }
+    Local::of(&Place::find(state, dir)).map(Client::Local)
+}
+
+impl Local {
     /// Of the mesh that uses this state folder.
     pub fn of(place: &Place) -> Outcome<Self> {
         let address = place.addresses()?.admin;
@@ -59,26 +78,7 @@ impl Client {
         Ok(Self { connection, authority, authorization })
     }
 
-    /// GET, with the set fields of `query`; none when there is no such thing.
-    pub async fn find<T: DeserializeOwned>(&mut self, path: &str, query: &impl Serialize) -> Outcome<Option<T>> {
-        let path = with_query(path, query)?;
-        self.send(Method::GET, &path, Bytes::new()).await
-    }
-
-    /// GET of something that is always there.
-    pub async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &impl Serialize) -> Outcome<T> {
-        self.find(path, query).await?.ok_or_else(|| Failure::new("the mesh does not know this request; is it older?"))
-    }
-
-    /// POST with a JSON body.
-    pub async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Outcome<T> {
-        let body = serde_json::to_vec(body).context("failed to write the request")?;
-        self.send(Method::POST, path, body.into())
-            .await?
-            .ok_or_else(|| Failure::new("the mesh does not know this request; is it older?"))
-    }
-
-    async fn send<T: DeserializeOwned>(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<Option<T>> {
+    async fn send(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<Option<Value>> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -103,6 +103,35 @@ impl Client {
                 Err(Failure::new(format!("the mesh answered {}: {}", status.as_u16(), plain_text(message, 500))))
             }
         }
+    }
+}
+
+impl Client {
+    /// GET, with the set fields of `query`; none when there is no such thing.
+    pub async fn find<T: DeserializeOwned>(&mut self, path: &str, query: &impl Serialize) -> Outcome<Option<T>> {
+        let path = with_query(path, query)?;
+        self.send(Method::GET, &path, Bytes::new()).await
+    }
+
+    /// GET of something that is always there.
+    pub async fn get<T: DeserializeOwned>(&mut self, path: &str, query: &impl Serialize) -> Outcome<T> {
+        self.find(path, query).await?.ok_or_else(|| Failure::new("the mesh does not know this request; is it older?"))
+    }
+
+    /// POST with a JSON body.
+    pub async fn post<T: DeserializeOwned>(&mut self, path: &str, body: &impl Serialize) -> Outcome<T> {
+        let body = serde_json::to_vec(body).context("failed to write the request")?;
+        self.send(Method::POST, path, body.into())
+            .await?
+            .ok_or_else(|| Failure::new("the mesh does not know this request; is it older?"))
+    }
+
+    async fn send<T: DeserializeOwned>(&mut self, method: Method, path: &str, body: Bytes) -> Outcome<Option<T>> {
+        let answer = match self {
+            Self::Local(local) => local.send(method, path, body).await?,
+            Self::Cluster(cluster) => cluster.send(method, path, body).await?,
+        };
+        answer.map(serde_json::from_value).transpose().context("the mesh's answer cannot be read")
     }
 }
 

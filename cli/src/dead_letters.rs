@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
 use zen_ingester::admin::types::{
-    DeadLetterDetail, DeadLetterQuery, DryRun, PayloadQuery, Replay, ReplayRequest, ReplayState,
+    self, DeadLetterDetail, DeadLetterQuery, DryRun, PayloadQuery, ReplayRequest, ReplayState,
 };
 use zen_model::{DeadReason, ObjectKey, Timestamp};
 use zen_queue::{DeadFilter, DeadLetter};
@@ -53,33 +53,45 @@ enum What {
         #[command(flatten)]
         ask: Ask,
     },
-    /// Deliver dead letters again: new attempts, never taken for duplicates.
-    #[command(after_help = "\
+    Replay(Replay),
+}
+
+/// Deliver dead letters again: new attempts, never taken for duplicates.
+#[derive(Debug, Args)]
+#[command(after_help = "\
 Examples:
   zen dead-letters replay 17-2                                  one
   zen dead-letters replay --destination team-a/ci --dry-run     how many would it be?
   zen dead-letters replay --all --rate 50/s                     all, gently")]
-    Replay {
-        /// These, by id.
-        #[arg(value_name = "ID", required_unless_present_any = ["destination", "webhook", "reason", "since", "until", "all"])]
-        ids: Vec<String>,
-        #[command(flatten)]
-        select: Select,
-        /// Every dead letter.
-        #[arg(long, conflicts_with_all = ["ids", "destination", "webhook", "reason", "since", "until"])]
-        all: bool,
-        /// Count what would be replayed, and do nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// At most so many a second, e.g. 100/s.
-        #[arg(long, value_name = "N/s", value_parser = parse::rate)]
-        rate: Option<u32>,
-        /// Do not ask before a replay of several.
-        #[arg(short, long)]
-        yes: bool,
-        #[command(flatten)]
-        ask: Ask,
-    },
+pub struct Replay {
+    /// These, by id.
+    #[arg(value_name = "ID", required_unless_present_any = ["destination", "webhook", "reason", "since", "until", "all"])]
+    ids: Vec<String>,
+    #[command(flatten)]
+    select: Select,
+    /// Every dead letter.
+    #[arg(long, conflicts_with_all = ["ids", "destination", "webhook", "reason", "since", "until"])]
+    all: bool,
+    /// Count what would be replayed, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// At most so many a second, e.g. 100/s.
+    #[arg(long, value_name = "N/s", value_parser = parse::rate)]
+    rate: Option<u32>,
+    /// Do not ask before a replay of several.
+    #[arg(short, long)]
+    yes: bool,
+    #[command(flatten)]
+    ask: Ask,
+}
+
+impl Replay {
+    /// Asks, acts, shows the progress.
+    pub async fn run(self) -> Outcome {
+        let Self { ids, select, all: _, dry_run, rate, yes, ask } = self;
+        let request = ReplayRequest { filter: select.filter(ids), rate, ..ReplayRequest::default() };
+        Job { client: ask.client().await?, request, output: ask.output }.run(dry_run, yes).await
+    }
 }
 
 /// Which dead letters are meant; all conditions hold.
@@ -121,17 +133,22 @@ impl DeadLetters {
     pub async fn run(self) -> Outcome {
         match self.what {
             What::List { select, limit, ask } => {
-                let mut client = ask.client()?;
+                let mut client = ask.client().await?;
                 let Select { destination, webhook, reason, since, until } = select;
-                let query = DeadLetterQuery { namespace: None, destination, webhook, reason, since, until, limit: usize::from(limit) };
+                let query = DeadLetterQuery {
+                    namespace: None,
+                    destination,
+                    webhook,
+                    reason,
+                    since,
+                    until,
+                    limit: usize::from(limit),
+                };
                 let found: Vec<DeadLetter> = client.get("/api/v1/dead-letters", &query).await?;
                 ask.output.print(&found, |found| table(found))
             }
             What::Show { id, payload, ask } => show(&id, payload, &ask).await,
-            What::Replay { ids, select, all: _, dry_run, rate, yes, ask } => {
-                let request = ReplayRequest { filter: select.filter(ids), rate, ..ReplayRequest::default() };
-                Job { client: ask.client()?, request, output: ask.output }.run(dry_run, yes).await
-            }
+            What::Replay(replay) => replay.run().await,
         }
     }
 }
@@ -167,7 +184,7 @@ fn last(letter: &DeadLetter) -> String {
 }
 
 async fn show(id: &str, payload: bool, ask: &Ask) -> Outcome {
-    let mut client = ask.client()?;
+    let mut client = ask.client().await?;
     let path = format!("/api/v1/dead-letters/{}", segment(id));
     let found: Option<DeadLetterDetail> = client.find(&path, &PayloadQuery { payload }).await?;
     let found = found.ok_or_else(|| {
@@ -247,7 +264,7 @@ impl Job {
         if counted.count > 1 && !yes && people && !confirmed(counted.count)? {
             return Err(Failure::new("nothing was replayed"));
         }
-        let mut replay: Replay = self.client.post("/api/v1/replays", &self.request).await?;
+        let mut replay: types::Replay = self.client.post("/api/v1/replays", &self.request).await?;
         let progress = people && std::io::stderr().is_terminal();
         let path = format!("/api/v1/replays/{}", segment(&replay.id));
         while replay.state == ReplayState::Running {

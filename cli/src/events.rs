@@ -6,11 +6,11 @@ use clap::Args;
 use zen_model::{ObjectKey, Timestamp};
 use zen_queue::{DeliveryState, DeliverySummary, EventDetail, EventFilter, EventSummary};
 
-use crate::client::{Client, segment};
+use crate::client::{client, segment};
+use crate::cluster::InCluster;
 use crate::failure::{Failure, Outcome};
 use crate::output::{Output, Style, Table, plain_text, size};
 use crate::parse;
-use crate::state::Place;
 
 /// Characters of ids and types that are shown.
 const SHOWN: usize = 48;
@@ -47,6 +47,8 @@ pub struct Events {
     /// The folder of the manifests that the mesh runs on; its state is DIR/.zen.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    #[command(flatten)]
+    cluster: InCluster,
     /// How to print the answer.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
@@ -75,7 +77,7 @@ impl Events {
                 State::Folder(named) => folder = Some(named),
             }
         }
-        let mut client = Client::of(&Place::find(folder.as_deref(), self.dir.as_deref()))?;
+        let mut client = client(&self.cluster, folder.as_deref(), self.dir.as_deref()).await?;
         if let Some(id) = &self.id {
             let path = format!("/api/v1/events/{}", segment(id));
             let found: Option<Vec<EventDetail>> = client.find(&path, &()).await?;

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::Value;
 use zen_model::ObjectKey;
 use zen_seal::RootKey;
 use zen_verify::SigningKeys;
 use zen_verify::signing_keys::{BRANCH, VERSION};
 
+use crate::client::{Client, segment};
+use crate::cluster::InCluster;
 use crate::failure::{Context as _, Failure, Outcome};
 use crate::output::Output;
 use crate::state::Place;
@@ -44,6 +47,8 @@ over `1.<t>.<n>.<k>.<event id>.<SHA-256 of the body, hex>`; the HMAC key is the 
         /// The state folder [default: DIR/.zen, else `ZEN_STATE`, else ./.zen].
         #[arg(long, value_name = "FOLDER")]
         state: Option<PathBuf>,
+        #[command(flatten)]
+        cluster: InCluster,
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t)]
         output: Output,
@@ -61,8 +66,15 @@ struct Shown<'a> {
 
 impl KeysCommand {
     /// Prints the key.
-    pub fn run(self) -> Outcome {
-        let Which::Destination { key, dir, state, output } = self.which;
+    pub async fn run(self) -> Outcome {
+        let Which::Destination { key, dir, state, cluster, output } = self.which;
+        if cluster.is_meant(dir.is_some() || state.is_some()) {
+            let mut cluster = cluster.connect().await?;
+            cluster.namespace = key.namespace.to_string();
+            let path = format!("/api/v1/signing-keys/{}", segment(key.name.as_str()));
+            let shown: Value = Client::Cluster(cluster).get(&path, &()).await?;
+            return output.print(&shown, |shown| format!("{}\n", shown["key"].as_str().unwrap_or_default()));
+        }
         let root = root_key(&Place::find(state.as_deref(), dir.as_deref()).mesh_key_file())?;
         let derived = signing_keys(&root).destination_key(&key);
         let text = base64::Engine::encode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, derived.expose());

@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod cluster;
 mod dead_letters;
 mod events;
 mod failure;
@@ -34,7 +35,8 @@ Examples:
   zen dead-letters replay --all --dir DIR      deliver again what could not be delivered
 
 Commands that speak to a running mesh find it by --dir DIR (the folder of its manifests),
---state FOLDER, the environment's ZEN_STATE, or ./.zen.
+--state FOLDER, the environment's ZEN_STATE, or ./.zen. With --context, -n or -A, or installed as
+kubectl-zen (`kubectl zen status`), they ask the mesh in the cluster, as the kubeconfig's user.
 Exit codes: 0 done, 1 it did not work, 2 it could not be tried.";
 
 /// Webhooks in, verified and safe on disk, delivered to private services.
@@ -57,6 +59,7 @@ enum Command {
     Status(status::StatusCommand),
     Events(events::Events),
     DeadLetters(dead_letters::DeadLetters),
+    Replay(dead_letters::Replay),
     Keys(keys::KeysCommand),
 }
 
@@ -88,12 +91,13 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Outcome {
     match command {
         Command::Up(up) => up.run().await,
-        Command::Check(check) => check.run(),
+        Command::Check(check) => check.run().await,
         Command::Send(send) => send.run().await,
         Command::Listen(listen) => listen.run().await,
         Command::Status(status) => status.run().await,
         Command::Events(events) => events.run().await,
         Command::DeadLetters(dead_letters) => dead_letters.run().await,
-        Command::Keys(keys) => keys.run(),
+        Command::Replay(replay) => replay.run().await,
+        Command::Keys(keys) => keys.run().await,
     }
 }

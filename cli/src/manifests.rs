@@ -1,11 +1,14 @@
 //! The manifests of a folder, read once: what commands beside the running mesh need of them.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use zen_compile::{Objects, Place};
+use kube::{Api, Client};
+use zen_compile::{Objects, Place, SecretData};
+use zen_crds::Webhook;
 use zen_live::Overrides;
 use zen_live::folder::Folder;
-use zen_model::ObjectKey;
+use zen_model::{ObjectKey, Secret};
 use zen_verify::Config;
 
 use crate::failure::{Context as _, Failure, Outcome};
@@ -37,6 +40,27 @@ pub fn read(dir: &Path) -> Outcome<Manifests> {
     let folder = reading().context("failed to read the manifests")?;
     let (objects, _) = folder.objects(&Overrides::new());
     Ok(Manifests { objects })
+}
+
+/// A Webhook of a cluster with the Secrets that it names, and the URL that its status tells.
+pub async fn of_cluster(client: &Client, key: &ObjectKey) -> Outcome<(Manifests, Option<String>)> {
+    let webhooks: Api<Webhook> = Api::namespaced(client.clone(), key.namespace.as_str());
+    let found = webhooks.get_opt(key.name.as_str()).await.context("failed to read the Webhook")?;
+    let webhook = found.ok_or_else(|| Failure::new(format!("there is no Webhook {key} in the cluster")))?;
+    let url = webhook.status.as_ref().and_then(|status| status.url.clone());
+    let mut objects = Objects::default();
+    let secrets: Api<k8s_openapi::api::core::v1::Secret> = Api::namespaced(client.clone(), key.namespace.as_str());
+    for source in &webhook.spec.verification.secrets {
+        let Some(named) = &source.secret_ref else { continue };
+        let secret =
+            secrets.get_opt(&named.name).await.context(format_args!("failed to read Secret {}", &*named.name))?;
+        let Some(secret) = secret else { continue };
+        let data = secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Secret::new(value.0)));
+        let data = SecretData::new(secret.type_.unwrap_or_default(), data.collect());
+        objects.secrets.insert(ObjectKey::new(key.namespace.as_str(), &*named.name), Arc::new(data));
+    }
+    objects.webhooks.insert(key.clone(), Arc::new(webhook));
+    Ok((Manifests { objects }, url))
 }
 
 impl Manifests {

@@ -17,6 +17,7 @@ use url::Url;
 use zen_model::{ObjectKey, Secret, Timestamp};
 use zen_verify::{ApiKey, Config, LabelledSecret};
 
+use crate::cluster::InCluster;
 use crate::failure::{Context as _, Failure, Outcome};
 use crate::manifests;
 use crate::net::{Answer, Connection, Target, tls_config};
@@ -45,15 +46,15 @@ pub struct Send {
     #[arg(value_parser = PossibleValuesParser::new(zen_verify::presets().iter().map(|preset| preset.name)))]
     preset: String,
     /// Send to the mesh that runs on the manifests of this folder.
-    #[arg(long, value_name = "DIR", requires = "webhook", conflicts_with = "to", required_unless_present = "to")]
+    #[arg(long, value_name = "DIR", requires = "webhook", conflicts_with = "to")]
     dir: Option<PathBuf>,
     /// The Webhook to send to.
-    #[arg(long, value_name = "NS/NAME", requires = "dir")]
+    #[arg(long, value_name = "NS/NAME")]
     webhook: Option<ObjectKey>,
     /// Its state folder [default: DIR/.zen].
     #[arg(long, value_name = "FOLDER", requires = "dir")]
     state: Option<PathBuf>,
-    /// Send to this URL instead.
+    /// Send to this URL. In a cluster: instead of the one in the Webhook's status.
     #[arg(long, value_name = "URL")]
     to: Option<Url>,
     /// The secret that signs; `-` reads it from standard input. For basic: USER:PASSWORD.
@@ -68,6 +69,8 @@ pub struct Send {
     /// How many to send, each with an id of its own.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     count: u64,
+    #[command(flatten)]
+    cluster: InCluster,
 }
 
 /// One sender: where it connects, what it signs with.
@@ -90,7 +93,8 @@ impl Send {
         };
         let mut sender = match (&self.dir, &self.webhook, &self.to) {
             (Some(dir), Some(webhook), _) => self.to_webhook(dir, webhook)?,
-            (_, _, Some(url)) => self.to_url(url)?,
+            (None, Some(webhook), _) if self.cluster.is_meant(false) => self.to_cluster(webhook).await?,
+            (_, None, Some(url)) => self.to_url(url)?,
             _ => return Err(Failure::usage("name a Webhook with --dir and --webhook, or a URL with --to")),
         };
         let began = Instant::now();
@@ -120,12 +124,35 @@ impl Send {
         let place = Place::find(self.state.as_deref(), Some(dir));
         let addresses = place.addresses()?;
         let known = manifests::read(dir)?.webhook(webhook)?;
-        if known.config.preset.name != self.preset {
-            let what = format!("Webhook {webhook} verifies {}, not {}", known.config.preset.name, self.preset);
-            return Err(Failure::usage(what).hint(format!("zen send {} …", known.config.preset.name)));
-        }
+        self.fits(webhook, &known)?;
         let ca = self.ca.clone().unwrap_or_else(|| place.ca_file());
         Sender::to_intake(known, &addresses.intake, &ca)
+    }
+
+    /// The Webhook and its Secret are read with the user's own rights.
+    async fn to_cluster(&self, webhook: &ObjectKey) -> Outcome<Sender> {
+        let cluster = self.cluster.connect().await?;
+        let (objects, url) = manifests::of_cluster(&cluster.client, webhook).await?;
+        let known = objects.webhook(webhook)?;
+        self.fits(webhook, &known)?;
+        let url = match (&self.to, url) {
+            (Some(url), _) => url.clone(),
+            (None, Some(url)) => Url::parse(&url).context(format_args!("{url} is not a URL"))?,
+            (None, None) => {
+                return Err(Failure::new(format!("the status of Webhook {webhook} tells no URL yet"))
+                    .hint("kubectl zen check says why; or name the URL with --to"));
+            }
+        };
+        self.sender(known.config, &url)
+    }
+
+    fn fits(&self, webhook: &ObjectKey, known: &manifests::KnownWebhook) -> Outcome {
+        let preset = known.config.preset.name;
+        if preset == self.preset {
+            return Ok(());
+        }
+        let what = format!("Webhook {webhook} verifies {preset}, not {}", self.preset);
+        Err(Failure::usage(what).hint(format!("zen send {preset} …")))
     }
 
     fn to_url(&self, url: &Url) -> Outcome<Sender> {
@@ -147,6 +174,10 @@ impl Send {
             generic: None,
             api_key: (preset.name == "apiKey").then(|| ApiKey::Header("x-api-key".to_owned())),
         };
+        self.sender(config, url)
+    }
+
+    fn sender(&self, config: Config, url: &Url) -> Outcome<Sender> {
         let host = url.host_str().ok_or_else(|| Failure::usage(format!("{url} names no host")))?;
         let port = url.port_or_known_default().ok_or_else(|| Failure::usage(format!("{url} names no port")))?;
         let tls = match url.scheme() {

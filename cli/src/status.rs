@@ -24,7 +24,7 @@ pub struct StatusCommand {
 impl StatusCommand {
     /// Asks and prints.
     pub async fn run(self) -> Outcome {
-        let mut client = self.ask.client()?;
+        let mut client = self.ask.client().await?;
         let status: Status = client.get("/api/v1/status", &()).await?;
         self.ask.output.print(&status, |status| text(status, Timestamp::now(), Style::stdout()))
     }
