@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-pub use ingester::{Storage, drain_pod};
+pub use ingester::{Storage, claim_ordinal, drain_ordinal, drain_pod, drain_pod_name, pod_ordinal};
 use serde_json::{Value, json};
 
 use crate::names;

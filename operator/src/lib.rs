@@ -4,12 +4,18 @@
 //! observe (stores) → [`decide`] (pure) → apply ([`Writer`]) → report ([`status`]). Only the leader writes; every
 //! replica issues certificates ([`identity`]).
 
+mod backoff;
+pub mod configuration;
 pub mod decide;
 pub mod identity;
 pub mod names;
 pub mod object;
+mod queue;
+pub mod reconcile;
+pub mod scale;
 pub mod settings;
 pub mod status;
+pub mod world;
 pub mod writer;
 
 pub use object::{Id, Object, Present};

@@ -3,7 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::Resource;
 use kube::core::ApiResource;
 use serde::Serialize;
@@ -143,6 +149,23 @@ impl<K: Resource<DynamicType = ()> + Serialize + Send + Sync> Present for K {
     fn value(&self) -> Value {
         serde_json::to_value(self).unwrap_or_default()
     }
+}
+
+/// How a kind that the operator deletes or marks is reached.
+pub fn resource(kind: &str) -> Option<ApiResource> {
+    Some(match kind {
+        "StatefulSet" => ApiResource::erase::<StatefulSet>(&()),
+        "Deployment" => ApiResource::erase::<Deployment>(&()),
+        "Service" => ApiResource::erase::<Service>(&()),
+        "PodDisruptionBudget" => ApiResource::erase::<PodDisruptionBudget>(&()),
+        "NetworkPolicy" => ApiResource::erase::<NetworkPolicy>(&()),
+        "Role" => ApiResource::erase::<Role>(&()),
+        "RoleBinding" => ApiResource::erase::<RoleBinding>(&()),
+        "Pod" => ApiResource::erase::<Pod>(&()),
+        "PersistentVolumeClaim" => ApiResource::erase::<PersistentVolumeClaim>(&()),
+        "APIService" => ApiResource::erase::<APIService>(&()),
+        _ => return None,
+    })
 }
 
 /// What stores hand out.

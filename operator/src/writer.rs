@@ -209,14 +209,14 @@ impl Writer {
         }
     }
 
-    /// Sets annotations on an object that others made, and touches nothing else of it.
+    /// Sets annotations on an object that others made, or removes those without a value, and touches nothing else of it.
     ///
     /// # Errors
     ///
     /// [`Error::Gone`] when it is not there (any more), other [`Error`]s as for every write.
-    pub async fn annotate(&self, target: &Target, annotations: &[(&str, &str)]) -> Result<Outcome, Error> {
+    pub async fn annotate(&self, target: &Target, annotations: &[(&str, Option<&str>)]) -> Result<Outcome, Error> {
         let annotations: serde_json::Map<_, _> =
-            annotations.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))).collect();
+            annotations.iter().map(|(key, value)| ((*key).to_owned(), value.map_or(Value::Null, Value::from))).collect();
         let patch = Patch::Merge(json!({"metadata": {"uid": target.uid, "annotations": annotations}}));
         let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api = self.api(&target.resource, Some(&target.namespace));
