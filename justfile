@@ -18,3 +18,20 @@ generate:
 # Measure against nginx and the disk.
 bench:
     cargo xtask bench
+
+# A real cluster with the mesh on it.
+cluster:
+    cargo xtask cluster up
+    cargo xtask cluster install
+
+# Remove that cluster.
+cluster-down:
+    cargo xtask cluster down
+
+# The images, into target/images.
+images:
+    cargo xtask images
+
+# Only the tests on real pods.
+test-node:
+    cargo xtask test --only node

@@ -1,18 +1,20 @@
-//! Files that code is the source of: CRDs and the reference in docs/.
+//! Files that code is the source of: CRDs, the reference in docs/, and what is made from the chart.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use zen_charts::Helm;
 use zen_model::reason::{self, Area};
 
+use crate::cluster::programs;
 use crate::run;
 
 /// Writes every generated file, or checks that each is as generated.
 pub fn run(check: bool) -> anyhow::Result<()> {
     let mut stale = Vec::new();
-    for (path, text) in files() {
+    for (path, text) in files()? {
         let target = run::root().join(&path);
         if fs::read_to_string(&target).is_ok_and(|found| found == text) {
             continue;
@@ -33,13 +35,15 @@ pub fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn files() -> Vec<(PathBuf, String)> {
+fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let mut files: Vec<(PathBuf, String)> =
         zen_crds::yaml().into_iter().map(|(name, text)| (PathBuf::from("crds/yaml").join(name), text)).collect();
     files.push(("docs/reference/crds.md".into(), zen_crds::reference_markdown()));
     files.push(("docs/reference/presets.md".into(), zen_verify::reference_markdown()));
     files.push(("docs/reference/reasons.md".into(), reasons()));
-    files
+    let helm = Helm::from(&programs::built(&["helm"])?)?.of(&run::root());
+    files.extend(zen_charts::generated(&helm)?);
+    Ok(files)
 }
 
 fn reasons() -> String {

@@ -24,6 +24,7 @@ const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
 
 /// How images are built.
 #[derive(Clone, Copy, Debug, clap::Args)]
+#[group(id = "image")]
 pub struct Options {
     /// Unoptimised programs: builds faster, for work on the mesh itself.
     #[arg(long)]

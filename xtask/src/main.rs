@@ -37,7 +37,7 @@ enum Command {
     Cluster(cluster::Arguments),
     /// Build the images from static programs, without Docker, into target/images.
     Images(images::Options),
-    /// Write the CRDs and the reference in docs/ from the code.
+    /// Write the CRDs and the reference in docs/ from the code, and `deploy/` from the chart.
     Generate {
         /// Fail when a file differs, write nothing.
         #[arg(long)]
@@ -66,5 +66,15 @@ fn main() -> anyhow::Result<()> {
         Command::Advisories => tools::advisories(),
         Command::Fuzz { target, seconds } => fuzz::search(target.as_deref(), seconds),
         Command::Bench(arguments) => bench::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        super::Arguments::command().debug_assert();
     }
 }

@@ -34,6 +34,20 @@ pub fn tests() -> anyhow::Result<()> {
     result
 }
 
+/// Keeps what Kubernetes knows beside the logs.
+fn note(state: &State) -> anyhow::Result<()> {
+    let Some(record) = state.record()? else { return Ok(()) };
+    let tools = install::Tools::of(state, &record)?;
+    for (file, arguments) in [
+        ("events.txt", &["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"][..]),
+        ("pods.txt", &["get", "pods", "--all-namespaces", "--output", "wide"]),
+    ] {
+        let text = run::output(&mut tools.kubectl(arguments)).unwrap_or_else(|error| format!("{error:#}"));
+        fs::write(state.log().join(file), text).with_context(|| format!("failed to write {file}"))?;
+    }
+    Ok(())
+}
+
 /// A cluster that does not outlive this process.
 struct Temporary {
     folder: PathBuf,
@@ -42,7 +56,11 @@ struct Temporary {
 
 impl Temporary {
     fn new() -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("zen-node-").tempdir().context("failed to make a folder")?.keep();
+        // On the disk: /tmp may be memory.
+        let target = run::target()?;
+        fs::create_dir_all(&target).with_context(|| format!("failed to make {}", target.display()))?;
+        let folder = tempfile::Builder::new().prefix("node-test-").tempdir_in(target).context("failed to make a folder")?;
+        let folder = folder.keep();
         let mut guard = Command::new("sh");
         guard
             .args(["-c", GUARD, "guard"])
@@ -62,7 +80,11 @@ impl Temporary {
         // One at a time: some of them kill what the others stand on.
         let mut test = run::cargo(&["test", "--package", PACKAGE, "--no-fail-fast", "--", "--test-threads=1"]);
         test.env("ZEN_NODE", &folder).env("ZEN_CLUSTER_BIN", &cluster.bin).env("ZEN_IMAGES", images::folder());
-        run::done(&mut test)
+        let result = run::done(&mut test);
+        if result.is_err() {
+            note(&state)?;
+        }
+        result
     }
 
     fn end(mut self, passed: bool) -> anyhow::Result<()> {

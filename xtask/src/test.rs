@@ -45,7 +45,7 @@ fn deny() -> anyhow::Result<()> {
 }
 
 fn tests() -> anyhow::Result<()> {
-    let (programs, oracles) = (programs::built(programs::API_SERVER)?, oracles::installed()?);
+    let (programs, oracles) = (programs::built(programs::TESTS)?, oracles::installed()?);
     // Pods have a step of their own.
     let mut test = run::cargo(&["test", "--workspace", "--exclude", node::PACKAGE, "--no-fail-fast"]);
     run::done(test.env("ZEN_CLUSTER_BIN", programs).env("ZEN_ORACLES", oracles))

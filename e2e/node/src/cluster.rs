@@ -1,7 +1,7 @@
 //! A self-contained node that runs already.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ impl std::fmt::Debug for Cluster {
 impl Cluster {
     /// The one in the folder `ZEN_NODE`, or in `target/cluster`.
     pub async fn open() -> Result<Self> {
-        let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/cluster");
+        let default = || crate::root().join("target/cluster");
         let folder = std::env::var_os("ZEN_NODE").map_or_else(default, PathBuf::from);
         let missing = || format!("no self-contained node in {}: `cargo xtask cluster up` starts one", folder.display());
         let text = std::fs::read(folder.join("cluster.json")).with_context(missing)?;
@@ -71,7 +71,7 @@ impl Cluster {
         &self.record.host_ip
     }
 
-    /// The node's own address, where NodePorts answer. Pods and Services can be reached from here by their addresses.
+    /// The node's own address, where the ports of Services of type `NodePort` answer. Pods and Services can be reached from here by their addresses.
     pub fn node_ip(&self) -> &str {
         &self.record.node_ip
     }
@@ -166,7 +166,7 @@ impl Cluster {
     ) -> Result<String> {
         let mut command = Command::new(program);
         command.args(arguments).env("KUBECONFIG", self.kubeconfig()).kill_on_drop(true);
-        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+        command.current_dir(crate::root());
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "KUBECACHEDIR"] {
             command.env(variable, self.folder.join("run/tools"));
         }

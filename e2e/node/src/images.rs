@@ -1,6 +1,6 @@
 //! The images that the cluster has: ours, and the one of every pod's sandbox.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -27,7 +27,7 @@ pub fn binary(program: &str) -> Result<PathBuf> {
 }
 
 fn find(program: &str) -> Result<Image> {
-    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/images");
+    let default = || crate::root().join("target/images");
     let folder = std::env::var_os("ZEN_IMAGES").map_or_else(default, PathBuf::from);
     let text = std::fs::read(folder.join("images.json"))
         .with_context(|| format!("no images in {}: `cargo xtask images` builds them", folder.display()))?;

@@ -114,6 +114,8 @@ pub fn down(state: &State, cluster: &Contained) -> anyhow::Result<()> {
     if cluster.mode == Mode::Node {
         remove_link(cluster)?;
         remove_cgroups(&cluster.cgroup)?;
+        // What the containers wrote, a folder for each pod. There is none when no pod ever ran.
+        let _ = fs::rename(state.run().join("node/var/log/pods"), state.log().join("pods"));
     }
     state.forget()
 }

@@ -23,8 +23,8 @@ const PROGRAMS: [Program; 9] = [
     Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", "two minutes"),
 ];
 
-/// What tests on a bare API server need.
-pub const API_SERVER: &[&str] = &["etcd", "kube-apiserver", "kubectl"];
+/// What tests on a bare API server, and those of the chart, need.
+pub const TESTS: &[&str] = &["etcd", "kube-apiserver", "kubectl", "helm"];
 /// What a control plane of its own needs.
 pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "kubectl", "kube-controller-manager"];
 /// What a node needs, and Helm.
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn every_set_names_programs() {
-        for name in [API_SERVER, CONTROL_PLANE, NODE].concat() {
+        for name in [TESTS, CONTROL_PLANE, NODE].concat() {
             assert!(PROGRAMS.iter().any(|program| program.0 == name), "{name}");
         }
     }

@@ -111,7 +111,7 @@ impl State {
         self.folder.join("kubeconfig")
     }
 
-    /// One file for each component, and `audit.log`. They outlive the cluster.
+    /// One file for each component, `audit.log`, and in the end `pods/`. They outlive the cluster.
     pub fn log(&self) -> PathBuf {
         self.folder.join("log")
     }

@@ -81,7 +81,7 @@ async fn names_resolve_in_a_pod_and_a_pod_reaches_the_test() {
     let upstream = Upstream::http_at(cluster.host_ip().parse().unwrap()).await;
     let url = upstream.url("/from-a-pod");
     pod(&["/busybox", "wget", "-q", "-O", "-", &url]).await.unwrap();
-    assert_eq!(upstream.received()[0].path, "/from-a-pod");
+    assert_eq!(upstream.received()[0].target, "/from-a-pod");
 }
 
 #[tokio::test]
