@@ -100,9 +100,8 @@ impl<'a> Conditions<'a> {
 
     /// Whether the object is valid and may have what it asks for.
     fn accepted(&mut self, verdict: &Verdict) -> bool {
-        let found = |warning: bool| move |problem: &&Problem| problem.reason.is_warning() == warning;
         let own = verdict.problems.iter().filter(|problem| !references::is_about(problem.reason));
-        let blocking: Vec<&Problem> = own.clone().filter(found(false)).collect();
+        let blocking: Vec<&Problem> = own.clone().filter(|problem| !problem.reason.is_warning()).collect();
         if !blocking.is_empty() && !verdict.serving {
             let reason = blocking[0].reason.code();
             self.push(ConditionType::Accepted, State::False, reason, explain(blocking.into_iter().map(Into::into)));
@@ -112,7 +111,8 @@ impl<'a> Conditions<'a> {
         let message = if remarks.is_empty() {
             Text::Borrowed(words::ACCEPTED)
         } else {
-            format!("{} Worth a look: {}", words::ACCEPTED, explain(remarks.into_iter().map(Into::into))).into()
+            format!("{} Worth a look: {}", words::ACCEPTED, explain::remarks(remarks.into_iter().map(Into::into)))
+                .into()
         };
         self.push(ConditionType::Accepted, State::True, ObjectReason::Accepted.code(), message);
         true

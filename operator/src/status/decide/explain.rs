@@ -52,6 +52,12 @@ pub(super) fn explain<'a>(problems: impl IntoIterator<Item = Found<'a>>) -> Stri
     cut(text)
 }
 
+/// Remarks, which ask for nothing: `FIELD: MESSAGE.` of each.
+pub(super) fn remarks<'a>(problems: impl IntoIterator<Item = Found<'a>>) -> String {
+    let sentences: Vec<_> = problems.into_iter().take(TOLD).map(|problem| sentence(&problem)).collect();
+    cut(sentences.join(" "))
+}
+
 fn sentence(problem: &Found<'_>) -> String {
     let message = problem.message.trim_end_matches('.');
     if problem.field.is_empty() || message.starts_with(problem.field) {
