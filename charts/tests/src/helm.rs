@@ -33,6 +33,12 @@ impl Helm {
         Ok(Self { program, chart: root().join("charts/zen-mesh") })
     }
 
+    /// With the chart of the repository that lies in this folder.
+    #[must_use]
+    pub fn of(self, repository: &Path) -> Self {
+        Self { chart: repository.join("charts/zen-mesh"), ..self }
+    }
+
     /// The chart with these arguments, without hooks unless `--show-only` names one.
     pub fn template(&self, arguments: &[&str]) -> Result<String> {
         let chart = self.chart.to_string_lossy();

@@ -84,7 +84,6 @@ Names and the API server. A policy cannot select the API server, nor a node's DN
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
 - ports:
-    {{- range .Values.networkPolicies.apiServerPorts }}
-    - {port: {{ int . }}, protocol: TCP}
-    {{- end }}
+    - {port: 443, protocol: TCP}
+    - {port: 6443, protocol: TCP}
 {{- end }}

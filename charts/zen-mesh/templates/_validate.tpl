@@ -16,7 +16,7 @@ that came past the schema (--skip-schema-validation) too.
 {{- if lt $replicas 1 -}}
 {{- $problems = append $problems (printf "%s.replicas is %d: at least 1. To stop intake without losing events, set active: false in the Webhooks." $plane $replicas) -}}
 {{- else if and $production (eq $replicas 1) (not $v.podDisruptionBudgets.enabled) -}}
-{{- $problems = append $problems (printf "%s.replicas is 1 and podDisruptionBudgets.enabled is false: draining one node would take %s away without a word. Use 2 replicas, or enable the budgets, or profile: dev." $plane $plane) -}}
+{{- $problems = append $problems (printf "%s.replicas is 1 and podDisruptionBudgets.enabled is false: draining one node would take %s away without a word. Use 2 replicas and the budgets, or profile: dev." $plane $plane) -}}
 {{- end -}}
 {{- end -}}
 

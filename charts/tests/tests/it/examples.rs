@@ -129,6 +129,8 @@ async fn the_gitops_folder_is_one_state() {
     );
     let workloads = rendering.workloads().expect("workloads.yaml");
     assert_eq!(workloads["ingester"]["storage"]["size"], "20Gi");
+    let text = rendering.object("ConfigMap/zen-mesh-workloads")["data"]["workloads.yaml"].as_str().expect("text");
+    zen_operator::settings::Workloads::parse(text).expect("the operator takes it");
     // A field that the chart has come to write would be missed here.
     let chart = Helm::find().expect("helm").render(&[]).expect("renders").workloads().expect("workloads.yaml");
     let fields = |value: &Value| value.as_object().map(|fields| fields.keys().cloned().collect::<Vec<_>>());

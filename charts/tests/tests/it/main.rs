@@ -6,6 +6,7 @@ mod kustomize;
 mod links;
 mod names;
 mod refusals;
+mod rights;
 mod roles;
 mod schema;
 mod security;

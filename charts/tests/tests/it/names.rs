@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use zen_charts::{Helm, Rendering};
+use zen_operator::names;
 
 fn default() -> Rendering {
     Helm::find().expect("helm").render(&[]).expect("renders")
@@ -137,6 +138,44 @@ fn the_shape_of_the_data_plane() {
         "spread": true,
     });
     assert_eq!(default().workloads().expect("workloads.yaml"), expected);
+}
+
+/// The strings of the templates are the constants of the operator.
+#[test]
+fn the_operator_looks_for_these_names() {
+    let rendering = default();
+    for id in [
+        format!("Deployment/{}", names::OPERATOR),
+        format!("Service/{}", names::OPERATOR),
+        format!("ServiceAccount/{}", names::OPERATOR),
+        format!("ServiceAccount/{}", names::INGESTER),
+        format!("ServiceAccount/{}", names::EGRESS),
+        format!("ConfigMap/{}", names::MESH),
+        format!("ConfigMap/{}", names::WORKLOADS),
+    ] {
+        assert!(rendering.object(&id).is_object(), "{id}");
+    }
+    let operator = rendering.object("Deployment/zen-operator");
+    let labels = &operator["metadata"]["labels"];
+    assert_eq!(
+        (&labels[names::NAME_LABEL], &labels[names::COMPONENT_LABEL]),
+        (&json!(names::NAME), &json!("operator"))
+    );
+    // What carries this label the operator may write over, and the cleanup deletes.
+    for object in &rendering.objects {
+        assert_ne!(object["metadata"]["labels"][names::MANAGED_BY_LABEL], names::MANAGED_BY);
+    }
+    assert!(rendering.object(&format!("ConfigMap/{}", names::MESH))["data"][names::MESH_KEY].is_string());
+    let ports = &operator["spec"]["template"]["spec"]["containers"][0]["ports"];
+    assert_eq!(
+        (&ports[0]["containerPort"], &ports[1]["containerPort"]),
+        (&json!(names::port::IDENTITY), &json!(names::port::ADMIN))
+    );
+    let rules = rendering.object("Role/zen-operator")["rules"].to_string();
+    for name in [names::TRUST, names::ROOT, names::INGESTER_KEYS, names::EGRESS_KEYS] {
+        assert!(rules.contains(&format!("\"{name}\"")), "{name}");
+    }
+    assert!(rendering.object("ClusterRole/zen-operator")["rules"].to_string().contains(names::API_SERVICE));
 }
 
 /// NOTES says the next command, and where the intake is.

@@ -22,7 +22,7 @@ const TABLE: [(&str, &str, &str); 20] = [
     ("patch", "destinations.zen-mesh.io", "edit"),
     ("delete", "zenlocks.zen-mesh.io", "edit"),
     ("create", "replays.data.zen-mesh.io", "edit"),
-    ("delete", "replays.data.zen-mesh.io", "edit"),
+    ("create", "replays.data.zen-mesh.io/cancel", "edit"),
     ("get", "deadletters.data.zen-mesh.io/payload", "admin"),
     ("get", "signingkeys.data.zen-mesh.io", "admin"),
     ("create", "clusterenrollments.zen-mesh.io", "admin"),

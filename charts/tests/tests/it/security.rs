@@ -62,7 +62,9 @@ fn policies_deny_by_default() {
     assert_eq!(operator["policyTypes"], json!(["Ingress", "Egress"]));
     let peer = |plane: &str| json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "zen-mesh", "app.kubernetes.io/component": plane}}});
     let planes = json!([peer("egress"), peer("ingester")]);
-    assert_eq!(operator["ingress"], json!([{"from": planes, "ports": [{"port": 8443, "protocol": "TCP"}]}]));
+    let identity = json!({"from": planes, "ports": [{"port": 8443, "protocol": "TCP"}]});
+    let metrics = json!({"from": [{"namespaceSelector": {}}], "ports": [{"port": 9901, "protocol": "TCP"}]});
+    assert_eq!(operator["ingress"], json!([identity, metrics]));
     assert_eq!(operator["egress"][2], json!({"to": planes, "ports": [{"port": 9902, "protocol": "TCP"}]}));
     assert_eq!(operator["egress"].as_array().map(Vec::len), Some(3));
     let hooks = &rendering.object("NetworkPolicy/zen-mesh-hooks")["spec"];

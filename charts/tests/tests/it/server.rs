@@ -28,13 +28,13 @@ pub fn folder(path: &str) -> String {
 }
 
 /// A file with this text, as long as it is held.
-fn write(text: &str) -> tempfile::NamedTempFile {
+pub fn write(text: &str) -> tempfile::NamedTempFile {
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().expect("a file");
     std::fs::write(file.path(), text).expect("writes");
     file
 }
 
-fn path(file: &tempfile::NamedTempFile) -> &str {
+pub fn path(file: &tempfile::NamedTempFile) -> &str {
     file.path().to_str().expect("UTF-8")
 }
 

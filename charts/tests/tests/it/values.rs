@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 use zen_charts::{Helm, Rendering};
+use zen_operator::names;
+use zen_operator::settings::{self, Workloads};
 
 /// One value and its effect.
 pub struct Row {
@@ -262,7 +264,7 @@ fn intake() -> Vec<Row> {
         row(
             &[own],
             "Role/zen-mesh-ingester",
-            "/rules/1",
+            "/rules/2",
             json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["intake-tls"], "verbs": ["list", "watch"]}),
         ),
         row(&[r#"intake.names=["hooks.example.com"]"#], "workloads", "/intake/names", json!(["hooks.example.com"])),
@@ -355,17 +357,11 @@ fn switches() -> Vec<Row> {
     vec![
         row(&["api.enabled=false"], "workloads", "/api/enabled", json!(false)),
         row(&["api.enabled=false"], "RoleBinding/zen-ingester-authentication-reader", "", none()),
-        row(&["api.enabled=false"], "ClusterRole/zen-ingester", "/rules/3", none()),
+        row(&["api.enabled=false"], "ClusterRole/zen-ingester", "/rules/2", none()),
         row(&["networkPolicies.enabled=false"], "workloads", "/networkPolicies/enabled", json!(false)),
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-operator", "", none()),
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-mesh-hooks", "", none()),
         row(&[peers], "workloads", "/networkPolicies/intakeFrom", json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}])),
-        row(
-            &["networkPolicies.apiServerPorts=[16443]"],
-            "NetworkPolicy/zen-operator",
-            "/spec/egress/1/ports",
-            json!([{"port": 16443, "protocol": "TCP"}]),
-        ),
         row(&["podDisruptionBudgets.enabled=false"], "workloads", "/podDisruptionBudgets/enabled", json!(false)),
         row(&["podDisruptionBudgets.enabled=false"], "PodDisruptionBudget/zen-operator", "", none()),
         row(&["spread=false"], "workloads", "/spread", json!(false)),
@@ -395,13 +391,21 @@ fn found(rendering: &Rendering, row: &Row) -> Value {
     whole.pointer(row.pointer).cloned().unwrap_or_default()
 }
 
+/// The operator takes what the chart writes, with every value in it.
+fn read_by_the_operator(rendering: &Rendering) -> Result<Workloads, settings::Error> {
+    let config = rendering.object(&format!("ConfigMap/{}", names::WORKLOADS));
+    Workloads::parse(config["data"][names::WORKLOADS_KEY].as_str().unwrap_or_default())
+}
+
 #[test]
 fn each_value_does_what_it_says() {
     let helm = Helm::find().expect("helm");
     let default = helm.render(&[]).expect("renders");
+    assert_eq!(read_by_the_operator(&default).expect("valid").ingester.replicas, 2);
     for row in rows() {
         let arguments: Vec<_> = row.set.iter().flat_map(|value| ["--set-json", value]).collect();
         let rendering = helm.render(&arguments).expect("renders");
+        read_by_the_operator(&rendering).unwrap_or_else(|error| panic!("{:?}: {error}", row.set));
         let what = format!("{:?} in {} {}", row.set, row.at, row.pointer);
         assert_eq!(found(&rendering, &row), row.expected, "{what}");
         assert_ne!(found(&default, &row), row.expected, "without the value it is the same: {what}");

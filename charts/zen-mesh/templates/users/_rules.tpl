@@ -7,7 +7,7 @@
   verbs: [get, list]
 - apiGroups: [data.zen-mesh.io]
   resources: [meshstatuses]
-  verbs: [get, list]
+  verbs: [list]
 {{- end }}
 
 {{- define "zen-mesh.editRules" -}}
@@ -15,8 +15,8 @@
   resources: [webhooks, destinations, zenlocks]
   verbs: [create, update, patch, delete, deletecollection]
 - apiGroups: [data.zen-mesh.io]
-  resources: [replays]
-  verbs: [create, delete]
+  resources: [replays, replays/cancel]
+  verbs: [create]
 {{- end }}
 
 {{- define "zen-mesh.adminRules" -}}
