@@ -11,9 +11,10 @@ use prost::Message;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use zen_model::{DeadReason, Event, EventId, Namespace, ObjectKey, Settlement, Timestamp};
+use zen_queue::handover::{Adopted, Batch, Budget, Cursor, Exported, Page};
 use zen_queue::{
-    BoxFuture, CommitError, Committed, DeadFilter, DeadLetter, DeliveryId, Demand, DestinationStats, Error,
-    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, Quotas, Settled, Stats,
+    AdoptError, BoxFuture, CommitError, Committed, DeadFilter, DeadLetter, DeliveryId, Demand, DestinationStats, Error,
+    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, QueueId, Quotas, Settled, Stats,
 };
 
 #[derive(Debug, Default)]
@@ -396,6 +397,35 @@ impl Queue for Memory {
     }
 
     fn expire(&self, _: Timestamp, _: BTreeMap<ObjectKey, Duration>) -> BoxFuture<'_, Result<(), Error>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn id(&self) -> QueueId {
+        QueueId([0; 16])
+    }
+
+    fn export(&self, _: Cursor, _: Budget) -> BoxFuture<'_, Result<Page, Error>> {
+        let page = Page { batch: Batch::default(), exported: Exported::default(), next: None };
+        std::future::ready(Ok(page)).boxed()
+    }
+
+    fn adopt(&self, _: Batch) -> BoxFuture<'_, Result<Adopted, AdoptError>> {
+        std::future::ready(Err(AdoptError::Unavailable(Fault::Closed))).boxed()
+    }
+
+    fn forget(&self, _: Exported) -> BoxFuture<'_, Result<(), Error>> {
+        std::future::ready(Ok(())).boxed()
+    }
+
+    fn hold(&self, _: &Exported, _: Duration) {}
+
+    fn keep(&self, _: &Exported) {}
+
+    fn heir(&self) -> BoxFuture<'_, Result<Option<QueueId>, Error>> {
+        std::future::ready(Ok(None)).boxed()
+    }
+
+    fn set_heir(&self, _: Option<QueueId>) -> BoxFuture<'_, Result<(), Error>> {
         std::future::ready(Ok(())).boxed()
     }
 
