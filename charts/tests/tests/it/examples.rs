@@ -97,7 +97,7 @@ async fn a_cluster_takes_each() {
     }
 }
 
-/// The GitOps folder: mesh, settings and teams as one, with the settings that `zen check` sees.
+/// The folder `gitops`: mesh, settings and teams as one, with the settings that `zen check` sees.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_gitops_folder_is_one_state() {
     let server = installed().await;

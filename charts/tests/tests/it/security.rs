@@ -8,7 +8,7 @@ fn default() -> Rendering {
 }
 
 fn rules<'a>(rendering: &'a Rendering, id: &str) -> &'a Vec<Value> {
-    rendering.object(id)["rules"].as_array().unwrap_or_else(|| panic!("{id} has no rules"))
+    rendering.object(id)["rules"].as_array().expect("rules")
 }
 
 fn names(value: &Value) -> Vec<&str> {

@@ -38,7 +38,7 @@ pub fn path(file: &tempfile::NamedTempFile) -> &str {
     file.path().to_str().expect("UTF-8")
 }
 
-/// K-05: the API server keeps what it was given, so that a GitOps controller sees no difference.
+/// K-05: the API server keeps what it was given, so that whoever compares sees no difference.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_drifts_after_apply() {
     let server = installed().await;
@@ -75,6 +75,41 @@ async fn every_variant_is_valid() {
             .kubectl(&[&apply[..], &["-f", path(&file)]].concat())
             .await
             .unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
+    }
+}
+
+/// `HTTPRoute` and `BackendTLSPolicy` fit the schemas of Gateway API 1.4.0, standard channel (without its descriptions; Apache-2.0,
+/// kubernetes-sigs/gateway-api). No gateway runs here.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_route_fits_its_schema() {
+    let server = installed().await;
+    let schemas = write(include_str!("gateway-api.json"));
+    server.kubectl(&["apply", "--server-side", "-f", path(&schemas)]).await.expect("applies");
+    server
+        .kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])
+        .await
+        .expect("established");
+    let values = r#"intake.exposure={"type":"gateway","hosts":["a.example.com","*.b.example.com"],"gateway":{"parentRefs":[{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"public","namespace":"gateways","sectionName":"https","port":443}],"annotations":{"a":"b"}}}"#;
+    let text =
+        Helm::find().expect("helm").template(&["--set-json", values, "--show-only", "templates/intake/gateway.yaml"]);
+    let text = text.expect("renders");
+    let apply = async |text: &str| {
+        let file = write(text);
+        let apply = [
+            "apply",
+            "--server-side",
+            "--dry-run=server",
+            "--validate=strict",
+            "--warnings-as-errors",
+            "-f",
+            path(&file),
+        ];
+        server.kubectl(&apply).await
+    };
+    apply(&text).await.expect("fits");
+    for (from, to) in [("backendRefs:", "backends:"), ("hostname: zen", "hostname: _zen"), ("PathPrefix", "Prefix")] {
+        assert!(text.contains(from));
+        apply(&text.replace(from, to)).await.expect_err(to);
     }
 }
 

@@ -1,4 +1,4 @@
-//! GitOps controllers see no drift: a rendering depends on the values and on nothing else (K-05).
+//! Whoever compares Git with the cluster sees no drift: a rendering depends on the values and on nothing else (K-05).
 
 use zen_charts::{Helm, Rendering, root};
 
