@@ -1,1 +1,228 @@
-//! The identity service: CA, issuing certificate, trust bundle, and certificates for the pods of the mesh (T-02).
+//! The identity service (T-02, T-03): a root CA, an issuing CA beneath it, the trust bundle, and certificates for the pods
+//! of the mesh.
+//!
+//! Every replica issues: it follows the issuing CA and the trust bundle. The leader alone makes and renews them, and only
+//! it ever reads the root's key, once at the start and once for each issuing CA. What there is to do is decided by
+//! [`decide`], a pure function; nothing is ever written over something that cannot be read.
+
+mod audit;
+mod caller;
+mod decide;
+mod follow;
+mod keep;
+mod limit;
+mod metrics;
+mod own;
+mod service;
+mod source;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use prometheus_client::registry::Registry;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zen_identity::Mesh;
+use zen_identity::client::Clock;
+use zen_model::Timestamp;
+use zen_pki::{Ca, Identity, TrustRoots};
+
+use crate::{Writer, names};
+use follow::Seen;
+pub use source::Source;
+
+/// Secret with the root CA (`tls.crt`, `tls.key`), unless it comes from a folder.
+pub const CA: &str = "zen-mesh-ca";
+/// Secret with the issuing CA (`tls.crt`, `tls.key`).
+pub const ISSUER: &str = "zen-mesh-issuer";
+/// More names do not fit into a handshake that every client takes.
+const MAX_NAMES: usize = 400;
+
+/// What the mesh configuration says about identities. The service follows changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Trust domain and release namespace.
+    pub mesh: Mesh,
+    /// Lifetime of the certificates that are issued.
+    pub lifetime: Duration,
+    /// Names of the ingester's serving certificate.
+    pub serving: BTreeSet<String>,
+}
+
+impl Settings {
+    /// `hosts` are what the intake is reached at: the hosts of `mesh.yaml`'s grants and the names of `workloads.yaml`. The
+    /// names of the ingester's Services are added. What is no DNS name is left out and logged, so that one bad host does
+    /// not cost all the others their certificate.
+    pub fn new(mesh: Mesh, lifetime: Duration, hosts: impl IntoIterator<Item = String>) -> Self {
+        let namespace = mesh.namespace().to_owned();
+        let mut serving: BTreeSet<String> = [names::INGESTER, names::INGESTER_API]
+            .iter()
+            .flat_map(|service| {
+                [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")]
+            })
+            .collect();
+        for host in hosts {
+            let host = host.to_ascii_lowercase();
+            let is_name = rustls_pki_types::DnsName::try_from(host.strip_prefix("*.").unwrap_or(&host)).is_ok();
+            if !is_name || serving.len() >= MAX_NAMES {
+                tracing::warn!(host, "left out of the intake's certificate: no DNS name, or too many names");
+                continue;
+            }
+            serving.insert(host);
+        }
+        Self { mesh, lifetime, serving }
+    }
+}
+
+/// The trust domain or the namespace changed under a running operator: it has to start anew, as every pod of the mesh will.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the mesh's trust domain is now {}: the operator has to start anew", .0.trust_domain())]
+pub struct Changed(pub Mesh);
+
+/// The service of one replica. Cheap to clone; clones share everything.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    mesh: Mesh,
+    source: Source,
+    settings: watch::Receiver<Settings>,
+    issuer: watch::Sender<Seen<Secret>>,
+    bundle: watch::Sender<Seen<ConfigMap>>,
+    /// What certificates are issued with; none until issuing CA and trust bundle are there.
+    current: watch::Sender<Option<Arc<Current>>>,
+    /// The trust bundle in effect.
+    roots: watch::Sender<Option<Arc<str>>>,
+    own: watch::Sender<Option<own::Own>>,
+    /// Why nothing can be issued or kept, for readiness and the log.
+    problem: ArcSwapOption<String>,
+    limits: limit::Limits,
+    metrics: metrics::Metrics,
+    clock: Clock,
+}
+
+/// An issuing CA and the roots that it verifies under.
+struct Current {
+    ca: Ca,
+    roots: TrustRoots,
+    settings: Settings,
+}
+
+impl Service {
+    /// Nothing is asked yet. `registry` carries the prefix of the operator.
+    pub fn new(client: Client, source: Source, settings: watch::Receiver<Settings>, registry: &mut Registry) -> Self {
+        Self::with_clock(client, source, settings, registry, Arc::new(Timestamp::now))
+    }
+
+    /// As [`Service::new`] by another wall clock, for tests.
+    pub fn with_clock(
+        client: Client,
+        source: Source,
+        settings: watch::Receiver<Settings>,
+        registry: &mut Registry,
+        clock: Clock,
+    ) -> Self {
+        let mesh = settings.borrow().mesh.clone();
+        Self(Arc::new(Inner {
+            client,
+            mesh,
+            source,
+            settings,
+            issuer: watch::Sender::new(Seen::default()),
+            bundle: watch::Sender::new(Seen::default()),
+            current: watch::Sender::new(None),
+            roots: watch::Sender::new(None),
+            own: watch::Sender::new(None),
+            problem: ArcSwapOption::empty(),
+            limits: limit::Limits::default(),
+            metrics: metrics::Metrics::register(registry),
+            clock,
+        }))
+    }
+
+    /// What every replica does for as long as it lives: follows issuing CA, trust bundle and settings, and keeps the
+    /// operator's own certificates fresh. Drop it to stop.
+    pub async fn run(&self) -> Changed {
+        let issuers: Api<Secret> = Api::namespaced(self.0.client.clone(), self.0.mesh.namespace());
+        let bundles: Api<ConfigMap> = Api::namespaced(self.0.client.clone(), self.0.mesh.namespace());
+        tokio::select! {
+            () = follow::object(issuers, ISSUER, &self.0.issuer) => {}
+            () = follow::object(bundles, names::TRUST, &self.0.bundle) => {}
+            () = follow::current(&self.0) => {}
+            () = own::keep(&self.0) => {}
+            changed = self.changed() => return changed,
+        }
+        // The others never end.
+        self.changed().await
+    }
+
+    /// What the leader does besides: makes root, issuing CA and trust bundle, and renews the issuing CA. `owner` is the
+    /// owner reference of the trust bundle. Never ends; drop it when the lease is lost.
+    pub async fn keep(&self, writer: &Writer, owner: Option<&Value>) {
+        keep::forever(&self.0, writer, owner).await;
+    }
+
+    /// Serves the pods until `shutdown` is cancelled. Before there is a certificate to serve with, connections wait.
+    pub async fn serve(&self, listener: TcpListener, shutdown: CancellationToken) -> Result<(), zen_pki::Error> {
+        service::serve(Arc::clone(&self.0), listener, shutdown).await
+    }
+
+    /// The operator's own identity, for the control API of the pods; waits until there is one. It is kept fresh while
+    /// [`Service::run`] runs.
+    pub async fn identity(&self) -> Identity {
+        own::wait(&self.0).await.identity
+    }
+
+    /// The trust bundle in effect, PEM, for the registration of the aggregated API.
+    pub fn bundle(&self) -> Option<Arc<str>> {
+        self.0.roots.borrow().clone()
+    }
+
+    /// As [`Service::bundle`], for who follows it.
+    pub fn bundles(&self) -> watch::Receiver<Option<Arc<str>>> {
+        self.0.roots.subscribe()
+    }
+
+    /// What is wrong, in words for a readiness gate; none when certificates can be issued.
+    pub fn problem(&self) -> Option<String> {
+        let problem = self.0.problem.load().as_deref().cloned();
+        let starting = || Some("no issuing certificate yet".to_owned());
+        if self.0.current.borrow().is_some() { None } else { problem.or_else(starting) }
+    }
+
+    async fn changed(&self) -> Changed {
+        let mut settings = self.0.settings.clone();
+        if let Ok(settings) = settings.wait_for(|settings| settings.mesh != self.0.mesh).await {
+            return Changed(settings.mesh.clone());
+        }
+        // Nobody can change them any more.
+        std::future::pending().await
+    }
+}
+
+impl Inner {
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    fn fails(&self, problem: &str) {
+        self.problem.store(Some(Arc::new(problem.to_owned())));
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").field("namespace", &self.0.mesh.namespace()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -137,8 +137,8 @@ struct Inner {
     metrics: Metrics,
     /// What went wrong last, until something goes well.
     problem: ArcSwapOption<String>,
-    /// The names of the serving certificate in use.
-    served: ArcSwapOption<Names>,
+    /// The certificates in use, by [`Usage`].
+    held: [ArcSwapOption<KeyPairAndChain>; 2],
     nudge: Notify,
 }
 
@@ -167,8 +167,8 @@ impl Client {
     /// As [`Client::with_issuer`] by another wall clock, for tests.
     pub fn with_clock(options: Options, issuer: Arc<dyn Issuer>, clock: Clock) -> Self {
         let metrics = Metrics::new(Arc::clone(&clock));
-        let (problem, served, nudge) = (ArcSwapOption::empty(), ArcSwapOption::empty(), Notify::new());
-        Self(Arc::new(Inner { issuer, options, clock, metrics, problem, served, nudge }))
+        let (problem, held, nudge) = (ArcSwapOption::empty(), Default::default(), Notify::new());
+        Self(Arc::new(Inner { issuer, options, clock, metrics, problem, held, nudge }))
     }
 
     /// For the registry; the names begin with `zen_identity_`.
@@ -210,7 +210,7 @@ impl Client {
         let (changed, mut other) = watch::channel(None);
         let renew = || self.renew(identity, &changed);
         let renewing = keep_fresh_by(identity, renew, || (self.0.clock)());
-        let following = self.follow_roots(identity);
+        let following = self.follow_roots(identity, &changed);
         tokio::select! {
             () = renewing => {}
             () = following => {}
@@ -257,9 +257,7 @@ impl Client {
 
     fn uses(&self, usage: Usage, certificate: &KeyPairAndChain) {
         self.0.metrics.expires(usage, certificate.validity().until);
-        if usage == Usage::Serving {
-            self.0.served.store(certificate.names().map(Arc::new));
-        }
+        self.0.held[usage as usize].store(Some(Arc::new(certificate.clone())));
     }
 
     /// What the volume keeps, if it verifies now.
@@ -326,20 +324,37 @@ impl Client {
         Ok(certificate)
     }
 
-    async fn follow_roots(&self, identity: &Identity) {
+    /// Peers are checked against the bundle of now. A certificate of our own that it no longer covers is of no use to
+    /// anybody: it is exchanged at once.
+    async fn follow_roots(&self, identity: &Identity, changed: &watch::Sender<Option<SpiffeId>>) {
         let mut seen = self.bundle().ok();
         loop {
             tokio::time::sleep(LOOK).await;
-            let Ok(bundle) = self.bundle() else { continue };
-            if seen.as_ref() == Some(&bundle) {
-                continue;
+            if let Ok(bundle) = self.bundle()
+                && seen.as_ref() != Some(&bundle)
+            {
+                match TrustRoots::from_pem(&bundle).and_then(|roots| identity.replace_roots(&roots)) {
+                    Ok(()) => tracing::info!("the trust bundle changed"),
+                    Err(reason) => tracing::warn!(%reason, "the new trust bundle cannot be used; the one in use stays"),
+                }
+                seen = Some(bundle);
             }
-            match TrustRoots::from_pem(&bundle).and_then(|roots| identity.replace_roots(&roots)) {
-                Ok(()) => tracing::info!("the trust bundle changed"),
-                Err(reason) => tracing::warn!(%reason, "the new trust bundle cannot be used; the one in use stays"),
+            if self.is_orphaned(Usage::Workload) {
+                match self.renew(identity, changed).await.map(|renewed| identity.replace(&renewed)) {
+                    Ok(Ok(())) => tracing::info!("the certificate has another root now"),
+                    Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a new certificate"),
+                    Err(reason) => tracing::warn!(%reason, "failed to get a certificate under the new trust bundle"),
+                }
             }
-            seen = Some(bundle);
         }
+    }
+
+    /// Whether the trust bundle no longer covers a certificate that is otherwise good.
+    fn is_orphaned(&self, usage: Usage) -> bool {
+        let now = (self.0.clock)();
+        let held = self.0.held[usage as usize].load_full().filter(|held| now < held.validity().until);
+        let Ok(roots) = self.roots() else { return false };
+        held.is_some_and(|held| held.verify(&roots, now).is_err())
     }
 
     async fn follow_names(&self, identity: &Identity, certificate: &HotCertificate) {
@@ -351,14 +366,15 @@ impl Client {
             // A failure shows where certificates are renewed; names can wait.
             let Ok(who) = self.0.issuer.who(Some(identity)).await else { continue };
             let due: BTreeSet<_> = who.serving_names.into_iter().collect();
-            let served = self.0.served.load();
-            if due.is_empty() || served.as_deref() == Some(&Names::Server(due)) {
+            let held = self.0.held[Usage::Serving as usize].load_full();
+            let same = held.as_ref().and_then(|held| held.names()) == Some(Names::Server(due.clone()));
+            if due.is_empty() || same && !self.is_orphaned(Usage::Serving) {
                 continue;
             }
             match self.issue(Usage::Serving, Some(identity)).await.map(|renewed| certificate.replace(&renewed)) {
-                Ok(Ok(())) => tracing::info!("the serving certificate has other names now"),
-                Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a serving certificate with other names"),
-                Err(reason) => tracing::warn!(%reason, "failed to get a serving certificate with other names"),
+                Ok(Ok(())) => tracing::info!("the serving certificate has other names or another root now"),
+                Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a new serving certificate"),
+                Err(reason) => tracing::warn!(%reason, "failed to get a new serving certificate"),
             }
         }
     }

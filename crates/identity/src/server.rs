@@ -1,6 +1,7 @@
 //! The server's end of HTTP among our own parts: an axum router over TLS. Mutual TLS decides who may connect; [`require`]
 //! decides per route who may do it (T-05).
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +41,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What a peer presented in the handshake, leaf first; an extension of every request whose peer presented something.
 #[derive(Clone, Debug)]
 pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
+
+/// Where a request came from; an extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteAddress(pub SocketAddr);
 
 /// Serves the control API of a workload until `shutdown` is cancelled and open requests are finished (five seconds at
 /// most). Only the workloads of the same mesh that may do anything here get through the handshake. Requests carry the
@@ -92,11 +97,11 @@ pub async fn serve_tls(
             let place = Arc::clone(&places).acquire_owned().await;
             (place, listener.accept().await)
         };
-        let (place, tcp) = tokio::select! {
+        let (place, (tcp, address)) = tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = connections.join_next() => continue,
             (place, accepted) = next => match accepted {
-                Ok((tcp, _)) => (place, tcp),
+                Ok((tcp, address)) => (place, (tcp, address)),
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept a connection");
                     tokio::time::sleep(PAUSE).await;
@@ -106,7 +111,7 @@ pub async fn serve_tls(
         };
         let (tls, router, shutdown, extend) = (Arc::clone(&tls), router.clone(), shutdown.clone(), extend.clone());
         connections.spawn(async move {
-            if let Err(reason) = connection(tcp, tls, router, shutdown, extend).await {
+            if let Err(reason) = connection((tcp, address), tls, router, shutdown, extend).await {
                 tracing::debug!(%reason, "a connection ended");
             }
             drop(place);
@@ -120,7 +125,7 @@ pub async fn serve_tls(
 }
 
 async fn connection(
-    tcp: TcpStream,
+    (tcp, address): (TcpStream, SocketAddr),
     tls: Arc<ServerConfig>,
     router: Router,
     shutdown: CancellationToken,
@@ -133,6 +138,7 @@ async fn connection(
         accepted = accepting => accepted.map_err(|_| "the handshake took too long")?.map_err(|error| zen_pki::explain(&error))?,
     };
     let mut extensions = Extensions::new();
+    extensions.insert(RemoteAddress(address));
     let certificates = stream.get_ref().1.peer_certificates();
     if let Some(certificates) = certificates {
         let certificates = certificates.iter().map(|certificate| certificate.clone().into_owned());
@@ -200,13 +206,22 @@ pub struct Refusal {
 impl Refusal {
     /// With a new request id.
     pub fn new(reason: TrustRefusal) -> Self {
-        Self { reason, request_id: uuid::Uuid::now_v7().to_string() }
+        Self { reason, request_id: request_id() }
     }
+}
+
+/// A new id that names a request in logs and answers.
+pub fn request_id() -> String {
+    uuid::Uuid::now_v7().to_string()
 }
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        (status, axum::Json(Refused::new(self.reason, &self.request_id))).into_response()
+        let mut response = (status, axum::Json(Refused::new(self.reason, &self.request_id))).into_response();
+        if let Some(seconds) = self.reason.retry_after() {
+            response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
+        }
+        response
     }
 }

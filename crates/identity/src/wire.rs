@@ -11,7 +11,7 @@ pub const AUDIENCE: &str = "zen-mesh-identity";
 pub const IDENTITY: &str = "/v1/identity";
 /// `POST`: [`CertificateRequest`] → [`Certificate`].
 pub const CERTIFICATES: &str = "/v1/certificates";
-/// The most bytes of a request's body.
+/// The most bytes of a request's body: a signing request as JSON.
 pub const MAX_BODY: usize = 32 << 10;
 
 /// Who the pod is, and what it may ask for.

@@ -18,8 +18,8 @@ use zen_model::Secret;
 
 use crate::{Error, SpiffeId};
 
-/// A request with one P-256 key and a dozen names has less than 2 KiB.
-pub const MAX_PEM: usize = 8 << 10;
+/// A request with one P-256 key and a dozen names has less than 2 KiB, one with 400 names less than 24.
+pub const MAX_PEM: usize = 24 << 10;
 
 /// `ecdsa-with-SHA256` (RFC 5758), `id-ecPublicKey` and `secp256r1` (RFC 5480).
 const ECDSA_SHA256: &str = "1.2.840.10045.4.3.2";

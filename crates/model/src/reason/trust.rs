@@ -120,7 +120,7 @@ impl TrustRefusal {
                 "CsrMalformed",
                 400,
                 "The signing request is not PKCS #10 in PEM.",
-                "Send one CERTIFICATE REQUEST block of at most 8 KiB.",
+                "Send one CERTIFICATE REQUEST block of at most 24 KiB.",
             ),
             Self::CsrKeyNotSupported => (
                 "CsrKeyNotSupported",
@@ -177,6 +177,15 @@ impl TrustRefusal {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         self.row().status
+    }
+
+    /// Seconds for `Retry-After`, where asking again can help.
+    pub const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::RateLimited => Some(10),
+            Self::ReviewUnavailable | Self::IssuerUnavailable => Some(5),
+            _ => None,
+        }
     }
 
     /// The reason of a code that a server sent.

@@ -1,0 +1,137 @@
+//! What the leader has to do next, pure: one step at a time, each from what is there.
+
+use zen_model::Timestamp;
+use zen_pki::Validity;
+
+use super::source::Found;
+
+/// What is there.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// The root, and whether one may be made.
+    pub(super) root: Found<()>,
+    pub(super) may_make_root: bool,
+    pub(super) issuer: Found<Issuer>,
+    /// Whether the trust bundle is the root's.
+    pub(super) bundle_is_current: bool,
+    pub(super) now: Timestamp,
+}
+
+/// The issuing CA that is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Issuer {
+    pub(super) validity: Validity,
+    /// Whether it verifies under the root.
+    pub(super) is_of_root: bool,
+}
+
+/// The next thing to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing can be done until somebody mends this.
+    Blocked(String),
+    MakeRoot,
+    MakeIssuer,
+    /// In place of the one that is there, and why.
+    ReplaceIssuer(&'static str),
+    ApplyBundle,
+    /// Nothing, before this time or a change.
+    Rest(Timestamp),
+}
+
+pub(super) fn decide(facts: &Facts) -> Step {
+    match &facts.root {
+        Found::Unusable(reason) => return Step::Blocked(reason.clone()),
+        Found::Missing if facts.may_make_root => return Step::MakeRoot,
+        Found::Missing => return Step::Blocked("the root CA is not where the operator is told to look".to_owned()),
+        Found::There(()) => {}
+    }
+    // Pods learn of a root before anything is signed under it.
+    if !facts.bundle_is_current {
+        return Step::ApplyBundle;
+    }
+    match &facts.issuer {
+        Found::Missing => Step::MakeIssuer,
+        // Never written over: it may be somebody's only copy.
+        Found::Unusable(reason) => Step::Blocked(reason.clone()),
+        Found::There(issuer) if !issuer.is_of_root => Step::ReplaceIssuer("it was signed by another root"),
+        Found::There(issuer) if facts.now >= issuer.validity.renew_at() => {
+            Step::ReplaceIssuer("two thirds of its lifetime are over")
+        }
+        Found::There(issuer) => Step::Rest(issuer.validity.renew_at()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86_400;
+
+    fn good() -> Facts {
+        let validity = Validity { from: Timestamp::from_secs(0), until: Timestamp::from_secs(300 + 90 * DAY) };
+        Facts {
+            root: Found::There(()),
+            may_make_root: true,
+            issuer: Found::There(Issuer { validity, is_of_root: true }),
+            bundle_is_current: true,
+            now: Timestamp::from_secs(DAY),
+        }
+    }
+
+    fn of_another_root() -> Found<Issuer> {
+        let Found::There(issuer) = good().issuer else { return Found::Missing };
+        Found::There(Issuer { is_of_root: false, ..issuer })
+    }
+
+    #[test]
+    fn one_step_at_a_time() {
+        let due = Timestamp::from_secs(300 + 60 * DAY);
+        let words = || Found::Unusable("why".to_owned());
+        let rows: Vec<(&str, Facts, Step)> = vec![
+            ("all is well", good(), Step::Rest(due)),
+            (
+                "nothing is there",
+                Facts { root: Found::Missing, issuer: Found::Missing, bundle_is_current: false, ..good() },
+                Step::MakeRoot,
+            ),
+            (
+                "a root that is lost is made anew before anything else",
+                Facts { root: Found::Missing, ..good() },
+                Step::MakeRoot,
+            ),
+            (
+                "a folder is never written to",
+                Facts { root: Found::Missing, may_make_root: false, ..good() },
+                Step::Blocked("the root CA is not where the operator is told to look".to_owned()),
+            ),
+            (
+                "a root that cannot be read is left alone",
+                Facts { root: Found::Unusable("why".to_owned()), ..good() },
+                Step::Blocked("why".to_owned()),
+            ),
+            (
+                "the bundle comes before the issuer",
+                Facts { bundle_is_current: false, issuer: Found::Missing, ..good() },
+                Step::ApplyBundle,
+            ),
+            ("a bundle that drifted", Facts { bundle_is_current: false, ..good() }, Step::ApplyBundle),
+            ("no issuer", Facts { issuer: Found::Missing, ..good() }, Step::MakeIssuer),
+            (
+                "an issuer that cannot be read is left alone",
+                Facts { issuer: words(), ..good() },
+                Step::Blocked("why".to_owned()),
+            ),
+            (
+                "an issuer of another root",
+                Facts { issuer: of_another_root(), ..good() },
+                Step::ReplaceIssuer("it was signed by another root"),
+            ),
+            ("just before it is due", Facts { now: Timestamp(due.0 - 1), ..good() }, Step::Rest(due)),
+            ("due", Facts { now: due, ..good() }, Step::ReplaceIssuer("two thirds of its lifetime are over")),
+        ];
+        for (what, facts, step) in rows {
+            assert_eq!(decide(&facts), step, "{what}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What every replica follows: the issuing CA, the trust bundle, and the settings.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::runtime::WatchStreamExt as _;
+use kube::runtime::watcher::watch_object;
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use zen_pki::TrustRoots;
+
+use super::source::read;
+use super::{Current, ISSUER, Inner};
+use crate::names;
+
+/// One object of the API server.
+#[derive(Clone, Debug)]
+pub(super) struct Seen<K> {
+    /// Whether the API server was heard at all.
+    pub(super) synced: bool,
+    /// The object; none when there is none.
+    pub(super) object: Option<Arc<K>>,
+}
+
+impl<K> Default for Seen<K> {
+    fn default() -> Self {
+        Self { synced: false, object: None }
+    }
+}
+
+/// Follows one object by name. While the API server is away, what was seen last counts.
+pub(super) async fn object<K>(api: Api<K>, name: &str, seen: &watch::Sender<Seen<K>>)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let mut changes = std::pin::pin!(watch_object(api, name).default_backoff());
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(object) => {
+                seen.send_replace(Seen { synced: true, object: object.map(Arc::new) });
+            }
+            Err(error) => tracing::warn!(object = name, %error, "failed to watch; what was seen last counts"),
+        }
+    }
+    // A watch has no end of its own; if it had, what was seen last would count.
+    std::future::pending().await
+}
+
+/// Keeps what certificates are issued with. What is there and cannot be used does not replace what can.
+pub(super) async fn current(inner: &Inner) {
+    let (mut issuer, mut bundle) = (inner.issuer.subscribe(), inner.bundle.subscribe());
+    let mut settings = inner.settings.clone();
+    loop {
+        let (issuing, trusted) = (issuer.borrow_and_update().clone(), bundle.borrow_and_update().clone());
+        settings.mark_unchanged();
+        match build(inner, &issuing, &trusted) {
+            Ok(Some((current, text))) => {
+                inner.metrics.issuer_until(current.ca.validity().until);
+                inner.problem.store(None);
+                inner.current.send_replace(Some(Arc::new(current)));
+                inner.roots.send_if_modified(|roots| {
+                    let changed = roots.as_deref() != Some(text.as_str());
+                    *roots = Some(text.as_str().into());
+                    changed
+                });
+            }
+            Ok(None) => {}
+            Err(reason) => {
+                tracing::warn!(%reason, "failed to use the issuing CA; what was there before counts");
+                inner.fails(&reason);
+            }
+        }
+        tokio::select! {
+            _ = issuer.changed() => {}
+            _ = bundle.changed() => {}
+            // An error: nobody changes them any more.
+            () = async { if settings.changed().await.is_err() { std::future::pending().await } } => {}
+        }
+    }
+}
+
+/// None: not everything is there yet.
+fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Result<Option<(Current, String)>, String> {
+    let (Some(secret), Some(bundle)) = (&issuer.object, &bundle.object) else { return Ok(None) };
+    let settings = inner.settings.borrow().clone();
+    let now = inner.now();
+    let ca = read(secret, ISSUER, inner.mesh.namespace(), settings.mesh.trust_domain(), now)?;
+    let text = text(bundle).ok_or_else(|| format!("ConfigMap {} has no {}", names::TRUST, names::TRUST_KEY))?;
+    let roots = TrustRoots::from_pem(&text).map_err(|error| error.to_string())?;
+    ca.verify(&roots, now)
+        .map_err(|error| format!("the issuing CA does not verify under the trust bundle: {error}"))?;
+    Ok(Some((Current { ca, roots, settings }, text)))
+}
+
+/// The trust bundle in its ConfigMap.
+pub(super) fn text(bundle: &ConfigMap) -> Option<String> {
+    bundle.data.as_ref()?.get(names::TRUST_KEY).cloned()
+}

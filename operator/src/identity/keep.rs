@@ -1,0 +1,211 @@
+//! What the leader does: root, issuing CA and trust bundle come to be, and the issuing CA is renewed in time.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+use zen_model::Timestamp;
+use zen_model::reason::TrustRefusal;
+use zen_pki::Ca;
+
+use super::decide::{Facts, Issuer, Step, decide};
+use super::source::{CERTIFICATE, Found, KEY, Root, Source, read};
+use super::{CA, ISSUER, Inner, follow};
+use crate::object::Present;
+use crate::writer::{Error as WriteError, Notice, Requeue};
+use crate::{Object, Writer, names};
+
+/// The wall clock and the root are looked at this often: timers stand still while a machine sleeps.
+const LOOK: Duration = Duration::from_hours(1);
+/// After something that only people can mend.
+const BLOCKED: Duration = Duration::from_mins(1);
+/// Until a store shows what was written.
+const ECHO: Duration = Duration::from_secs(5);
+
+/// Why a step was not done.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("failed to read the root CA: {0}")]
+    Read(#[from] kube::Error),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error(transparent)]
+    Pki(#[from] zen_pki::Error),
+}
+
+/// What to do after a step.
+enum Next {
+    /// Go on at once: what comes next does not come from a store.
+    Again,
+    /// A store will show it.
+    Echo,
+    Blocked(String),
+    Rest(Timestamp),
+}
+
+pub(super) async fn forever(inner: &Inner, writer: &Writer, owner: Option<&Value>) {
+    let (mut issuer, mut bundle) = (inner.issuer.subscribe(), inner.bundle.subscribe());
+    let mut failures = 0_u32;
+    loop {
+        let _ = issuer.wait_for(|seen| seen.synced).await;
+        let _ = bundle.wait_for(|seen| seen.synced).await;
+        issuer.mark_unchanged();
+        bundle.mark_unchanged();
+        let wait = match step(inner, writer, owner).await {
+            Ok(Next::Again) => {
+                failures = 0;
+                continue;
+            }
+            Ok(Next::Echo) => ECHO,
+            Ok(Next::Rest(until)) => {
+                failures = 0;
+                until.since(inner.now()).min(LOOK)
+            }
+            Ok(Next::Blocked(reason)) => {
+                blocked(inner, writer, &reason).await;
+                BLOCKED
+            }
+            Err(error) => {
+                failures = failures.saturating_add(1);
+                tracing::warn!(%error, "failed to keep the CA; trying again");
+                match error {
+                    Error::Write(error) if error.requeue() == Requeue::Change => {
+                        blocked(inner, writer, &error.to_string()).await;
+                        BLOCKED
+                    }
+                    _ => zen_pki::pause(Duration::ZERO, failures),
+                }
+            }
+        };
+        tokio::select! {
+            () = sleep(wait) => {}
+            _ = issuer.changed() => {}
+            _ = bundle.changed() => {}
+        }
+    }
+}
+
+async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<Next, Error> {
+    let (namespace, domain, now) = (inner.mesh.namespace(), inner.mesh.trust_domain(), inner.now());
+    let root = inner.source.root(&inner.client, namespace, domain, now).await?;
+    let (issuer, bundle) = (inner.issuer.borrow().object.clone(), inner.bundle.borrow().object.clone());
+    let there = match &root {
+        Found::There(root) => Some(root),
+        Found::Missing | Found::Unusable(_) => None,
+    };
+    if let Some(root) = there {
+        inner.metrics.root_until(root.ca.validity().until);
+    }
+    let facts = Facts {
+        issuer: look(inner, issuer.as_deref(), there, now),
+        bundle_is_current: there
+            .is_some_and(|root| bundle.as_deref().and_then(follow::text).is_some_and(|text| text == root.bundle)),
+        may_make_root: inner.source == Source::Secret,
+        root: match &root {
+            Found::Missing => Found::Missing,
+            Found::Unusable(reason) => Found::Unusable(reason.clone()),
+            Found::There(_) => Found::There(()),
+        },
+        now,
+    };
+    let step = decide(&facts);
+    match (&step, there) {
+        (Step::MakeRoot, _) => {
+            let made = Ca::new_root(domain, now)?;
+            // One that another operator makes at the same time wins or loses here; the next look reads what is there.
+            if writer.create(&secret(namespace, CA, &made, true)).await? {
+                tracing::info!(secret = CA, until = %made.validity().until, "made a root CA");
+            }
+            Ok(Next::Again)
+        }
+        (Step::ApplyBundle, Some(root)) => {
+            let object = Object::new::<ConfigMap>(
+                Some(namespace),
+                names::TRUST,
+                json!({"data": {names::TRUST_KEY: root.bundle}}),
+            );
+            let object = owner.map_or_else(|| object.clone(), |owner| object.clone().owned_by(owner));
+            let object = object.component("operator");
+            writer.apply(&object, bundle.as_deref().map(|bundle| bundle as &dyn Present)).await?;
+            Ok(Next::Echo)
+        }
+        (Step::MakeIssuer, Some(root)) => {
+            let made = root.ca.issue_intermediate(now)?;
+            if writer.create(&secret(namespace, ISSUER, &made, false)).await? {
+                tracing::info!(secret = ISSUER, until = %made.validity().until, "made an issuing CA");
+            }
+            Ok(Next::Echo)
+        }
+        (Step::ReplaceIssuer(why), Some(root)) => {
+            let made = root.ca.issue_intermediate(now)?;
+            let observed = issuer.as_deref().map(|issuer| issuer as &dyn Present);
+            writer.apply(&secret(namespace, ISSUER, &made, false), observed).await?;
+            tracing::info!(secret = ISSUER, why, until = %made.validity().until, "made a new issuing CA");
+            Ok(Next::Echo)
+        }
+        (Step::Blocked(reason), _) => Ok(Next::Blocked(reason.clone())),
+        (Step::Rest(until), _) => Ok(Next::Rest(*until)),
+        (Step::ApplyBundle | Step::MakeIssuer | Step::ReplaceIssuer(_), None) => {
+            Ok(Next::Blocked("there is no root CA".to_owned()))
+        }
+    }
+}
+
+/// The issuing CA as the store has it.
+fn look(inner: &Inner, secret: Option<&Secret>, root: Option<&Root>, now: Timestamp) -> Found<Issuer> {
+    let Some(secret) = secret else { return Found::Missing };
+    let (namespace, domain) = (inner.mesh.namespace(), inner.mesh.trust_domain());
+    let expired = |secret: &Secret| {
+        // One that has ended can still be read; it is exchanged like one that is due.
+        read(secret, ISSUER, namespace, domain, Timestamp(0)).is_ok_and(|ca| now >= ca.validity().until)
+    };
+    match read(secret, ISSUER, namespace, domain, now) {
+        Ok(ca) => {
+            let roots = root.map(|root| zen_pki::TrustRoots::from_pem(&root.bundle));
+            let is_of_root = roots.is_some_and(|roots| roots.is_ok_and(|roots| ca.verify(&roots, now).is_ok()));
+            Found::There(Issuer { validity: ca.validity(), is_of_root })
+        }
+        Err(_) if expired(secret) => {
+            let past = Timestamp(0);
+            Found::There(Issuer { validity: zen_pki::Validity { from: past, until: past }, is_of_root: true })
+        }
+        Err(reason) => Found::Unusable(reason),
+    }
+}
+
+fn secret(namespace: &str, name: &str, ca: &Ca, is_root: bool) -> Object {
+    let mut body = json!({
+        "type": "kubernetes.io/tls",
+        "data": {
+            CERTIFICATE: STANDARD.encode(ca.certificate_pem()),
+            KEY: STANDARD.encode(ca.key_pem().expose()),
+        },
+    });
+    if is_root {
+        // Nobody changes a root by mistake: to exchange it, it has to be deleted.
+        body["immutable"] = true.into();
+    }
+    Object::new::<Secret>(Some(namespace), name, body).component("operator")
+}
+
+/// Says where people look what they have to mend. What is issued with goes on as long as it is good.
+async fn blocked(inner: &Inner, writer: &Writer, reason: &str) {
+    let namespace = inner.mesh.namespace();
+    tracing::error!(source = inner.source.describe(namespace), %reason, "the CA cannot be kept");
+    inner.fails(reason);
+    let regarding = ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("ConfigMap".to_owned()),
+        namespace: Some(namespace.to_owned()),
+        name: Some(names::WORKLOADS.to_owned()),
+        ..ObjectReference::default()
+    };
+    let notice =
+        Notice { warning: true, reason: TrustRefusal::IssuerUnavailable.code(), action: "KeepCa", note: reason };
+    if let Ok(Err(error)) = timeout(ECHO, writer.event(&regarding, &notice)).await {
+        tracing::debug!(%error, "failed to write an Event");
+    }
+}

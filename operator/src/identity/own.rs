@@ -1,0 +1,96 @@
+//! The operator's own certificates: it signs them itself, on every replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use zen_identity::Component;
+use zen_model::Timestamp;
+use zen_pki::{HotCertificate, Identity, KeyPairAndChain};
+
+use super::{Current, Inner};
+use crate::names;
+
+/// The wall clock is looked at this often.
+const LOOK: Duration = Duration::from_mins(1);
+
+/// What the operator presents; swapped in place.
+#[derive(Clone, Debug)]
+pub(super) struct Own {
+    /// To the pods' control API.
+    pub(super) identity: Identity,
+    /// To who asks for certificates.
+    pub(super) serving: HotCertificate,
+}
+
+/// Waits until there is something to present.
+pub(super) async fn wait(inner: &Inner) -> Own {
+    let mut own = inner.own.subscribe();
+    loop {
+        if let Some(own) = own.borrow_and_update().clone() {
+            return own;
+        }
+        if own.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Makes them once there is an issuing CA, again whenever that or the trust bundle changes, and at two thirds of their
+/// lifetime.
+pub(super) async fn keep(inner: &Inner) {
+    let mut changes = inner.current.subscribe();
+    let mut failures = 0_u32;
+    loop {
+        let current = changes.borrow_and_update().clone();
+        let wait = match current.map(|current| renew(inner, &current)) {
+            None => LOOK,
+            Some(Ok(due)) => {
+                failures = 0;
+                due.since(inner.now())
+            }
+            Some(Err(reason)) => {
+                failures = failures.saturating_add(1);
+                tracing::warn!(%reason, "failed to issue the operator's own certificates; those in use stay");
+                zen_pki::pause(Duration::ZERO, failures)
+            }
+        };
+        let due = inner.now().plus(wait);
+        loop {
+            let left = due.since(inner.now());
+            if left.is_zero() {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left.min(LOOK)) => {}
+                _ = changes.changed() => break,
+            }
+        }
+    }
+}
+
+/// When to do it again.
+fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Error> {
+    let namespace = inner.mesh.namespace();
+    let lifetime = current.settings.lifetime;
+    let workload = current.ca.issue_workload(inner.mesh.id(Component::Operator), lifetime)?;
+    let service = names::OPERATOR;
+    let served = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
+    let serving = current.ca.issue_server(&served, lifetime)?;
+    let there = inner.own.borrow().clone();
+    match there {
+        Some(own) => {
+            own.identity.replace_roots(&current.roots)?;
+            own.identity.replace(&workload)?;
+            own.serving.replace(&serving)?;
+        }
+        None => {
+            let identity = Identity::new(&workload, &current.roots)?;
+            inner.own.send_replace(Some(Own { identity, serving: HotCertificate::new(&serving)? }));
+        }
+    }
+    Ok([&workload, &serving]
+        .map(|certificate: &KeyPairAndChain| zen_pki::renewal(&certificate.validity()))
+        .into_iter()
+        .min()
+        .unwrap_or_default())
+}

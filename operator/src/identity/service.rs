@@ -1,0 +1,211 @@
+//! `GET /v1/identity` and `POST /v1/certificates`: each request is judged by its token, the policy, and the names that are
+//! due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::header::AUTHORIZATION;
+use http::{Extensions, HeaderMap};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use zen_identity::server::{Refusal, RemoteAddress, insert_peer, request_id, serve_tls};
+use zen_identity::wire::{CERTIFICATES, Certificate, CertificateRequest, IDENTITY, MAX_BODY, Usage, Who};
+use zen_identity::{Action, Component};
+use zen_model::reason::TrustRefusal;
+use zen_pki::{CsrRefused, Names, SignError, SigningRequest, SpiffeId, optional_mtls_server};
+
+use super::audit::Line;
+use super::caller::review;
+use super::{Current, Inner, Settings, own};
+
+/// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
+const REVIEWS: usize = 32;
+/// How long a request waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
+
+pub(super) struct Shared {
+    inner: Arc<Inner>,
+    reviews: Semaphore,
+}
+
+pub(super) async fn serve(
+    inner: Arc<Inner>,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), zen_pki::Error> {
+    let own = tokio::select! {
+        own = own::wait(&inner) => own,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let allowed = inner.mesh.permitted(&[Action::Issue]);
+    let tls = optional_mtls_server(&own.serving, &own.identity, allowed)?;
+    serve_tls(listener, tls, router(inner), shutdown, insert_peer).await;
+    Ok(())
+}
+
+/// The API without its transport.
+pub(super) fn router(inner: Arc<Inner>) -> Router {
+    let shared = Arc::new(Shared { inner, reviews: Semaphore::new(REVIEWS) });
+    let not_found = async || Refusal::new(TrustRefusal::NotFound);
+    Router::new()
+        .route(IDENTITY, get(who).fallback(not_found))
+        .route(CERTIFICATES, post(certificates).fallback(not_found))
+        .fallback(not_found)
+        .with_state(shared)
+}
+
+/// A refusal, and for the log what the table's words leave out.
+struct No(TrustRefusal, String);
+
+impl From<TrustRefusal> for No {
+    fn from(reason: TrustRefusal) -> Self {
+        Self(reason, String::new())
+    }
+}
+
+async fn who(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let mut line = Line::default();
+    let (head, _) = request.into_parts();
+    match shared.judge(&head.headers, &head.extensions, &mut line).await {
+        Ok((current, component)) => Json(Who {
+            spiffe_id: current.settings.mesh.id(component).to_string(),
+            serving_names: serving(&current.settings, component).into_iter().flatten().cloned().collect(),
+            lifetime_seconds: current.settings.lifetime.as_secs(),
+        })
+        .into_response(),
+        Err(No(reason, detail)) => {
+            let refusal = shared.refuse(reason);
+            let account = line.caller.as_ref().map(|caller| caller.account.as_str()).unwrap_or_default();
+            tracing::info!(
+                request_id = refusal.request_id,
+                account,
+                code = reason.code(),
+                detail,
+                "refused to say who"
+            );
+            refusal.into_response()
+        }
+    }
+}
+
+async fn certificates(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let from = head.extensions.get::<RemoteAddress>().map(|address| address.0);
+    let mut line = Line { from, ..Line::default() };
+    match shared.issue(&head.headers, &head.extensions, body, &mut line).await {
+        Ok((certificate, names, signed)) => {
+            line.request_id = request_id();
+            line.issued(&names, &signed);
+            Json(certificate).into_response()
+        }
+        Err(No(reason, detail)) => {
+            let refusal = shared.refuse(reason);
+            line.request_id.clone_from(&refusal.request_id);
+            line.refused(reason, &detail);
+            refusal.into_response()
+        }
+    }
+}
+
+impl Shared {
+    fn refuse(&self, reason: TrustRefusal) -> Refusal {
+        self.inner.metrics.refused(reason);
+        Refusal::new(reason)
+    }
+
+    /// Who asks, and with what it would be answered.
+    async fn judge(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        line: &mut Line,
+    ) -> Result<(Arc<Current>, Component), No> {
+        let current = self.inner.current.borrow().clone().ok_or(TrustRefusal::IssuerUnavailable)?;
+        let token = bearer(headers).ok_or(TrustRefusal::TokenMissing)?;
+        let turn = tokio::time::timeout(TURN, self.reviews.acquire()).await.map_err(|_| TrustRefusal::RateLimited)?;
+        let caller = review(&self.inner.client, token).await?;
+        drop(turn);
+        line.caller = Some(caller.clone());
+        if !self.inner.limits.take(&caller) {
+            return Err(TrustRefusal::RateLimited.into());
+        }
+        let mesh = &current.settings.mesh;
+        let denied = |detail: &dyn ToString| No(TrustRefusal::AccountNotPermitted, detail.to_string());
+        let id = SpiffeId::workload(mesh.trust_domain(), &caller.namespace, &caller.account)
+            .map_err(|error| denied(&error))?;
+        let component = mesh.check(&id, Action::Issue).map_err(|error| denied(&error))?;
+        match extensions.get::<SpiffeId>() {
+            Some(peer) if *peer != id => Err(No(TrustRefusal::CertificateMismatch, format!("it presented {peer}"))),
+            _ => Ok((current, component)),
+        }
+    }
+
+    async fn issue(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        body: Body,
+        line: &mut Line,
+    ) -> Result<(Certificate, Names, zen_pki::Signed), No> {
+        let (current, component) = self.judge(headers, extensions, line).await?;
+        let body = to_bytes(body, MAX_BODY).await.map_err(|_| TrustRefusal::RequestTooLarge)?;
+        let request: CertificateRequest = serde_json::from_slice(&body).map_err(|error| {
+            No(TrustRefusal::BadRequest, format!("line {} column {}", error.line(), error.column()))
+        })?;
+        line.usage = Some(request.usage);
+        let settings = &current.settings;
+        let due = match request.usage {
+            Usage::Workload => Names::Workload(settings.mesh.id(component).clone()),
+            Usage::Serving => {
+                Names::Server(serving(settings, component).cloned().ok_or(TrustRefusal::UsageNotPermitted)?)
+            }
+        };
+        let request_read = SigningRequest::from_pem(&request.csr).map_err(refused)?;
+        let signed = current.ca.sign_csr(&request_read, &due, self.inner.now(), settings.lifetime).map_err(
+            |error| match error {
+                SignError::Refused(reason) => refused(reason),
+                SignError::Ca(error) => {
+                    tracing::error!(%error, "failed to sign");
+                    No(TrustRefusal::IssuerUnavailable, error.to_string())
+                }
+            },
+        )?;
+        self.inner.metrics.issued(component.account(), request.usage);
+        let roots = self.inner.roots.borrow().as_deref().unwrap_or_default().to_owned();
+        let certificate = Certificate { chain: signed.chain_pem.clone(), roots, not_after: signed.validity.until };
+        Ok((certificate, due, signed))
+    }
+}
+
+/// The names that a component serves; none: it serves none.
+fn serving(settings: &Settings, component: Component) -> Option<&std::collections::BTreeSet<String>> {
+    match component {
+        Component::Ingester => Some(&settings.serving).filter(|names| !names.is_empty()),
+        Component::Operator | Component::Egress => None,
+    }
+}
+
+fn refused(reason: CsrRefused) -> No {
+    let code = match reason {
+        CsrRefused::Malformed(_) => TrustRefusal::CsrMalformed,
+        CsrRefused::KeyNotSupported => TrustRefusal::CsrKeyNotSupported,
+        CsrRefused::NotProven => TrustRefusal::CsrNotProven,
+        CsrRefused::AsksTooMuch => TrustRefusal::CsrAsksTooMuch,
+        CsrRefused::NamesDiffer => TrustRefusal::CsrNamesDiffer,
+    };
+    No(code, reason.to_string())
+}
+
+/// RFC 6750, 2.1; exactly one.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim_ascii())
+}

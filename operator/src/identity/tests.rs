@@ -1,0 +1,5 @@
+//! The whole service against a scripted API server (T-02, T-03).
+
+mod cluster;
+mod keeping;
+mod serving;

@@ -1,0 +1,173 @@
+//! An API server with the few objects that the identity service knows, and a service on it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use prometheus_client::registry::Registry;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use zen_identity::Mesh;
+use zen_identity::client::Clock;
+use zen_model::Timestamp;
+use zen_pki::{Ca, TrustDomain};
+use zen_runtime::lease::Leadership;
+use zen_testkit::api_server::{ApiServer, Call, Reply, Watch};
+
+use super::super::{CA, ISSUER, Service, Settings, Source};
+use crate::{Writer, names, writer};
+
+pub(super) const SECRETS: &str = "/api/v1/namespaces/zen-mesh/secrets";
+pub(super) const CONFIG_MAPS: &str = "/api/v1/namespaces/zen-mesh/configmaps";
+pub(super) const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/zen-mesh/events";
+pub(super) const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+
+pub(super) fn domain() -> TrustDomain {
+    "zen-mesh.local".parse().expect("valid")
+}
+
+pub(super) fn mesh() -> Mesh {
+    Mesh::new(&domain(), "zen-mesh").expect("valid")
+}
+
+pub(super) fn settings() -> Settings {
+    Settings::new(mesh(), Duration::from_hours(1), ["hooks.example.com".to_owned()])
+}
+
+/// Objects by name, and who watches them.
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Value>,
+    watches: BTreeMap<String, Watch>,
+    version: u64,
+}
+
+impl State {
+    fn put(&mut self, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        object["metadata"]["namespace"] = "zen-mesh".into();
+        let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
+        object["metadata"]["uid"] = format!("uid-{name}").into();
+        let there = self.objects.insert(name.clone(), object.clone()).is_some();
+        if let Some(watch) = self.watches.get(&name) {
+            if there { watch.modified(object.clone()) } else { watch.added(object.clone()) }
+        }
+        object
+    }
+}
+
+/// Everything works unless a test says otherwise.
+pub(super) struct Cluster {
+    pub(super) server: ApiServer,
+    state: Arc<Mutex<State>>,
+    pub(super) clock: Clock,
+}
+
+impl Cluster {
+    pub(super) fn new() -> Self {
+        let (start, epoch) = (Instant::now(), Timestamp::now());
+        let clock: Clock = Arc::new(move || epoch.plus(start.elapsed()));
+        let cluster = Self { server: ApiServer::new(), state: Arc::default(), clock };
+        for (path, name) in [(SECRETS, CA), (SECRETS, ISSUER), (CONFIG_MAPS, names::TRUST)] {
+            let watch = Watch::default();
+            cluster.state.lock().expect("no panic").watches.insert(name.to_owned(), watch.clone());
+            let only = Call::get(path).query("fieldSelector", &format!("metadata.name={name}"));
+            let state = Arc::clone(&cluster.state);
+            cluster.server.allow(
+                only.clone(),
+                Reply::with(move |_| {
+                    let state = state.lock().expect("no panic");
+                    let items: Vec<_> = state.objects.get(name).cloned().into_iter().collect();
+                    json!({"kind": "List", "apiVersion": "v1", "items": items,
+                           "metadata": {"resourceVersion": state.version.max(1).to_string()}})
+                }),
+            );
+            cluster.server.allow(only.query("watch", "true"), Reply::watch(&watch));
+        }
+        for call in [
+            Call::patch(&format!("{SECRETS}/{CA}")),
+            Call::patch(&format!("{SECRETS}/{ISSUER}")),
+            Call::patch(&format!("{CONFIG_MAPS}/{}", names::TRUST)),
+        ] {
+            let state = Arc::clone(&cluster.state);
+            let put = move |body: &Value| state.lock().expect("no panic").put(body.clone());
+            cluster.server.allow(call, Reply::with(move |received| put(&received.body)));
+        }
+        cluster
+    }
+
+    pub(super) fn put(&self, object: Value) {
+        self.state.lock().expect("no panic").put(object);
+    }
+
+    pub(super) fn object(&self, name: &str) -> Option<Value> {
+        self.state.lock().expect("no panic").objects.get(name).cloned()
+    }
+
+    /// The text of an entry of a Secret.
+    pub(super) fn entry(&self, name: &str, key: &str) -> String {
+        let object = self.object(name).expect("there");
+        let bytes = STANDARD.decode(object["data"][key].as_str().expect("there")).expect("base64");
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// A replica; the leader also keeps the CA.
+    pub(super) fn start(&self, source: Source, leads: bool) -> Replica {
+        let (change, receiver) = watch::channel(settings());
+        let mut registry = Registry::default();
+        let service =
+            Service::with_clock(self.server.client(), source, receiver, &mut registry, Arc::clone(&self.clock));
+        let running = tokio::spawn({
+            let service = service.clone();
+            async move { service.run().await }
+        });
+        let writer =
+            Writer::new(self.server.client(), Leadership::unguarded(), "zen-operator-0", writer::Metrics::default());
+        let keeping = leads.then(|| {
+            let service = service.clone();
+            let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": names::WORKLOADS, "uid": "u"});
+            tokio::spawn(async move { service.keep(&writer, Some(&owner)).await })
+        });
+        Replica { service, change, running, keeping, registry }
+    }
+
+    /// Writes that came, by method and path.
+    pub(super) fn writes(&self) -> Vec<String> {
+        let received = self.server.received();
+        let writes = received.iter().filter(|received| received.method != "GET" && received.path != REVIEWS);
+        writes.map(|received| format!("{} {}", received.method, received.path)).collect()
+    }
+}
+
+pub(super) struct Replica {
+    pub(super) service: Service,
+    pub(super) change: watch::Sender<Settings>,
+    pub(super) running: JoinHandle<super::super::Changed>,
+    pub(super) keeping: Option<JoinHandle<()>>,
+    pub(super) registry: Registry,
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.running.abort();
+        self.keeping.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// A Secret as the operator makes it.
+pub(super) fn tls_secret(name: &str, certificate: &str, key: &[u8]) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": name, "labels": {names::MANAGED_BY_LABEL: names::MANAGED_BY}},
+        "data": {"tls.crt": STANDARD.encode(certificate), "tls.key": STANDARD.encode(key)},
+    })
+}
+
+pub(super) fn secret_of(name: &str, ca: &Ca) -> Value {
+    tls_secret(name, ca.certificate_pem(), ca.key_pem().expose())
+}
