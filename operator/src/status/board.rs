@@ -73,10 +73,10 @@ pub struct Board {
     verdicts: Verdicts,
     snapshot: Arc<ArcSwap<Snapshot>>,
     fleet: Fleet,
-    settings: Settings,
+    settings: Option<Settings>,
     queue: VecDeque<Id>,
     timers: BTreeSet<(Instant, Id)>,
-    /// The pods are known, and those that are ready have reported or had their time.
+    /// The settings and the pods are known, and those that are ready have reported or had their time.
     open: bool,
     pods_known: bool,
     silence: Option<Instant>,
@@ -86,7 +86,7 @@ pub struct Board {
 
 impl Board {
     /// Nothing is known yet.
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, settings: Settings, now: Instant) -> Self {
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, now: Instant) -> Self {
         Self {
             entries: HashMap::new(),
             listing: HashMap::new(),
@@ -94,7 +94,7 @@ impl Board {
             verdicts: Verdicts::default(),
             snapshot,
             fleet: Fleet::default(),
-            settings,
+            settings: None,
             queue: VecDeque::new(),
             timers: BTreeSet::new(),
             open: false,
@@ -156,8 +156,8 @@ impl Board {
 
     /// Takes how the mesh is set up.
     pub fn set_up(&mut self, settings: Settings) {
-        if self.settings != settings {
-            self.settings = settings;
+        if self.settings.as_ref() != Some(&settings) {
+            self.settings = Some(settings);
             self.look_at_all();
         }
     }
@@ -198,7 +198,7 @@ impl Board {
             self.silence = self.fleet.silence_counts_at(now);
             self.look_at_all();
         }
-        self.open |= self.pods_known && self.silence.is_none();
+        self.open |= self.pods_known && self.silence.is_none() && self.settings.is_some();
         if !self.open {
             return None;
         }
@@ -234,7 +234,7 @@ impl Board {
             compiled: snapshot.webhooks.get(&id.key).filter(|_| id.kind == Kind::Webhook).map(|webhook| &**webhook),
             replicas: self.fleet.replicas(plane_of(object), id, now),
             everywhere: self.fleet.all(id).collect(),
-            settings: &self.settings,
+            settings: self.settings.as_ref()?,
             refresh: REFRESH_EACH.saturating_mul(self.webhooks),
             now: wall,
         };

@@ -167,10 +167,10 @@ async fn follow<S: Source>(source: S, id: PodId, pod: Pod, reports: mpsc::Sender
     }
 }
 
-/// The first one does not wait: whoever has nothing to say yet says that, and counts.
+/// A pod that has no configuration yet holds back the first answer too.
 fn query(seen: Option<&(String, u64)>) -> ReportQuery {
     match seen {
-        None => ReportQuery { after: 0, epoch: None, wait: 0 },
+        None => ReportQuery { after: 0, epoch: None, wait: WAIT.as_secs() },
         Some((epoch, after)) => ReportQuery { after: *after, epoch: Some(epoch.clone()), wait: WAIT.as_secs() },
     }
 }

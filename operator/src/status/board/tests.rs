@@ -35,8 +35,8 @@ fn object(name: &str, generation: i64, status: &serde_json::Value) -> Object {
 impl Table {
     /// With so many ready ingesters that have not said anything yet.
     fn new(ingesters: usize) -> Self {
-        let settings = Settings { ingester_replicas: 2, intake: "intake".to_owned() };
-        let mut board = Board::new(Arc::default(), settings, Instant::now());
+        let mut board = Board::new(Arc::default(), Instant::now());
+        board.set_up(Settings { ingester_replicas: 2, intake: "intake".to_owned() });
         let pods: Vec<_> = (0..ingesters)
             .map(|number| Pod {
                 uid: number.to_string().into(),
@@ -172,8 +172,7 @@ async fn nothing_is_said_before_the_pods_had_their_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kind_is_listed_before_it_is_judged() {
-    let settings = Settings { ingester_replicas: 1, intake: "intake".to_owned() };
-    let mut board = Board::new(Arc::default(), settings, Instant::now());
+    let mut board = Board::new(Arc::default(), Instant::now());
     board.pods(vec![], Instant::now());
     let wall = Time::UNIX_EPOCH;
     let lock = Object { id: Id::new(Kind::ZenLock, ObjectKey::new("n", "l")), ..object("l", 1, &json!(null)) };
@@ -181,6 +180,8 @@ async fn a_kind_is_listed_before_it_is_judged() {
     board.seen(Seen::There(lock));
     assert_eq!(board.next(Instant::now(), wall), None);
     board.seen(Seen::Listed(Kind::ZenLock));
+    assert_eq!(board.next(Instant::now(), wall), None, "nobody said how the mesh is set up");
+    board.set_up(Settings { ingester_replicas: 1, intake: "intake".to_owned() });
     let write = board.next(Instant::now(), wall).expect("now it is");
     assert_eq!(write.status.problem().map(|problem| &*problem.reason), Some("NotSupported"));
     assert!(write.announcement.is_some_and(|said| said.warning && said.reason == "NotSupported"));

@@ -66,7 +66,7 @@ async fn everything_first_then_what_changed() {
     assert_eq!(reports.recv().await.map(|(from, report)| (from, report.revision)), Some((id, 9)));
     sleep(PAUSE * 2).await;
     let epoch = || Some("e1".to_owned());
-    assert_eq!(source.asked(), [(0, None, 0), (7, epoch(), 30), (9, epoch(), 30)]);
+    assert_eq!(source.asked(), [(0, None, 30), (7, epoch(), 30), (9, epoch(), 30)]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -142,4 +142,39 @@ async fn who_left_is_asked_no_more() {
     assert_eq!(source.asked().len(), 1);
     drop(followers);
     assert!(reports.recv().await.is_none(), "no task is left that could report");
+}
+
+/// Over real connections: the pod must prove who it is, and so must we (T-05).
+#[tokio::test]
+async fn pods_are_asked_over_mutual_tls() {
+    let domain = "zen-mesh.local".parse().expect("valid");
+    let mesh = Mesh::new(&domain, "zen-mesh").expect("valid");
+    let ca = zen_pki::Ca::ephemeral(&domain).expect("a CA");
+    let identity = |component| {
+        let certificate = ca.issue_workload(mesh.id(component), Duration::from_hours(1)).expect("issued");
+        Identity::new(&certificate, &ca.roots().expect("roots")).expect("an identity")
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let port = listener.local_addr().expect("an address").port();
+    let answer = |query: axum::extract::Query<ReportQuery>| async move {
+        axum::Json(report(&ingester(), query.after + 1, true, vec![object_report(Kind::Webhook, "n/w", 1, true)]))
+    };
+    let only = zen_identity::server::require(zen_identity::Action::Report);
+    let router = axum::Router::new().route(control::REPORT, axum::routing::get(answer).layer(only));
+    let (end, own) = (tokio_util::sync::CancellationToken::new(), identity(Component::Ingester));
+    let served = tokio::spawn({
+        let end = end.clone();
+        async move { zen_identity::server::serve(listener, &own, router, end).await }
+    });
+    let pod = Pod { address: [127, 0, 0, 1].into(), ..ingester() };
+    let query = ReportQuery { after: 6, epoch: None, wait: 0 };
+    let operator = Pods::new(&identity(Component::Operator), mesh.clone(), port);
+    assert_eq!(operator.report(&pod, &query).await.expect("a report").revision, 7);
+    // Another workload has no business here, and another than the expected one is not listened to.
+    let egress = Pods::new(&identity(Component::Egress), mesh.clone(), port);
+    assert!(egress.report(&pod, &query).await.is_err());
+    let wrong = operator.report(&Pod { plane: Plane::Egress, ..pod }, &query).await.expect_err("refused");
+    assert_eq!(wrong.category(), "tls", "{wrong}");
+    end.cancel();
+    served.await.expect("no panic").expect("served");
 }
