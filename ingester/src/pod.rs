@@ -3,6 +3,7 @@
 //! The composition root, top-down: answer health checks, open what is durable, learn who this is and what it has to do, put
 //! the parts together, serve, drain. API server and operator may go away at any later time.
 
+mod api;
 mod arguments;
 mod intake;
 mod surroundings;
@@ -17,7 +18,7 @@ use prometheus_client::registry::Registry;
 use zen_compile::{Plane, Verdict};
 use zen_identity::control::{self, ADMIN};
 use zen_identity::server::require;
-use zen_identity::{Action, Component};
+use zen_identity::{Action, Component, http};
 use zen_live::cluster::Cluster;
 use zen_model::observe::Unwatched;
 use zen_queue::Queue;
@@ -25,11 +26,12 @@ use zen_queue::embedded::{self, Embedded};
 use zen_runtime::{Gate, Shutdown, limits};
 
 pub use arguments::Arguments;
-use intake::{Intake, Source};
+use intake::Intake;
 use zen_pod::ground::{self, address, bind};
 use zen_pod::tls_secret;
 use zen_pod::{Ground, Known, Platform, Reports, keys};
 
+use crate::aggregated::{self, Replicas, Reviewer};
 use crate::drain::{self, Drain};
 use crate::ending::{Ending, Ends, Limits, part};
 use crate::replica::{DURABILITY, Replica, build_info};
@@ -72,6 +74,8 @@ pub struct Addresses {
     pub admin: SocketAddr,
     /// The control API.
     pub control: SocketAddr,
+    /// The aggregated API, where it is served.
+    pub api: Option<SocketAddr>,
 }
 
 /// Runs the program until SIGTERM.
@@ -120,7 +124,7 @@ impl Pod {
             instance: arguments.pod.pod_name.clone(),
             snapshot: Arc::clone(&snapshot),
             queue: Arc::clone(&queue),
-            signing,
+            signing: Arc::clone(&signing),
             observer: Arc::new(Unwatched),
             limits: Limits::POD,
         };
@@ -147,7 +151,7 @@ impl Pod {
             feed: replica.feed.clone(),
             queue: Arc::clone(&queue),
             readiness: ground.readiness.gate("drain"),
-            peers: around.peers,
+            peers: around.peers.clone(),
             handover: Arc::new(handover::Sender::new(
                 Arc::clone(&queue),
                 Arc::new(handover::Http::new(&identity)),
@@ -159,30 +163,52 @@ impl Pod {
         let staying = drain.clone();
         let adopting = handover::Receiver::new(Arc::clone(&queue), move || staying.status().state == drain::State::Serving);
         let shown = admin::Parts { verdicts, token: zen_model::Secret::new([]), durability: DURABILITY };
+        let own = admin::replica(&replica.ingester, shown);
         let routes = Router::new()
             .merge(reports.routes())
             .merge(drain.routes(Arc::clone(&snapshot)))
             .merge(adopting.router().layer(require(Action::Adopt)))
-            .nest(ADMIN, admin::replica(&replica.ingester, shown).layer(require(Action::Peer)));
+            .nest(ADMIN, own.clone().layer(require(Action::Peer)));
         let control = ground.serve_control(&identity, routes)?;
 
-        // Intake last: everything behind it is there.
+        // What others see, last: everything behind it is there.
+        let (serving, fresh) = intake::built_in(&ground.platform, &identity);
+        if !arguments.drain && (arguments.api_enabled || arguments.intake_secret.is_empty()) {
+            ground.tasks.spawn("serving certificate", fresh);
+        }
+        let api = if arguments.api_enabled && !arguments.drain {
+            let listener = bind("aggregated API", arguments.api)?;
+            let address = address("aggregated API", &listener)?;
+            let replicas = Replicas { own, client: http::Client::new(&identity), peers: around.peers };
+            let client = ground.platform.client.clone();
+            let reviewer = Reviewer::new(client.clone());
+            let parts =
+                aggregated::Parts { front_proxy: Arc::default(), reviewer, replicas, signing_keys: Arc::clone(&signing) };
+            let end = ground.end.clone();
+            ground.tasks.spawn("aggregated API", api::serve(listener, serving.clone(), parts, client, end));
+            Some(address)
+        } else {
+            None
+        };
         if let Some(listener) = listener {
-            let source = if arguments.intake_secret.is_empty() {
-                let (certificate, fresh) = intake::built_in(&ground.platform, &identity).await;
-                ground.tasks.spawn("serving certificate", fresh);
-                Source::BuiltIn(certificate)
+            let certificate = if arguments.intake_secret.is_empty() {
+                serving
             } else {
-                let cache = Some(arguments.pod.run.join("intake.pem"));
-                let (namespace, name) = (arguments.pod.pod_namespace.clone(), arguments.intake_secret.clone());
-                Source::Secret(tls_secret::Options { namespace, name, cache })
+                let options = tls_secret::Options {
+                    namespace: arguments.pod.pod_namespace.clone(),
+                    name: arguments.intake_secret.clone(),
+                    cache: Some(arguments.pod.run.join("intake.pem")),
+                };
+                let (certificate, following) = tls_secret::follow(ground.platform.client.clone(), options);
+                ground.tasks.spawn("intake's certificate", following);
+                certificate
             };
             let (ingester, end) = (replica.ingester.clone(), ends.intake.clone());
-            let serving = Intake { ingester, listener, platform: ground.platform.clone(), gate: intake_gate, end };
-            ground.tasks.spawn(part::INTAKE, serving.run(source));
+            let intake = Intake { ingester, listener, certificate, gate: intake_gate, end };
+            ground.tasks.spawn(part::INTAKE, intake.run());
         }
         process.open();
-        let addresses = Addresses { intake, admin: ground.admin, control };
+        let addresses = Addresses { intake, admin: ground.admin, control, api };
         Ok(Self { ground, replica, drain, draining: arguments.drain, process, ends, addresses })
     }
 

@@ -169,7 +169,7 @@ impl Ground {
 }
 
 /// Waits, and says at the gate what it waits for; the log says it once.
-async fn until_said<T>(gate: &Gate, waited: impl Future<Output = T>, why: impl Fn() -> Option<String>) -> T {
+pub async fn until_said<T>(gate: &Gate, waited: impl Future<Output = T>, why: impl Fn() -> Option<String>) -> T {
     let began = Instant::now();
     let mut said = false;
     let mut waited = pin!(waited);

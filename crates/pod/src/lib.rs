@@ -9,7 +9,7 @@ pub mod platform;
 mod private;
 pub mod reports;
 pub mod tls_secret;
-mod watching;
+pub mod watching;
 
 pub use arguments::Arguments;
 pub use endpoints::Endpoint;

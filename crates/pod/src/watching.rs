@@ -11,7 +11,7 @@ use kube::runtime::watcher;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Calls `heard` with each item until the stream ends, which a watch never does. Failures are logged once in a row.
-pub(crate) async fn follow<T>(
+pub async fn follow<T>(
     what: &str,
     stream: impl Stream<Item = Result<T, watcher::Error>>,
     mut heard: impl FnMut(T),

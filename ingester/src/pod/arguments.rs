@@ -21,6 +21,9 @@ pub struct Arguments {
     /// Where the aggregated API listens, over TLS.
     #[arg(long, env = "ZEN_API", value_name = "ADDRESS:PORT", default_value = "[::]:9443")]
     pub api: SocketAddr,
+    /// Whether the aggregated API is served.
+    #[arg(long, env = "ZEN_API_ENABLED", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    pub api_enabled: bool,
     /// The volume of the queue.
     #[arg(long, env = "ZEN_STATE", value_name = "FOLDER", default_value = "/var/lib/zen-mesh")]
     pub state: PathBuf,

@@ -1,85 +1,89 @@
-//! The intake of a pod: its certificate, and the listener once there is one (W-14).
+//! The intake of a pod: the listener, once there is a certificate (W-14).
 
 use std::pin::pin;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zen_pki::{HotCertificate, Identity};
 use zen_pod::Platform;
-use zen_pod::tls_secret::{self, Followed};
+use zen_pod::ground::until_said;
+use zen_pod::tls_secret::Followed;
 use zen_runtime::Gate;
 
 use crate::Ingester;
 
-/// Where the certificate comes from.
-pub(super) enum Source {
-    /// A `kubernetes.io/tls` Secret.
-    Secret(tls_secret::Options),
-    /// The built-in CA, by the identity service.
-    BuiltIn(HotCertificate),
-}
+/// How often what keeps the certificate away is asked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 pub(super) struct Intake {
     pub(super) ingester: Ingester,
     pub(super) listener: TcpListener,
-    pub(super) platform: Platform,
-    /// Open while there is a certificate.
+    /// From a Secret or from the built-in CA; later versions are swapped inside it.
+    pub(super) certificate: watch::Receiver<Followed>,
+    /// Open while there is one.
     pub(super) gate: Gate,
     pub(super) end: CancellationToken,
 }
 
 impl Intake {
     /// Serves until the end and the drain after it. Connections live on whatever happens to the certificate.
-    pub(super) async fn run(self, source: Source) {
-        match source {
-            Source::BuiltIn(certificate) => self.serve(certificate).await,
-            Source::Secret(options) => {
-                let (followed, following) = tls_secret::follow(self.platform.client.clone(), options);
-                let mut following = pin!(following);
-                let first = tokio::select! {
-                    certificate = first(followed, &self.gate) => certificate,
-                    () = &mut following => None,
-                    () = self.end.cancelled() => None,
-                };
-                let Some(certificate) = first else { return };
-                tokio::select! {
-                    () = self.serve(certificate) => {}
-                    // Never by itself.
-                    () = following => {}
-                }
-            }
-        }
-    }
-
-    async fn serve(self, certificate: HotCertificate) {
+    pub(super) async fn run(self) {
+        let Self { ingester, listener, certificate, gate, end } = self;
+        let problem = certificate.clone();
+        let why = || problem.borrow().problem.clone();
+        let mut waiting = pin!(until_said(&gate, first(certificate), why));
+        let certificate = tokio::select! {
+            certificate = &mut waiting => certificate,
+            () = end.cancelled() => None,
+        };
+        let Some(certificate) = certificate else { return };
         match zen_pki::intake_server(&certificate) {
             Ok(tls) => {
-                self.gate.open();
-                self.ingester.serve(self.listener, Some(tls), self.end).await;
+                gate.open();
+                ingester.serve(listener, Some(tls), end).await;
             }
             Err(error) => tracing::error!(%error, "failed to set up the intake's TLS"),
         }
     }
 }
 
-/// The first good certificate; the gate says why there is none.
-async fn first(mut followed: watch::Receiver<Followed>, gate: &Gate) -> Option<HotCertificate> {
-    loop {
-        let now = followed.borrow_and_update().clone();
-        if now.certificate.is_some() {
-            return now.certificate;
-        }
-        if let Some(problem) = now.problem {
-            gate.close(problem);
-        }
-        followed.changed().await.ok()?;
-    }
+/// The first good certificate; none when nobody follows it any more.
+pub(super) async fn first(mut followed: watch::Receiver<Followed>) -> Option<HotCertificate> {
+    let known = followed.wait_for(|followed| followed.certificate.is_some()).await;
+    known.ok().and_then(|followed| followed.certificate.clone())
 }
 
-/// A certificate of the built-in CA, and the task that keeps it fresh.
-pub(super) async fn built_in(platform: &Platform, identity: &Identity) -> (HotCertificate, impl Future<Output = ()> + use<>) {
-    let certificate = platform.identity.obtain_serving(identity).await;
-    let (client, identity, own) = (platform.identity.clone(), identity.clone(), certificate.clone());
-    (certificate, async move { client.keep_fresh_serving(&identity, &own).await })
+/// A certificate of the built-in CA for the names of the Services: obtained and kept fresh for as long as the future is
+/// polled.
+pub(super) fn built_in(
+    platform: &Platform,
+    identity: &Identity,
+) -> (watch::Receiver<Followed>, impl Future<Output = ()> + Send + use<>) {
+    let (sender, receiver) = watch::channel(Followed::default());
+    let (client, identity) = (platform.identity.clone(), identity.clone());
+    let keeping = async move {
+        let obtained = async {
+            let certificate = client.obtain_serving(&identity).await;
+            sender.send_replace(Followed { certificate: Some(certificate.clone()), problem: None });
+            certificate
+        };
+        let mut obtained = pin!(obtained);
+        let certificate = loop {
+            tokio::select! {
+                certificate = &mut obtained => break certificate,
+                () = tokio::time::sleep(LOOK) => {
+                    let problem = client.problem();
+                    sender.send_if_modified(|followed| {
+                        let changed = followed.problem != problem;
+                        followed.problem = problem;
+                        changed
+                    });
+                }
+            }
+        };
+        client.keep_fresh_serving(&identity, &certificate).await;
+    };
+    (receiver, keeping)
 }
