@@ -47,6 +47,25 @@ async fn the_operator_makes_its_own_secrets_and_no_other() {
     refused(OPERATOR, &secret("default", "zen-mesh-ca")).await;
 }
 
+/// Workloads, Services and policies have fixed names.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_makes_what_it_should_and_no_other() {
+    let mut object = json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "zen-egress", "namespace": "zen-mesh"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"a": "b"}}},
+    });
+    applies(OPERATOR, &object).await.expect("its own");
+    object["metadata"]["name"] = "other".into();
+    refused(OPERATOR, &object).await;
+    let mut service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "zen-ingester-api", "namespace": "zen-mesh"},
+        "spec": {"ports": [{"port": 443}]},
+    });
+    applies(OPERATOR, &service).await.expect("its own");
+    service["metadata"]["namespace"] = "default".into();
+    refused(OPERATOR, &service).await;
+}
+
 /// It may give rights on Secrets that it cannot read itself, by Roles of two names.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_grants_by_two_names() {
