@@ -72,6 +72,9 @@ impl Follower {
             while !self.is_due() {
                 self.wait().await?;
             }
+            if let Some(cache) = &mut self.cache {
+                cache.outdated();
+            }
         }
         let (compiled, published) = self.compile(None).await?;
         self.align();

@@ -1,6 +1,7 @@
 //! Folders of manifests through reader, compiler and watcher.
 
 mod check;
+mod cluster;
 mod examples;
 mod manifests;
 mod reader;
