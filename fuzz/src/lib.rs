@@ -1,12 +1,16 @@
 //! What fuzzers do with bytes from outside. Each function must return for any input; `cargo xtask fuzz` searches, and the
 //! inputs in `corpus/` run as plain tests.
 
+mod adopt;
+mod csr;
 mod frame;
 mod manifest;
 mod record;
 mod request;
 mod signature;
 
+pub use adopt::adopt;
+pub use csr::csr;
 pub use frame::frame;
 pub use manifest::manifest;
 pub use record::record;

@@ -5,7 +5,9 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 5] = [
+const TARGETS: [(&str, Target); 7] = [
+    ("adopt", zen_fuzz::adopt),
+    ("csr", zen_fuzz::csr),
     ("frame", zen_fuzz::frame),
     ("manifest", zen_fuzz::manifest),
     ("record", zen_fuzz::record),

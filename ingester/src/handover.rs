@@ -11,7 +11,7 @@ mod transport;
 
 use zen_queue::QueueId;
 
-pub use receiver::Receiver;
+pub use receiver::{Receiver, read};
 pub use sender::Sender;
 pub use transport::{Failure, Http, Transport};
 

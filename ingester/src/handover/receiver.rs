@@ -112,7 +112,13 @@ async fn adopt(
         AdoptError::Malformed(reason) => Refusal::Malformed(reason.to_string()),
         AdoptError::Unavailable(fault) => Refusal::Queue(fault),
     })?;
-    tracing::info!(from, deliveries = adopted.deliveries, known = adopted.known, claims = adopted.claims, "adopted a page");
+    tracing::info!(
+        from,
+        deliveries = adopted.deliveries,
+        known = adopted.known,
+        claims = adopted.claims,
+        "adopted a page"
+    );
     Ok(Json(Adopted { adopted: adopted.deliveries + adopted.claims, known: adopted.known }))
 }
 

@@ -142,8 +142,7 @@ async fn fill(queue: &Embedded, count: u8) -> Vec<String> {
         let claim = Some(Claim { hash: [n; 16], window: Duration::from_hours(24) });
         queue.commit(NewEvent { event, destinations: vec![to()], claim }).await.unwrap();
     }
-    let demand =
-        Demand { destination: to(), max: 1000, max_bytes: usize::MAX, term: Duration::from_secs(30) };
+    let demand = Demand { destination: to(), max: 1000, max_bytes: usize::MAX, term: Duration::from_secs(30) };
     let leased = queue.lease(demand).await.unwrap();
     let mut dead = Vec::new();
     let settled = leased.into_iter().enumerate().map(|(nth, leased)| {
@@ -312,9 +311,8 @@ async fn a_receiver_refuses_what_it_cannot_answer_for() {
     let other = Replica::new();
     fill(&other.queue, 1).await;
     let batch = other.queue.export(Cursor::default(), Budget { bytes: 1, hold: Duration::ZERO }).await.unwrap().batch;
-    let page = |payload: Vec<u8>| {
-        serde_json::to_vec(&AdoptRequest { from: "x".into(), batch: "1".into(), payload }).unwrap()
-    };
+    let page =
+        |payload: Vec<u8>| serde_json::to_vec(&AdoptRequest { from: "x".into(), batch: "1".into(), payload }).unwrap();
     let path = format!("{PATH}?queue={}", replica.queue.id());
     let good = page(batch.encode().to_vec());
     let newer = Batch { version: 2, ..batch };
