@@ -20,7 +20,7 @@ use std::time::Duration;
 use announce::Announcement;
 use arc_swap::ArcSwap;
 use board::{Board, Seen, Write, Written};
-use decide::Settings;
+pub use decide::Settings;
 pub use fleet::Pod;
 use fleet::Turnover;
 use futures_util::future::OptionFuture;
@@ -35,8 +35,6 @@ use tokio_util::sync::CancellationToken;
 use zen_compile::Snapshot;
 use zen_live::Published;
 
-use crate::configuration::Followed;
-use crate::settings::Workloads;
 use crate::writer::{Error, Notice, Requeue, Target, Writer};
 
 /// Writes at one time. An API server answers one in a few milliseconds, so that this is a thousand a second and more.
@@ -60,8 +58,8 @@ pub struct Parts<S> {
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     /// The same's verdicts: [`zen_live::cluster::Cluster::published`].
     pub published: channel::Receiver<Arc<Published>>,
-    /// How the data plane is set up: [`crate::configuration::workloads`].
-    pub workloads: channel::Receiver<Followed<Workloads>>,
+    /// How the mesh is set up.
+    pub settings: channel::Receiver<Settings>,
     /// The pods: [`Pods`].
     pub source: S,
 }
@@ -72,18 +70,18 @@ pub struct Parts<S> {
 ///
 /// [`Error::NotLeader`]: the lease is lost, and the process has to end. Everything else is tried again.
 pub async fn run<S: Source>(parts: Parts<S>, shutdown: CancellationToken) -> Result<(), Error> {
-    let Parts { client, writer, namespace, snapshot, mut published, mut workloads, source } = parts;
+    let Parts { client, writer, namespace, snapshot, mut published, mut settings, source } = parts;
     let (objects, mut seen) = mpsc::channel(1024);
     let (data_plane, mut pods) = channel::channel(None);
     let mut watches = Tasks::default();
     for kind in Kind::ALL {
         watches.spawn(watch::objects(client.clone(), kind, objects.clone()));
     }
-    watches.spawn(watch::data_plane(client, namespace.clone(), data_plane));
+    watches.spawn(watch::data_plane(client, namespace, data_plane));
     let (mut followers, mut reports) = Followers::new(source);
     let mut desk = Desk::new(Board::new(snapshot, Instant::now()), writer);
     desk.board.published(Arc::clone(&published.borrow_and_update()));
-    desk.set_up(&workloads.borrow_and_update(), &namespace);
+    desk.board.set_up(settings.borrow_and_update().clone());
     let mut events: Vec<Seen> = Vec::new();
     loop {
         desk.start_writes();
@@ -108,7 +106,7 @@ pub async fn run<S: Source>(parts: Parts<S>, shutdown: CancellationToken) -> Res
             }
             Some((from, report)) = reports.recv() => desk.board.report(from, report, Instant::now()),
             Ok(()) = published.changed() => desk.board.published(Arc::clone(&published.borrow_and_update())),
-            Ok(()) = workloads.changed() => desk.set_up(&workloads.borrow_and_update(), &namespace),
+            Ok(()) = settings.changed() => desk.board.set_up(settings.borrow_and_update().clone()),
             Some(()) = wake => {}
         }
     }
@@ -126,12 +124,6 @@ struct Desk {
 impl Desk {
     fn new(board: Board, writer: Writer) -> Self {
         Self { board, writer, writes: JoinSet::new(), failures: 0, paused_until: None }
-    }
-
-    fn set_up(&mut self, workloads: &Followed<Workloads>, namespace: &str) {
-        if workloads.is_known {
-            self.board.set_up(Settings::of(workloads.content.as_deref(), namespace));
-        }
     }
 
     fn start_writes(&mut self) {

@@ -14,8 +14,6 @@ use zen_model::reason::{ConditionReason, ObjectReason};
 use super::conditions::{Condition, ConditionType, State, Status, Time, words};
 use super::fleet::{Facts, Replica};
 use super::object::{Kind, Object, Text};
-use crate::names;
-use crate::settings::Workloads;
 use explain::explain;
 pub use programmed::plane_of;
 
@@ -26,22 +24,6 @@ pub struct Settings {
     pub ingester_replicas: u32,
     /// Host (and port, unless 443) of the intake for Webhooks that name no host.
     pub intake: String,
-}
-
-impl Settings {
-    /// Without the ConfigMap there is no data plane that anything could be said about.
-    pub fn of(workloads: Option<&Workloads>, namespace: &str) -> Self {
-        let service = format!("{}.{namespace}.svc", names::INGESTER);
-        let Some(workloads) = workloads else { return Self { ingester_replicas: 0, intake: service } };
-        let name = workloads.intake.names.iter().find(|name| !name.starts_with('*'));
-        let intake = match (name, workloads.ingester.service.port) {
-            // Whatever serves that name does so at the usual port.
-            (Some(name), _) => name.clone(),
-            (None, 443) => service,
-            (None, port) => format!("{service}:{port}"),
-        };
-        Self { ingester_replicas: workloads.ingester.replicas, intake }
-    }
 }
 
 /// What is known about one object.

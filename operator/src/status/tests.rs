@@ -79,7 +79,7 @@ impl Scene {
         server.watch("/apis/discovery.k8s.io/v1/namespaces/zen-mesh/endpointslices", vec![slice]);
         let (snapshot, first) = compiled(webhook);
         let (sender, published) = channel::channel(Arc::new(first));
-        let (_, workloads) = channel::channel(workloads());
+        let (_, settings) = channel::channel(Settings { ingester_replicas: 1, intake: "intake.example.com".into() });
         let report = ObjectReport {
             object: ObjectRef { kind: "Webhook".into(), namespace: "team-a".into(), name: "github".into() },
             uid: Some("uid-1".into()),
@@ -95,7 +95,7 @@ impl Scene {
             namespace: "zen-mesh".into(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             published,
-            workloads,
+            settings,
             source: InEffect(Arc::new(vec![report])),
         };
         let shutdown = CancellationToken::new();
@@ -113,15 +113,6 @@ impl Scene {
         self.running.await.expect("no panic").expect("an end in good order");
         self.server.finish();
     }
-}
-
-fn workloads() -> Followed<Workloads> {
-    let text = json!({
-        "images": {"ingester": "i", "egress": "e"}, "egress": {"replicas": 1}, "intake": {"names": ["intake.example.com"]},
-        "ingester": {"replicas": 1, "storage": {"size": "1Gi"}, "service": {}},
-    });
-    let content = Workloads::parse(&text.to_string()).expect("valid");
-    Followed { is_known: true, content: Some(Arc::new(content)), ..Followed::default() }
 }
 
 fn compiled(webhook: &Value) -> (Snapshot, Published) {

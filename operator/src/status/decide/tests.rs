@@ -502,23 +502,3 @@ fn times_change_with_transitions_only() {
     let since: Vec<_> = case.decided().status.conditions.iter().map(|it| it.since.as_second() - NOW).collect();
     assert_eq!(since, [-100, 0, -100]);
 }
-
-#[test]
-fn where_a_webhook_without_host_is_served() {
-    let workloads = |port: u16, names: &[&str]| {
-        let text = serde_json::json!({
-            "images": {"ingester": "i", "egress": "e"}, "egress": {"replicas": 1}, "intake": {"names": names},
-            "ingester": {"replicas": 3, "storage": {"size": "1Gi"}, "service": {"port": port}},
-        });
-        Workloads::parse(&text.to_string()).expect("valid")
-    };
-    for (workloads, intake, replicas) in [
-        (None, "zen-ingester.n.svc", 0),
-        (Some(workloads(443, &[])), "zen-ingester.n.svc", 3),
-        (Some(workloads(8443, &[])), "zen-ingester.n.svc:8443", 3),
-        (Some(workloads(8443, &["*.example.com", "hooks.example.com"])), "hooks.example.com", 3),
-    ] {
-        let settings = Settings::of(workloads.as_ref(), "n");
-        assert_eq!((settings.intake.as_str(), settings.ingester_replicas), (intake, replicas));
-    }
-}
