@@ -57,11 +57,11 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* Names of the certificate that the built-in CA makes for the intake, as a JSON list. */}}
+{{/* Names of the certificate that the built-in CA makes for the intake, as a JSON list. The first is the host of URLs in the status. */}}
 {{- define "zen-mesh.intakeNames" -}}
 {{- $names := .Values.intake.names -}}
 {{- if ne .Values.intake.exposure.type "none" -}}
-{{- $names = concat $names .Values.intake.exposure.hosts | uniq -}}
+{{- $names = concat .Values.intake.exposure.hosts $names | uniq -}}
 {{- end -}}
 {{- toJson $names -}}
 {{- end }}

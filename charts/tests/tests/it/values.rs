@@ -275,7 +275,7 @@ fn intake() -> Vec<Row> {
             &ingress(r#"intake.names=["n.example.com","b.example.com"]"#),
             "workloads",
             "/intake/names",
-            json!(["n.example.com", "b.example.com", "a.example.com"]),
+            json!(["a.example.com", "b.example.com", "n.example.com"]),
         ),
         row(
             &ingress("spread=true"),
