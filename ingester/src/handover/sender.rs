@@ -141,8 +141,9 @@ impl Pass<'_> {
     async fn page(&mut self, batch: Batch, exported: Exported) -> Result<(), Error> {
         let counts = count(&batch);
         let payload = batch.encode();
-        let name: String = digest(&SHA256, &payload).as_ref()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let request = AdoptRequest { from: self.sender.name.clone(), batch: name, payload: payload.to_vec() };
+        let hash = digest(&SHA256, &payload).as_ref().first_chunk().copied().map_or(0, u64::from_be_bytes);
+        let (from, batch_name) = (self.sender.name.clone(), format!("{hash:016x}"));
+        let request = AdoptRequest { from, batch: batch_name, payload: payload.to_vec() };
         let mut last = None;
         while let Some(&to) = self.candidates.first() {
             self.inherits(to.queue).await?;

@@ -283,7 +283,7 @@ async fn nothing_is_lost_and_no_dead_letter_is_twice_whatever_the_network_does()
             }
             if fastrand::bool() {
                 // What still runs of the old process must not write to a queue that was opened again.
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
                 from.restart().await;
             }
         }
