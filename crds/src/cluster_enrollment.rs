@@ -27,6 +27,13 @@ use crate::units::DurationText;
     printcolumn(name = "Connected", type_ = "boolean", json_path = ".status.connected"),
     printcolumn(name = "Certificate", type_ = "date", json_path = ".status.certificateExpiresAt", priority = 1),
     printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled", priority = 1),
+    printcolumn(name = "Problem", type_ = "string", json_path = r#".status.conditions[?(@.status=="False")].reason"#),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.status=="False")].message"#,
+        priority = 1
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
@@ -60,7 +67,7 @@ pub struct ClusterEnrollmentStatus {
     /// The `metadata.generation` that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `ResolvedRefs` and `Programmed`.
+    /// `Accepted`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Conditions")]
     pub conditions: Vec<Condition>,

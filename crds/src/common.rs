@@ -126,7 +126,7 @@ impl JsonSchema for Conditions {
                 "required": ["type", "status", "lastTransitionTime", "reason", "message"],
                 "properties": {
                     "type": {
-                        "description": "`Accepted`, `ResolvedRefs` or `Programmed`.",
+                        "description": "What it says something about, such as `Accepted`.",
                         "type": "string", "maxLength": 316,
                         "pattern": "^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/)?(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])$",
                     },

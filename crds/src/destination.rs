@@ -31,11 +31,17 @@ use crate::text::{Cidr, HostName, LabelValue, NamespaceName, ObjectName, PathAnd
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Accepted")].status"#
     ),
+    printcolumn(
+        name = "Programmed",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Programmed")].status"#
+    ),
+    printcolumn(name = "Problem", type_ = "string", json_path = r#".status.conditions[?(@.status=="False")].reason"#),
     printcolumn(name = "Breaker", type_ = "string", json_path = ".status.breaker.state"),
     printcolumn(
-        name = "Reason",
+        name = "Message",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Accepted")].reason"#,
+        json_path = r#".status.conditions[?(@.status=="False")].message"#,
         priority = 1
     ),
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode", priority = 1),

@@ -35,9 +35,15 @@ use crate::verification::Verification;
         json_path = r#".status.conditions[?(@.type=="Accepted")].status"#
     ),
     printcolumn(
-        name = "Reason",
+        name = "Programmed",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Accepted")].reason"#,
+        json_path = r#".status.conditions[?(@.type=="Programmed")].status"#
+    ),
+    printcolumn(name = "Problem", type_ = "string", json_path = r#".status.conditions[?(@.status=="False")].reason"#),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.status=="False")].message"#,
         priority = 1
     ),
     printcolumn(name = "Active", type_ = "boolean", json_path = ".spec.active", priority = 1),
@@ -281,7 +287,7 @@ pub struct WebhookStatus {
     /// The `metadata.generation` that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `ResolvedRefs` and `Programmed`.
+    /// `Accepted`, `ResolvedRefs`, `Programmed` and, where something holds within one replica only, `PerReplicaState`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Conditions")]
     pub conditions: Vec<Condition>,

@@ -29,10 +29,11 @@ use crate::text::{AgeFile, DataKey, ObjectName, ShortText, words};
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Decryptable")].status"#
     ),
+    printcolumn(name = "Problem", type_ = "string", json_path = r#".status.conditions[?(@.status=="False")].reason"#),
     printcolumn(
-        name = "Reason",
+        name = "Message",
         type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Decryptable")].reason"#,
+        json_path = r#".status.conditions[?(@.status=="False")].message"#,
         priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
@@ -80,7 +81,7 @@ pub struct ZenLockStatus {
     /// The `metadata.generation` that this status is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Decryptable`.
+    /// `Accepted` and `Decryptable`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Conditions")]
     pub conditions: Vec<Condition>,

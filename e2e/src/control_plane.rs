@@ -99,9 +99,13 @@ impl ControlPlane {
 
     /// A client with all rights. It belongs to the runtime that uses it first.
     pub async fn client(&self) -> Result<kube::Client> {
+        Ok(kube::Client::try_from(self.config().await?)?)
+    }
+
+    /// What such a client is made of.
+    pub async fn config(&self) -> Result<kube::Config> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-        Ok(kube::Client::try_from(config)?)
+        Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
     }
 
     /// The administrator's kubeconfig.

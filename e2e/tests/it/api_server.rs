@@ -38,7 +38,7 @@ pub async fn api_server() -> ApiServer {
 
 /// Applies the committed manifests and waits until each kind is served. This is the test of the CEL budget too: the API
 /// server refuses a definition whose rules may cost too much.
-async fn install(client: &kube::Client) {
+pub async fn install(client: &kube::Client) {
     let api = ApiServerClient(client);
     for (file, text) in zen_crds::yaml() {
         let manifest: Value = serde_saphyr::from_str(&text).unwrap();

@@ -27,7 +27,7 @@ async fn shown(
 
 fn condition(kind: &str, status: &str, reason: &str) -> Value {
     json!([{
-        "type": kind, "status": status, "reason": reason, "message": "", "observedGeneration": 1,
+        "type": kind, "status": status, "reason": reason, "message": "words", "observedGeneration": 1,
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }])
 }
@@ -39,28 +39,28 @@ async fn kubectl_shows_what_matters_of_each_kind() {
 
     let status = json!({"url": "https://hooks.example.com/team-a/github", "conditions": condition("Accepted", "False", "Conflicted")});
     let table = shown(&api, named("Webhook", "smallest"), "hook", status.clone(), "wh", false).await;
-    assert_eq!(table[0], ["NAME", "PROVIDER", "URL", "ACCEPTED", "AGE"]);
-    assert_eq!(table[1][..4], ["hook", "none", "https://hooks.example.com/team-a/github", "False"]);
+    assert_eq!(table[0], ["NAME", "PROVIDER", "URL", "ACCEPTED", "PROGRAMMED", "PROBLEM", "AGE"]);
+    assert_eq!(table[1][..5], ["hook", "none", "https://hooks.example.com/team-a/github", "False", "Conflicted"]);
     let table = shown(&api, named("Webhook", "smallest"), "hook", status, "wh", true).await;
-    assert_eq!(table[0], ["NAME", "PROVIDER", "URL", "ACCEPTED", "REASON", "ACTIVE", "AGE"]);
-    assert_eq!(table[1][4..6], ["Conflicted", "true"]);
+    assert_eq!(table[0], ["NAME", "PROVIDER", "URL", "ACCEPTED", "PROGRAMMED", "PROBLEM", "MESSAGE", "ACTIVE", "AGE"]);
+    assert_eq!(table[1][4..7], ["Conflicted", "words", "true"]);
 
     let status = json!({
         "health": "Unhealthy", "breaker": {"state": "Open", "since": "2026-01-01T00:00:00Z"},
-        "conditions": condition("Accepted", "True", "Accepted"),
+        "conditions": condition("Programmed", "True", "Programmed"),
     });
     let table = shown(&api, named("Destination", "ci"), "ci", status, "dest", false).await;
-    assert_eq!(table[0], ["NAME", "SERVICE", "URL", "ACCEPTED", "BREAKER", "AGE"]);
-    assert_eq!(table[1][..4], ["ci", "ci", "True", "Open"], "no URL: {table:?}");
+    assert_eq!(table[0], ["NAME", "SERVICE", "URL", "ACCEPTED", "PROGRAMMED", "PROBLEM", "BREAKER", "AGE"]);
+    assert_eq!(table[1][..4], ["ci", "ci", "True", "Open"], "no URL, no problem: {table:?}");
 
     let status = json!({"decryptableWith": ["age1q"], "conditions": condition("Decryptable", "True", "Decryptable")});
     let table = shown(&api, named("ZenLock", "ci-token"), "lock", status, "zl", false).await;
-    assert_eq!(table[0], ["NAME", "DECRYPTABLE", "AGE"]);
+    assert_eq!(table[0], ["NAME", "DECRYPTABLE", "PROBLEM", "AGE"]);
     assert_eq!(table[1][..2], ["lock", "True"]);
 
     let status = json!({"phase": "Enrolled", "connected": true});
     let table = shown(&api, named("ClusterEnrollment", "prod-eu"), "prod-eu", status, "ce", false).await;
-    assert_eq!(table[0], ["NAME", "PHASE", "CONNECTED", "AGE"]);
+    assert_eq!(table[0], ["NAME", "PHASE", "CONNECTED", "PROBLEM", "AGE"]);
     assert_eq!(table[1][..3], ["prod-eu", "Enrolled", "true"]);
 }
 

@@ -9,6 +9,8 @@ mod columns;
 mod defaults;
 mod examples;
 mod lifetime;
+mod mesh;
 mod rules;
 mod samples;
+mod status;
 mod verdicts;
