@@ -207,7 +207,17 @@ impl Ca {
     /// A server certificate for DNS names (`*.example.com` too) and IP addresses, good for `lifetime` from now. It cannot
     /// be used as a client's, nor between our own parts: it has no SPIFFE id.
     pub fn issue_server(&self, names: &[String], lifetime: Duration) -> Result<KeyPairAndChain, Error> {
-        self.issue(server(names)?, Timestamp::now(), lifetime)
+        self.issue_server_at(names, Timestamp::now(), lifetime)
+    }
+
+    /// As [`Ca::issue_server`] at another time, for tests of expiry.
+    pub fn issue_server_at(
+        &self,
+        names: &[String],
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<KeyPairAndChain, Error> {
+        self.issue(server(names)?, now, lifetime)
     }
 
     /// A workload certificate (X.509-SVID): the id is its only alternative name; for both ends of a connection.

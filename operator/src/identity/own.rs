@@ -13,6 +13,9 @@ use crate::names;
 /// The wall clock is looked at this often.
 const LOOK: Duration = Duration::from_mins(1);
 
+/// Between two renewals at least.
+const BREATH: Duration = Duration::from_secs(10);
+
 /// What the operator presents; swapped in place.
 #[derive(Clone, Debug)]
 pub(super) struct Own {
@@ -46,7 +49,8 @@ pub(super) async fn keep(inner: &Inner) {
             None => LOOK,
             Some(Ok(due)) => {
                 failures = 0;
-                due.since(inner.now())
+                // An issuing CA at its end gives what is due at once: that must not spin.
+                due.since(inner.now()).max(BREATH)
             }
             Some(Err(reason)) => {
                 failures = failures.saturating_add(1);
@@ -71,11 +75,11 @@ pub(super) async fn keep(inner: &Inner) {
 /// When to do it again.
 fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Error> {
     let namespace = inner.mesh.namespace();
-    let lifetime = current.settings.lifetime;
-    let workload = current.ca.issue_workload(inner.mesh.id(Component::Operator), lifetime)?;
+    let (now, lifetime) = (inner.now(), current.settings.lifetime);
+    let workload = current.ca.issue_workload_at(inner.mesh.id(Component::Operator), now, lifetime)?;
     let service = names::OPERATOR;
     let served = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
-    let serving = current.ca.issue_server(&served, lifetime)?;
+    let serving = current.ca.issue_server_at(&served, now, lifetime)?;
     let there = inner.own.borrow().clone();
     match there {
         Some(own) => {

@@ -349,3 +349,57 @@ async fn expiry_is_measured() {
     sleep(HOUR).await;
     assert!(text(&registry).contains("zen_identity_certificate_expiry_seconds{usage=\"workload\"} 0.0"));
 }
+
+/// Somebody exchanged the root: what we hold is of no use to anybody any more, whatever its time.
+#[tokio::test(start_paused = true)]
+async fn a_root_that_is_exchanged_exchanges_the_certificates_at_once() {
+    let (pod, newer) = (Pod::new(), Script::new());
+    let swap: Arc<Swap> = Arc::new(Swap(Mutex::new(Arc::clone(&pod.script))));
+    let client = Client::with_clock(pod.options(), Arc::clone(&swap) as Arc<dyn Issuer>, Arc::clone(&pod.clock));
+    let identity = client.obtain().await;
+    let certificate = client.obtain_serving(&identity).await;
+    let renewing = tokio::spawn({
+        let (client, identity, certificate) = (client.clone(), identity.clone(), certificate.clone());
+        async move {
+            tokio::select! {
+                _ = client.keep_fresh(&identity) => {}
+                () = client.keep_fresh_serving(&identity, &certificate) => {}
+            }
+        }
+    });
+    let before = (identity.validity(), certificate.validity());
+    pod.pass(Duration::from_mins(5)).await;
+    assert_eq!((identity.validity(), certificate.validity()), before);
+    *swap.0.lock().expect("no panic") = Arc::clone(&newer);
+    std::fs::write(pod.roots(), &newer.root).expect("written");
+    let now = (pod.clock)();
+    newer.set(|state| state.now = Some(now));
+    sleep(Duration::from_mins(2)).await;
+    assert!(identity.validity().until > before.0.until, "the workload's");
+    assert!(certificate.validity().until > before.1.until, "the serving one");
+    assert_eq!(newer.asked().len(), 2, "once each: {:?}", newer.asked());
+    renewing.abort();
+}
+
+#[derive(Debug)]
+struct Swap(Mutex<Arc<Script>>);
+
+impl Swap {
+    fn script(&self) -> Arc<Script> {
+        Arc::clone(&self.0.lock().expect("no panic"))
+    }
+}
+
+impl Issuer for Swap {
+    fn who<'a>(&'a self, identity: Option<&'a Identity>) -> Answering<'a, Who> {
+        Box::pin(async move { self.script().who(identity).await })
+    }
+
+    fn certificate<'a>(
+        &'a self,
+        identity: Option<&'a Identity>,
+        request: &'a CertificateRequest,
+    ) -> Answering<'a, Certificate> {
+        Box::pin(async move { self.script().certificate(identity, request).await })
+    }
+}

@@ -95,9 +95,22 @@ impl Cluster {
             Call::patch(&format!("{CONFIG_MAPS}/{}", names::TRUST)),
         ] {
             let state = Arc::clone(&cluster.state);
-            let put = move |body: &Value| state.lock().expect("no panic").put(body.clone());
-            cluster.server.allow(call, Reply::with(move |received| put(&received.body)));
+            let put = move |body: Value| state.lock().expect("no panic").put(body);
+            cluster.server.allow(
+                call,
+                Reply::with(move |received| {
+                    let mut body = received.body.clone();
+                    let manager = received.query.get("fieldManager").cloned().unwrap_or_default();
+                    body["metadata"]["managedFields"] = json!([{
+                        "manager": manager, "operation": "Apply", "apiVersion": "v1",
+                        "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}},
+                    }]);
+                    put(body)
+                }),
+            );
         }
+        cluster.server.allow(Call::post(EVENTS), Reply::stored());
+        cluster.server.allow(Call::patch(EVENTS).under(), Reply::stored());
         cluster
     }
 
@@ -136,10 +149,11 @@ impl Cluster {
         Replica { service, change, running, keeping, registry }
     }
 
-    /// Writes that came, by method and path.
+    /// Writes that came, Events aside, by method and path.
     pub(super) fn writes(&self) -> Vec<String> {
         let received = self.server.received();
-        let writes = received.iter().filter(|received| received.method != "GET" && received.path != REVIEWS);
+        let is_write = |path: &str| path != REVIEWS && !path.starts_with(EVENTS);
+        let writes = received.iter().filter(|received| received.method != "GET" && is_write(&received.path));
         writes.map(|received| format!("{} {}", received.method, received.path)).collect()
     }
 }
