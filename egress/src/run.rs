@@ -1,11 +1,12 @@
 //! One session from its first frame to its last.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::session::Session;
@@ -16,6 +17,9 @@ use zen_model::settle::ReleaseReason;
 
 /// Time for the last frames to reach the ingester, and for it to end its side.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// After so long, leases that were on their way when the drain began have arrived.
+const UNHEARD: Duration = Duration::from_secs(2);
 
 /// How the session ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,10 +42,16 @@ pub(crate) async fn run(egress: Arc<Egress>, link: Link, shutdown: CancellationT
     let mut beat = interval(session.beat());
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut limit = None;
+    // The ingester has heard that this side drains, or is of a make that does not say so.
+    let mut no_more = false;
+    let mut unheard = pin!(sleep(Duration::ZERO));
     let end = loop {
         tokio::select! {
             frame = incoming.next() => match frame {
-                Some(frame) => admit::frame(&egress, &session, frame),
+                Some(frame) => {
+                    no_more |= frame.no_more;
+                    admit::frame(&egress, &session, frame);
+                }
                 None => break End::Lost,
             },
             _ = beat.tick() => {
@@ -54,10 +64,12 @@ pub(crate) async fn run(egress: Arc<Egress>, link: Link, shutdown: CancellationT
             }
             () = shutdown.cancelled(), if limit.is_none() => {
                 limit = Some(Instant::now() + egress.parts.options.drain_limit);
+                unheard.as_mut().reset(Instant::now() + UNHEARD);
                 drain(&egress, &session);
                 tracing::info!(%peer, in_flight = session.held(), "draining");
             }
-            () = session.emptied(), if limit.is_some() => break End::Drained,
+            () = unheard.as_mut(), if limit.is_some() && !no_more => no_more = true,
+            () = session.emptied(), if limit.is_some() && no_more => break End::Drained,
             () = sleep_until(limit.unwrap_or_else(Instant::now)), if limit.is_some() => break End::CutOff,
         }
     };

@@ -41,6 +41,9 @@ pub struct FromIngester {
     /// Deliveries whose begin was refused (stale lease): drop them.
     #[prost(message, repeated, tag = "4")]
     pub refused: Vec<Token>,
+    /// Answers `FromEgress::draining`: no lease comes after this frame.
+    #[prost(bool, tag = "5")]
+    pub no_more: bool,
 }
 
 /// Opens a stream.

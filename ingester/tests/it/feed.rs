@@ -71,7 +71,7 @@ impl Fed {
         Egress { frames, sender, leases: Vec::new() }
     }
 
-    fn reconfigure(&self, destinations: impl IntoIterator<Item = Destination>) {
+    pub fn reconfigure(&self, destinations: impl IntoIterator<Item = Destination>) {
         self.intake.snapshot.store(Arc::new(snapshot(destinations)));
         self.handle.configured(true);
     }

@@ -101,6 +101,7 @@ impl Dispatcher {
             && let Some(session) = self.sessions.get(&id)
             && !session.view.draining.swap(true, Relaxed)
         {
+            session.send(FromIngester { no_more: true, ..FromIngester::default() });
             // What it gives back goes to the others at once.
             self.redivide();
         }

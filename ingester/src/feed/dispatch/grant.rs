@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use zen_compile::Destination;
 use zen_link::frame;
 use zen_model::breaker::State;
+use zen_model::settle::ReleaseReason;
 use zen_model::{DeadReason, Namespace, Settlement, Timestamp};
 use zen_queue::{Demand, Leased, Settled};
 
@@ -161,20 +162,44 @@ impl Dispatcher {
         // More may be due; an empty answer will end it.
         lane.due = true;
         enqueue(&mut self.line, id, lane);
-        self.hand_out(id, session_id, term, leased);
+        match self.taker(id, session_id) {
+            Some(taker) => self.hand_out(id, taker, term, leased),
+            None => self.give_back(id, leased),
+        }
+    }
+
+    /// The session that leases were asked for, or another one if it has ended or drains since.
+    fn taker(&mut self, id: u64, session: u64) -> Option<u64> {
+        if self.sessions.get(&session).is_some_and(|session| !session.is_draining()) {
+            return Some(session);
+        }
+        let key = self.lanes.get(&id)?.key.clone();
+        let destination = self.snapshot.destination(&key).cloned()?;
+        self.offer(id, &destination).map(|(session, _)| session)
+    }
+
+    /// Nobody is there for them any more. They never left, so nobody lost them.
+    fn give_back(&mut self, id: u64, leased: Vec<Leased>) {
+        if let Some(lane) = self.lanes.get_mut(&id)
+            && lane.probe == Probe::Asked
+        {
+            lane.abandon_probe();
+        }
+        let settlement = Settlement::Release { after: Duration::ZERO, reason: ReleaseReason::Drain };
+        let settled = leased.into_iter().map(|leased| Settled {
+            token: leased.token,
+            settlement: settlement.clone(),
+            attempt: None,
+        });
+        self.settle(settled.collect());
+        self.look = true;
     }
 
     /// Signs what was leased and sends it, but for what may no longer go to this Destination.
     fn hand_out(&mut self, id: u64, session_id: u64, term: Duration, leased: Vec<Leased>) {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let destination = self.snapshot.destination(&lane.key);
-        let Some(session) = self.sessions.get_mut(&session_id) else {
-            // It ended while the queue was asked.
-            let tokens: Vec<_> = leased.iter().map(|leased| leased.token).collect();
-            self.parts.queue.abandon(&tokens);
-            lane.abandon_probe();
-            return;
-        };
+        let Some(session) = self.sessions.get_mut(&session_id) else { return };
         let now = Timestamp::now();
         let expires = Instant::now() + term;
         let name = lane.key.to_string();
