@@ -54,7 +54,7 @@ pub async fn mesh(client: Client, namespace: String, tell: watch::Sender<Followe
     follow(client, &namespace, (names::MESH, names::MESH_KEY), read_mesh, &tell).await;
 }
 
-fn read_mesh(text: &str) -> Result<mesh::Config, String> {
+pub(crate) fn read_mesh(text: &str) -> Result<mesh::Config, String> {
     let value: Value = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
     mesh::Config::from_json(&value).map_err(|problems| {
         let lines = problems.iter().map(|problem| format!("{}: {}", problem.field, problem.message));

@@ -17,9 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use ingester::{Storage, claim_ordinal, drain_ordinal, drain_pod, drain_pod_name, pod_ordinal};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-pub use ingester::{Storage, claim_ordinal, drain_ordinal, drain_pod, drain_pod_name, pod_ordinal};
 use serde_json::{Value, json};
 
 use crate::names;
@@ -114,7 +114,12 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
 }
 
 /// An object of the release namespace, owned by the settings.
-fn object<K: kube::Resource<DynamicType = ()>>(inputs: &Inputs<'_>, component: &str, name: &str, body: Value) -> Object {
+fn object<K: kube::Resource<DynamicType = ()>>(
+    inputs: &Inputs<'_>,
+    component: &str,
+    name: &str,
+    body: Value,
+) -> Object {
     Object::new::<K>(Some(inputs.namespace), name, body).component(short(component)).owned_by(inputs.owner)
 }
 

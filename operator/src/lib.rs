@@ -5,16 +5,20 @@
 //! replica issues certificates ([`identity`]).
 
 mod backoff;
+pub mod cleanup;
 pub mod configuration;
 pub mod decide;
 pub mod identity;
 pub mod names;
 pub mod object;
 mod queue;
+pub mod rbac;
 pub mod reconcile;
+pub mod run;
 pub mod scale;
 pub mod settings;
 pub mod status;
+pub mod wait;
 pub mod world;
 pub mod writer;
 

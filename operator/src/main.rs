@@ -1,3 +1,54 @@
 //! `zen-operator`: arguments, composition, run.
 
-fn main() {}
+use anyhow::{Context as _, anyhow};
+use clap::Parser as _;
+use zen_operator::run::{self, Arguments, Command, Listeners, Serve};
+use zen_operator::{cleanup, wait};
+use zen_runtime::telemetry::{self, Format};
+use zen_runtime::{Shutdown, limits, listen};
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> anyhow::Result<()> {
+    let Arguments { serve, command } = Arguments::parse();
+    telemetry::init(Format::Auto, &serve.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
+    let ended = runtime.block_on(async {
+        match command {
+            None => operate(serve).await,
+            Some(command) => once(serve, command).await,
+        }
+    });
+    // What is left are tasks that nothing waits for any more.
+    runtime.shutdown_background();
+    ended.inspect_err(|error| tracing::error!("{error:#}"))
+}
+
+async fn operate(serve: Serve) -> anyhow::Result<()> {
+    limits::raise_open_files();
+    let shutdown = Shutdown::on_signals().context("failed to catch signals")?;
+    let bind = |address| listen::bind(address).with_context(|| format!("failed to listen on {address}"));
+    let listeners = Listeners { admin: bind(serve.admin)?, identity: bind(serve.identity)? };
+    let client = client().await?;
+    Ok(run::run(serve, client, listeners, &shutdown).await?)
+}
+
+async fn once(serve: Serve, command: Command) -> anyhow::Result<()> {
+    let client = client().await?;
+    match command {
+        Command::Cleanup => {
+            let deleted = cleanup::run(&client, &serve.pod_namespace, &serve.pod_name).await?;
+            tracing::info!(deleted, "nothing of the operator is left in other namespaces");
+        }
+        Command::Wait { timeout } => {
+            wait::run(&client, &serve.pod_namespace, timeout).await?;
+            tracing::info!("everything is ready");
+        }
+    }
+    Ok(())
+}
+
+async fn client() -> anyhow::Result<kube::Client> {
+    run::client().await.map_err(|error| anyhow!(error)).context("failed to find the API server")
+}

@@ -173,5 +173,8 @@ pub type Stored = Arc<dyn Present>;
 
 /// Whether we made it: it carries our managed-by label.
 pub fn is_ours(meta: &ObjectMeta) -> bool {
-    meta.labels.as_ref().and_then(|labels| labels.get(names::MANAGED_BY_LABEL)).is_some_and(|by| by == names::MANAGED_BY)
+    meta.labels
+        .as_ref()
+        .and_then(|labels| labels.get(names::MANAGED_BY_LABEL))
+        .is_some_and(|by| by == names::MANAGED_BY)
 }

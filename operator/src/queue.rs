@@ -34,7 +34,8 @@ impl<T: Clone + Ord + Hash> Queue<T> {
 
     /// What is due now. It comes again only after [`Queue::done`].
     pub fn pop(&mut self, now: Instant) -> Option<T> {
-        let (at, item) = self.due.iter().take_while(|(at, _)| *at <= now).find(|(_, item)| !self.running.contains(item))?;
+        let (at, item) =
+            self.due.iter().take_while(|(at, _)| *at <= now).find(|(_, item)| !self.running.contains(item))?;
         let (at, item) = (*at, item.clone());
         self.due.remove(&(at, item.clone()));
         self.at.remove(&item);

@@ -81,8 +81,18 @@ impl Metrics {
 /// [`Error::NotLeader`]: the lease is lost, and the process has to end. Everything else is tried again.
 pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error> {
     let began = Instant::now();
-    let Parts { client, writer, namespace, mut workloads, mut mesh, mut bundles, mut published, orders, mut known, metrics } =
-        parts;
+    let Parts {
+        client,
+        writer,
+        namespace,
+        mut workloads,
+        mut mesh,
+        mut bundles,
+        mut published,
+        orders,
+        mut known,
+        metrics,
+    } = parts;
     let (tell, mut changed) = mpsc::unbounded_channel();
     let world = World::watch(&client, &namespace, &tell);
     tokio::select! {

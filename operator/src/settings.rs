@@ -309,7 +309,10 @@ egress: {replicas: 1}
     #[test]
     fn the_charts_file_and_the_shortest_one() {
         let full = Workloads::parse(DEFAULT).expect("valid");
-        assert_eq!((full.ingester.replicas, full.egress.pod.resources["limits"]["memory"].as_str()), (2, Some("512Mi")));
+        assert_eq!(
+            (full.ingester.replicas, full.egress.pod.resources["limits"]["memory"].as_str()),
+            (2, Some("512Mi"))
+        );
         let least = Workloads::parse(LEAST).expect("valid");
         assert!(least.api.enabled && least.network_policies.enabled && least.spread);
         assert_eq!((least.ingester.service.port, &*least.images.pull_policy), (443, "IfNotPresent"));

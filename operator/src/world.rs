@@ -15,9 +15,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::core::NamespaceResourceScope;
+use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Config, watcher};
-use kube::runtime::WatchStreamExt as _;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -56,8 +56,7 @@ impl World {
         let mut watch = Watch { client, namespace, changed, tasks: &mut tasks };
         let ours = format!("{}={}", names::MANAGED_BY_LABEL, names::MANAGED_BY);
         let ours = || Config::default().labels(&ours);
-        let ingester =
-            format!("{}={},{}=ingester", names::NAME_LABEL, names::NAME, names::COMPONENT_LABEL);
+        let ingester = format!("{}={},{}=ingester", names::NAME_LABEL, names::NAME, names::COMPONENT_LABEL);
         let ingester = || Config::default().labels(&ingester);
         let secrets = [names::ROOT, names::INGESTER_KEYS, names::EGRESS_KEYS];
         Self {

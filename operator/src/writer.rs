@@ -25,6 +25,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
 use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
+pub use memory::digest;
 use memory::{Memory, Remembered};
 pub use metrics::{Metrics, Outcome};
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ impl Writer {
     }
 
     async fn apply_unless_same(&self, desired: &Object, observed: Option<&dyn Present>) -> Result<Outcome, Error> {
-        let digest = memory::digest(desired.body());
+        let digest = digest(desired.body());
         if let Some(observed) = observed {
             return self.apply_over(desired, &digest, observed).await;
         }
@@ -126,7 +127,8 @@ impl Writer {
             // One that was deleted meanwhile is not made again by a patch that was meant for the old one.
             metadata.insert("uid".to_owned(), uid.into());
         }
-        if let Some(version) = over.filter(|_| desired.id().kind == "Secret").and_then(|over| over.resource_version.as_deref())
+        if let Some(version) =
+            over.filter(|_| desired.id().kind == "Secret").and_then(|over| over.resource_version.as_deref())
         {
             // Keys are never written over what we have not seen.
             metadata.insert("resourceVersion".to_owned(), version.into());
@@ -215,8 +217,10 @@ impl Writer {
     ///
     /// [`Error::Gone`] when it is not there (any more), other [`Error`]s as for every write.
     pub async fn annotate(&self, target: &Target, annotations: &[(&str, Option<&str>)]) -> Result<Outcome, Error> {
-        let annotations: serde_json::Map<_, _> =
-            annotations.iter().map(|(key, value)| ((*key).to_owned(), value.map_or(Value::Null, Value::from))).collect();
+        let annotations: serde_json::Map<_, _> = annotations
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.map_or(Value::Null, Value::from)))
+            .collect();
         let patch = Patch::Merge(json!({"metadata": {"uid": target.uid, "annotations": annotations}}));
         let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api = self.api(&target.resource, Some(&target.namespace));

@@ -54,6 +54,9 @@ impl Options {
     }
 }
 
+/// A holder of a mesh has written its last by then: its lease's duration.
+const NOTICED: Duration = Duration::from_secs(10);
+
 /// Takes part in the election.
 #[derive(Debug)]
 pub struct Elector {
@@ -107,6 +110,34 @@ impl Elector {
                 Err(_) => self.jittered(),
             };
             time::sleep(wait).await;
+        }
+    }
+
+    /// Takes the lease from whoever has it, and waits until that one must have noticed. For what replaces the holders, not
+    /// for one of them.
+    pub async fn seize(self) -> Held {
+        let lease = loop {
+            match time::timeout(self.options.renew_deadline, self.take()).await {
+                Ok(Ok(lease)) => break lease,
+                Ok(Err(error)) if is_conflict(&error) => {}
+                Ok(Err(error)) => tracing::warn!(lease = %self.options.name, %error, "failed to take the lease"),
+                Err(_) => tracing::warn!(lease = %self.options.name, "failed to take the lease in time"),
+            }
+            time::sleep(self.jittered() / 4).await;
+        };
+        self.leadership.hold_until(self.leadership.now() + self.options.renew_deadline);
+        let held = self.hold(lease);
+        time::sleep(NOTICED).await;
+        held
+    }
+
+    async fn take(&self) -> Result<Lease, kube::Error> {
+        match self.api.get_opt(&self.options.name).await? {
+            Some(lease) => {
+                let lease = record::taken(lease, &self.options);
+                self.api.replace(&self.options.name, &PostParams::default(), &lease).await
+            }
+            None => self.make().await,
         }
     }
 

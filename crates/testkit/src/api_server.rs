@@ -260,7 +260,10 @@ mod tests {
             let event = match events.try_next().await {
                 Ok(event) => event.expect("goes on"),
                 Err(error) => {
-                    seen.push(format!("error {}", matches!(error, watcher::Error::WatchError(status) if status.code == 410)));
+                    seen.push(format!(
+                        "error {}",
+                        matches!(error, watcher::Error::WatchError(status) if status.code == 410)
+                    ));
                     continue;
                 }
             };

@@ -87,10 +87,7 @@ fn shape<'a>(inputs: &'a Inputs<'a>, keys: &'a str) -> Shape<'a> {
     let mut environment = Vec::new();
     if !workloads.intake.tls_secret.is_empty() {
         // Watched by name, not mounted: another certificate is in effect within a second, not after the kubelet's sync.
-        environment.push(json!({"name": "ZEN_INTAKE_TLS_SECRET", "value": workloads.intake.tls_secret}));
-    }
-    if !workloads.api.enabled {
-        environment.push(json!({"name": "ZEN_API", "value": "off"}));
+        environment.push(json!({"name": "ZEN_INTAKE_SECRET", "value": workloads.intake.tls_secret}));
     }
     Shape {
         component: INGESTER,

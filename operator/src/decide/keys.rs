@@ -73,7 +73,10 @@ pub fn keys(namespace: &str, observed: Observed<'_>) -> Keys {
     let text = root.data.as_ref().and_then(|data| data.get(ROOT_KEY));
     let text = text.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
     let Some(root) = text.and_then(|text| RootKey::from_text(text).ok()) else {
-        return stuck("RootKeyDamaged", "the Secret zen-mesh-root holds no root key under root.key: restore it from a backup.");
+        return stuck(
+            "RootKeyDamaged",
+            "the Secret zen-mesh-root holds no root key under root.key: restore it from a backup.",
+        );
     };
     let fingerprint = fingerprint(&root);
     for branch in branches.into_iter().flatten() {
@@ -89,7 +92,8 @@ pub fn keys(namespace: &str, observed: Observed<'_>) -> Keys {
     }
     let (signing, data) = (root.branch(signing_keys::BRANCH).text(), root.branch(DATA_BRANCH).text());
     let objects = [
-        secret(namespace, INGESTER_KEYS, &[(DATA, &data), (SIGNING, &signing)], Some(&fingerprint)).component("ingester"),
+        secret(namespace, INGESTER_KEYS, &[(DATA, &data), (SIGNING, &signing)], Some(&fingerprint))
+            .component("ingester"),
         secret(namespace, EGRESS_KEYS, &[(SIGNING, &signing)], Some(&fingerprint)).component("egress"),
     ];
     Keys::Branches { objects, fingerprint, there: branches.iter().all(Option::is_some) }
@@ -132,7 +136,8 @@ mod tests {
     }
 
     fn branches(root: &Secret) -> ([Secret; 2], String) {
-        let Keys::Branches { objects, fingerprint, there } = keys("zen-mesh", Observed { root: Some(root), ..Observed::default() })
+        let Keys::Branches { objects, fingerprint, there } =
+            keys("zen-mesh", Observed { root: Some(root), ..Observed::default() })
         else {
             panic!("branches")
         };
@@ -144,7 +149,8 @@ mod tests {
     fn branches_are_the_same_every_time_and_each_plane_has_its_own() {
         let root = made();
         let ([ingester, egress], fingerprint) = branches(&root);
-        let data = |secret: &Secret, key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|data| data.0.clone());
+        let data =
+            |secret: &Secret, key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|data| data.0.clone());
         assert_eq!(data(&ingester, SIGNING), data(&egress, SIGNING));
         assert!(data(&ingester, DATA).is_some() && data(&egress, DATA).is_none());
         assert_ne!(data(&ingester, DATA), data(&ingester, SIGNING));

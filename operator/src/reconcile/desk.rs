@@ -1,6 +1,6 @@
 //! What is wanted, what is on its way, and when to look again. The loop gives it events; it knows no channel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -38,6 +38,8 @@ pub(super) struct Desk {
     complete: bool,
     queue: Queue<Id>,
     backoff: Backoff,
+    /// UIDs of objects that were told to go, until the store shows that they are gone.
+    going: HashMap<Id, String>,
     /// What Events are about.
     regarding: Option<ObjectReference>,
     pub(super) writes: JoinSet<Written>,
@@ -75,6 +77,7 @@ impl Desk {
             complete: false,
             queue: Queue::default(),
             backoff: Backoff::default(),
+            going: HashMap::new(),
             regarding: None,
             writes: JoinSet::new(),
         }
@@ -105,7 +108,11 @@ impl Desk {
         self.count();
         let problems = self.planned.plan.problems.iter().filter(|problem| !before.plan.problems.contains(problem));
         for problem in problems.cloned().collect::<Vec<_>>() {
-            tracing::warn!(reason = problem.reason, message = problem.message, "the data plane is not as it was asked for");
+            tracing::warn!(
+                reason = problem.reason,
+                message = problem.message,
+                "the data plane is not as it was asked for"
+            );
             self.say(problem);
         }
     }
@@ -146,7 +153,8 @@ impl Desk {
             // Roles of an earlier time that nobody uses any more.
             let roles = self.world.roles.state();
             let bindings = self.world.role_bindings.state();
-            let ids: Vec<_> = roles.iter().map(|role| Id::of(&**role)).chain(bindings.iter().map(|it| Id::of(&**it))).collect();
+            let ids: Vec<_> =
+                roles.iter().map(|role| Id::of(&**role)).chain(bindings.iter().map(|it| Id::of(&**it))).collect();
             for id in ids {
                 self.push(id, now);
             }
@@ -157,6 +165,9 @@ impl Desk {
     /// An object changed. True when the plan depends on it.
     pub(super) fn changed(&mut self, id: Id) -> bool {
         let replan = PLANNED_FROM.contains(&&*id.kind);
+        if self.going.contains_key(&id) && self.world.find(&id).is_none() {
+            self.going.remove(&id);
+        }
         self.push(id, Instant::now());
         replan
     }
@@ -172,6 +183,7 @@ impl Desk {
         let now = Instant::now();
         self.queue.done(&id);
         if let Err(error) = &outcome {
+            self.going.remove(&id);
             tracing::warn!(object = %id, category = error.category(), %error, "not written");
             if error.requeue() == Requeue::Change {
                 self.say(Problem { reason: error.category(), message: format!("{id}: {error}") });
@@ -210,7 +222,7 @@ impl Desk {
         self.planned.plan.wanted.len() + 2 * self.tenants.len()
     }
 
-    fn job(&self, id: &Id) -> Option<Job> {
+    fn job(&mut self, id: &Id) -> Option<Job> {
         let observed = self.world.find(id);
         if let Some(mark) = self.planned.marks.get(id) {
             return observed.map(|claim| Job::Mark(claim, *mark));
@@ -224,7 +236,11 @@ impl Desk {
             return (!is_done).then(|| Job::Apply(Arc::clone(object), observed));
         }
         let is_unwanted = self.planned.plan.unwanted.contains(id) || (self.complete && is_grant(id));
-        observed.filter(|observed| is_unwanted && is_ours(observed.meta())).map(Job::Delete)
+        let observed = observed.filter(|observed| is_unwanted && is_ours(observed.meta()))?;
+        // The store may lag, and some objects take their time to go.
+        let uid = observed.meta().uid.clone().unwrap_or_default();
+        let is_going = self.going.insert(id.clone(), uid.clone()).is_some_and(|going| going == uid);
+        (!is_going).then_some(Job::Delete(observed))
     }
 
     fn grant(&self, id: &Id) -> Option<&Arc<Object>> {
@@ -247,8 +263,7 @@ impl Desk {
         let Some(regarding) = self.regarding.clone() else { return };
         let writer = self.writer.clone();
         tokio::spawn(async move {
-            let notice =
-                Notice { warning: true, reason: problem.reason, action: "Reconcile", note: &problem.message };
+            let notice = Notice { warning: true, reason: problem.reason, action: "Reconcile", note: &problem.message };
             if let Err(error) = writer.event(&regarding, &notice).await {
                 tracing::debug!(category = error.category(), %error, "an Event is not written");
             }

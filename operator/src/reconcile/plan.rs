@@ -109,8 +109,7 @@ fn waits(decision: &scale::Decision, wanted: u32) -> Problem {
 fn plan_keys(world: &World, namespace: &str, planned: &mut Planned) -> Option<String> {
     let [root, ingester, egress] =
         [names::ROOT, names::INGESTER_KEYS, names::EGRESS_KEYS].map(|name| world.secret(name));
-    let observed =
-        keys::Observed { root: root.as_deref(), ingester: ingester.as_deref(), egress: egress.as_deref() };
+    let observed = keys::Observed { root: root.as_deref(), ingester: ingester.as_deref(), egress: egress.as_deref() };
     match keys::keys(namespace, observed) {
         keys::Keys::Make(root) => {
             planned.once.insert(root.id().clone(), Arc::new(root));
@@ -254,18 +253,16 @@ mod tests {
             pod("zen-ingester-drain-5", "Failed", false),
             pod("zen-ingester-canary", "Running", true),
         ];
-        let claims = [claim("queue-zen-ingester-0", false), claim("queue-zen-ingester-4", true), claim("other-0", false)];
+        let claims =
+            [claim("queue-zen-ingester-0", false), claim("queue-zen-ingester-4", true), claim("other-0", false)];
         let fleet = Fleet::of(&pods, &claims);
         let now = Instant::now();
         let heard = |ordinal: u32, state| {
             let uid = format!("uid-zen-ingester-{ordinal}");
             (ordinal, drains::Heard { uid, state, since: now })
         };
-        let known = Known::from([
-            heard(0, Some(DrainState::Draining)),
-            heard(1, None),
-            heard(3, Some(DrainState::Drained)),
-        ]);
+        let known =
+            Known::from([heard(0, Some(DrainState::Draining)), heard(1, None), heard(3, Some(DrainState::Drained))]);
         tokio::time::advance(Duration::from_secs(9)).await;
         let seen = fleet.observation(3, Some(4), &known, Instant::now());
         assert_eq!(

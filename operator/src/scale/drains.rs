@@ -69,11 +69,13 @@ pub struct Mtls {
     pub client: http::Client,
     /// Whom it expects.
     pub ingester: SpiffeId,
+    /// [`control::PORT`] outside of tests.
+    pub port: u16,
 }
 
 impl Mtls {
     fn peer(&self, pod: IpAddr) -> Peer {
-        Peer { address: (pod, control::PORT).into(), id: self.ingester.clone() }
+        Peer { address: (pod, self.port).into(), id: self.ingester.clone() }
     }
 }
 
@@ -92,7 +94,9 @@ impl Control for Mtls {
 }
 
 fn heard(pod: IpAddr, answer: Result<DrainStatus, http::Error>) -> Option<DrainStatus> {
-    answer.inspect_err(|error| tracing::debug!(%pod, category = error.category(), %error, "no word about its drain")).ok()
+    answer
+        .inspect_err(|error| tracing::debug!(%pod, category = error.category(), %error, "no word about its drain"))
+        .ok()
 }
 
 /// Carries out the orders until nobody gives any. What is heard goes to `known`.

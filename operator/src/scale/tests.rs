@@ -67,7 +67,11 @@ fn the_table() {
         ("done: marked", case(1, 2).pod(1, Said(Drained)), "2 mark-1"),
         ("then gone", case(1, 2).pod(1, Said(Drained)).claim(1, true), "1"),
         ("gone and marked: nothing is left to do", case(1, 1).claim(1, true), "1"),
-        ("still ending: two writers of one queue must never be", case(1, 1).pod(1, Said(Draining)).claim(1, false), "1"),
+        (
+            "still ending: two writers of one queue must never be",
+            case(1, 1).pod(1, Said(Draining)).claim(1, false),
+            "1",
+        ),
         ("no pod of a replica that goes: emptied later", case(1, 2).pod(1, None), "1"),
         ("and now", case(1, 1).claim(1, false), "1 make-1"),
         ("a pod that never ran", case(1, 2).pod(1, NotRunning), "1"),
@@ -84,7 +88,11 @@ fn the_table() {
         ("up again while it is at work", case(3, 1).claim(1, false).drain_pod(1, DrainPod::Working), "1 remove-1"),
         ("and while it ends", case(3, 1).claim(1, false).drain_pod(1, DrainPod::Ending), "1"),
         ("up to below it", case(4, 1).claim(2, false).drain_pod(2, DrainPod::Ending), "2"),
-        ("an install over volumes of one with more replicas", case(1, None).claim(0, false).claim(2, false), "1 make-2"),
+        (
+            "an install over volumes of one with more replicas",
+            case(1, None).claim(0, false).claim(2, false),
+            "1 make-2",
+        ),
     ] {
         assert_eq!(case.decides(), expected, "{what}");
     }
@@ -109,7 +117,13 @@ fn no_decision_loses_anything() {
         prop::collection::btree_map(0u32..6, drain_pod, 0..3),
         prop::collection::btree_map(0u32..6, any::<bool>(), 0..6),
     )
-        .prop_map(|(wanted, current, pods, drain_pods, claims)| Observation { wanted, current, pods, drain_pods, claims });
+        .prop_map(|(wanted, current, pods, drain_pods, claims)| Observation {
+            wanted,
+            current,
+            pods,
+            drain_pods,
+            claims,
+        });
     proptest!(|(seen in seen)| {
         let decision = decide(&seen);
         let current = seen.current.unwrap_or_default();

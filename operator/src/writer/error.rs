@@ -11,7 +11,9 @@ pub enum Error {
     #[error("failed to write: {0}")]
     NotLeader(#[from] NotLeader),
     /// Somebody else made an object with this name.
-    #[error("{0} exists and does not carry the label app.kubernetes.io/managed-by=zen-operator: it was not made by the operator and is left alone; delete or rename it")]
+    #[error(
+        "{0} exists and does not carry the label app.kubernetes.io/managed-by=zen-operator: it was not made by the operator and is left alone; delete or rename it"
+    )]
     Foreign(Id),
     /// Another writer came first; look again.
     #[error("failed to write: the object changed meanwhile")]

@@ -41,14 +41,17 @@ impl Memory {
     pub(super) fn is_in_effect(&self, desired: &Object, digest: &str, observed: &dyn Present) -> bool {
         let meta = observed.meta();
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_content = || contains(&observed.value(), &Value::Object(desired.body().clone()));
         if let Some(last) = known.get(desired.id()).filter(|last| last.uid == meta.uid) {
             let lags = last.before.is_some() && last.before == meta.resource_version;
-            return last.digest == digest && (lags || last.fields == owned_fields(meta));
+            let fields = owned_fields(meta);
+            // An API server that does not say whose the fields are leaves only their values.
+            let untouched = || if fields == 0 { has_content() } else { fields == last.fields };
+            return last.digest == digest && (lags || untouched());
         }
         // The first look of this process: what an earlier one applied, and nobody changed since.
         let applied = meta.annotations.as_ref().and_then(|annotations| annotations.get(names::APPLIED));
-        let same = applied.is_some_and(|applied| applied == digest)
-            && contains(&observed.value(), &Value::Object(desired.body().clone()));
+        let same = applied.is_some_and(|applied| applied == digest) && has_content();
         if same {
             known.insert(desired.id().clone(), Remembered::new(digest, None, meta));
         }
@@ -64,8 +67,9 @@ impl Memory {
     }
 }
 
-/// Of what is wanted. Maps are sorted by key, so that equal bodies have equal digests.
-pub(super) fn digest(body: &Map<String, Value>) -> String {
+/// Of what is wanted, as the annotation [`names::APPLIED`] has it. Maps are sorted by key, so that equal bodies have equal
+/// digests.
+pub fn digest(body: &Map<String, Value>) -> String {
     let text = serde_json::to_vec(&sorted(&Value::Object(body.clone()))).unwrap_or_default();
     let mut hex = String::with_capacity(32);
     for byte in &hash(&SHA256, &text).as_ref()[..16] {

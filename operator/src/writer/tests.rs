@@ -27,7 +27,7 @@ fn stored(text: &str, version: &str) -> ConfigMap {
     let mut value = Value::Object(object.body().clone());
     value["metadata"]["resourceVersion"] = version.into();
     value["metadata"]["uid"] = "uid-1".into();
-    value["metadata"]["annotations"][names::APPLIED] = memory::digest(object.body()).into();
+    value["metadata"]["annotations"][names::APPLIED] = digest(object.body()).into();
     value["metadata"]["managedFields"] = json!([ours(&["ca.crt"])]);
     serde_json::from_value(value).expect("a ConfigMap")
 }
@@ -195,7 +195,8 @@ async fn a_key_is_made_once() {
     assert!(writer.create(&wanted("a")).await.expect("made"));
     assert!(!writer.create(&wanted("b")).await.expect("left as it is"));
     assert!(!writer.create(&wanted("b")).await.expect("left as it is"));
-    let managers: Vec<_> = server.received().iter().filter_map(|call| call.query.get("fieldManager").cloned()).collect();
+    let managers: Vec<_> =
+        server.received().iter().filter_map(|call| call.query.get("fieldManager").cloned()).collect();
     assert!(managers[0].starts_with("zen-operator-once-") && managers[0] != managers[1], "{managers:?}");
     assert!(server.received().iter().all(|call| call.query.get("force").is_none_or(|force| force != "true")));
     server.finish();

@@ -78,7 +78,6 @@ async fn the_lease_of_another_is_taken_when_it_was_not_renewed_for_its_duration(
     drop(held);
 }
 
-
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_was_given_back_is_taken_at_once_and_given_back_again() {
     let server = ApiServer::new();
@@ -114,7 +113,10 @@ async fn failures_on_the_way_are_tried_again() {
         server.expect(Call::get(LEASE), reply);
     }
     server.expect(Call::get(LEASE), Reply::not_found());
-    server.expect(Call::put(LEASE), Reply::status(422, "Invalid", "metadata.resourceVersion: must be specified for an update"));
+    server.expect(
+        Call::put(LEASE),
+        Reply::status(422, "Invalid", "metadata.resourceVersion: must be specified for an update"),
+    );
     server.expect(Call::get(LEASE), Reply::ok(lease("", "1")));
     server.expect(Call::put(LEASE), Reply::stored());
     drop(elector(&server, paused()).acquire().await);
@@ -199,6 +201,23 @@ async fn our_own_late_renewal_and_a_deleted_lease_are_no_loss() {
     server.expect(Call::get(LEASE), Reply::not_found());
     server.expect(Call::put(LEASE).body(by("us")), Reply::stored());
     server.done().await;
+    assert_eq!(leadership.check(), Ok(()));
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_can_be_seized_and_its_holder_has_time_to_notice() {
+    let server = ApiServer::new();
+    server.expect(Call::get(LEASE), Reply::ok(lease("other", "1")));
+    server.expect(Call::put(LEASE), Reply::conflict());
+    server.expect(Call::get(LEASE), Reply::ok(lease("other", "2")));
+    server.expect(Call::put(LEASE).body(by("us")), Reply::stored());
+    server.allow(Call::put(LEASE).body(by("us")), Reply::stored());
+    let start = Instant::now();
+    let elector = elector(&server, paused());
+    let leadership = elector.leadership();
+    let held = elector.seize().await;
+    assert!(start.elapsed() >= Duration::from_secs(10));
     assert_eq!(leadership.check(), Ok(()));
     drop(held);
 }

@@ -1,0 +1,29 @@
+//! What the operator may do, as it is used: the chart grants exactly this, and a test compares both with the API server's
+//! audit log (K-06).
+//!
+//! Reads are lists and watches only; what is read by name is listed with a field selector, so that it can be granted by name.
+//! Everything is made by server-side apply, which needs `patch` and, for what does not exist yet, `create`; both can be
+//! granted by name, for the name is part of the request's path.
+//!
+//! | where | resources | names | verbs | by |
+//! |---|---|---|---|---|
+//! | cluster | `zen-mesh.io` webhooks, destinations | | list, watch | compile, status |
+//! | cluster | `zen-mesh.io` webhooks/status, destinations/status | | patch | status |
+//! | cluster | namespaces | | list, watch | compile |
+//! | cluster | `events.k8s.io` events | | create, patch | [`Writer::event`](crate::Writer::event) |
+//! | cluster | `authentication.k8s.io` tokenreviews | | create | identity |
+//! | cluster | roles, rolebindings | | list, watch | [`World`](crate::world::World) |
+//! | cluster | roles, rolebindings | zen-ingester, zen-egress | create, patch, delete | [`tenants`](crate::decide::tenants) |
+//! | cluster | roles | zen-ingester, zen-egress | escalate, bind | the same: it grants what it does not have |
+//! | cluster | apiservices | v1alpha1.data.zen-mesh.io | list, watch, create, patch, delete | [`decide`](crate::decide) |
+//! | own | configmaps | zen-mesh, zen-mesh-workloads, zen-mesh-trust | list, watch | configuration, identity |
+//! | own | configmaps | zen-mesh-trust | create, patch | identity |
+//! | own | secrets | zen-mesh-root, zen-mesh-ingester-keys, zen-mesh-egress-keys, zen-mesh-issuer, zen-mesh-ca | list, watch, create, patch | keys, identity |
+//! | own | leases | zen-operator | get, update, create | election; a replace makes a Lease that is missing |
+//! | own | statefulsets, deployments | | list, watch, create, patch | [`decide`](crate::decide) |
+//! | own | services, poddisruptionbudgets, networkpolicies | | list, watch, create, patch, delete | [`decide`](crate::decide); deleted when switched off |
+//! | own | endpointslices | | list, watch | status: the pods to ask |
+//! | own | pods | | list, watch, create, patch, delete | [`scale`](crate::scale): pods that empty a queue |
+//! | own | persistentvolumeclaims | | list, watch, patch | [`scale`](crate::scale): the mark of an empty queue |
+//!
+//! `zen-operator cleanup` and `zen-operator wait` use a part of it.

@@ -1,0 +1,292 @@
+//! The operator as a process: health, configuration, identity service, election, and what the leader does.
+//!
+//! Every replica answers health checks, follows the configuration, compiles the objects and issues certificates. The leader
+//! alone writes. A lost lease ends the process: no state of a former leader can outlive its lease.
+
+mod arguments;
+mod settings;
+
+use std::time::Duration;
+
+use kube::Client;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zen_compile::{Plane, mesh};
+use zen_identity::{Component, Mesh, http};
+use zen_live::cluster::{self, Cluster};
+use zen_model::Namespace;
+use zen_runtime::lease::{Elector, Leadership, Lost, Options};
+use zen_runtime::{Gate, Readiness, Shutdown, Tasks, admin};
+
+pub use arguments::{Arguments, Command, Serve};
+
+use crate::configuration::{self, Followed};
+use crate::identity::{self, Changed};
+use crate::scale::drains::{self, Known, Orders};
+use crate::settings::Workloads;
+use crate::{Writer, names, reconcile, status, writer};
+
+/// How often readiness looks at the identity service.
+const LOOK: Duration = Duration::from_millis(500);
+/// The lease is given back and connections end within this after a signal.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// The process had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The lease is lost. Another process leads by now, or soon.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// A write found that this process does not lead.
+    #[error(transparent)]
+    Write(#[from] writer::Error),
+    /// The mesh is another one now.
+    #[error(transparent)]
+    Changed(#[from] Changed),
+    /// The mesh configuration names no mesh.
+    #[error("failed to read the mesh's identity: {0}")]
+    Mesh(String),
+    /// The watches ended.
+    #[error("failed to follow the objects: {0}")]
+    Objects(#[from] cluster::Error),
+    /// A part ended that never ends.
+    #[error("{0}")]
+    Part(String),
+}
+
+/// Where the process listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Health and metrics.
+    pub admin: TcpListener,
+    /// The identity service.
+    pub identity: TcpListener,
+}
+
+/// Runs the operator until `shutdown`.
+///
+/// # Errors
+///
+/// [`Error`]: the process has to end with a failure, and to be started anew.
+pub async fn run(serve: Serve, client: Client, listeners: Listeners, shutdown: &Shutdown) -> Result<(), Error> {
+    let end = CancellationToken::new();
+    let readiness = Readiness::new();
+    let gate = readiness.gate("identity");
+    let (server, pending) = admin::Server::pending(readiness);
+    let mut tasks = Tasks::new();
+    tasks.spawn("admin server", ended("admin server", server.serve(listeners.admin, end.clone())));
+    let replica = Replica { serve, client, tasks: &mut tasks, end: end.clone() };
+    let outcome = tokio::select! {
+        outcome = replica.run(listeners.identity, gate, &pending, shutdown) => outcome,
+        // While it starts nothing was written yet.
+        () = async { shutdown.begun().await; tokio::time::sleep(LINGER).await } => Ok(()),
+    };
+    end.cancel();
+    tasks.ended(&["admin server", "identity service"], tokio::time::Instant::now() + LINGER).await;
+    outcome
+}
+
+struct Replica<'a> {
+    serve: Serve,
+    client: Client,
+    tasks: &'a mut Tasks,
+    end: CancellationToken,
+}
+
+impl Replica<'_> {
+    async fn run(
+        self,
+        listener: TcpListener,
+        gate: Gate,
+        metrics: &admin::Pending,
+        shutdown: &Shutdown,
+    ) -> Result<(), Error> {
+        let Self { serve, client, tasks, end } = self;
+        let namespace = serve.pod_namespace.clone();
+        gate.close("the mesh configuration is being read");
+        let (mesh, workloads) = follow_configuration(&client, &namespace, tasks).await;
+        let settings = settings::identity(&namespace, &mesh.borrow(), &workloads.borrow())?;
+        let ours = settings.mesh.clone();
+
+        let (registry, figures) = register();
+        let mut registry = registry;
+        let (tell, settings) = watch::channel(settings);
+        let source = serve.ca_path.clone().map_or(identity::Source::Secret, identity::Source::Folder);
+        let service =
+            identity::Service::new(client.clone(), source, settings, registry.sub_registry_with_prefix("zen_operator"));
+        metrics.complete(registry);
+        tasks.spawn("identity settings", settings::keep(tell, namespace.clone(), mesh.clone(), workloads.clone()));
+        let serving = service.clone();
+        let token = end.clone();
+        let serving = async move { serving.serve(listener, token).await };
+        tasks.spawn("identity service", ended("identity service", serving));
+        tasks.spawn("readiness", readiness(service.clone(), gate));
+
+        let follows = service.clone();
+        let leads = async {
+            let options =
+                cluster::Options { plane: Plane::Operator, mesh_namespace: Namespace::from(&*namespace), cache: None };
+            let cluster = tokio::select! {
+                cluster = Cluster::start(client.clone(), options) => cluster?,
+                () = shutdown.begun() => return Ok(()),
+            };
+            let parts = Parts { serve: &serve, client, service, ours, mesh, workloads, cluster, figures };
+            lead(parts, shutdown).await
+        };
+        tokio::select! {
+            outcome = leads => outcome,
+            changed = follows.run() => Err(changed.into()),
+            what = tasks.first_end() => Err(Error::Part(what)),
+        }
+    }
+}
+
+type Configuration = (watch::Receiver<Followed<mesh::Config>>, watch::Receiver<Followed<Workloads>>);
+
+/// Follows both files from now on; returns when it is known who the mesh is.
+async fn follow_configuration(client: &Client, namespace: &str, tasks: &mut Tasks) -> Configuration {
+    let (tell_mesh, mut mesh) = watch::channel(Followed::default());
+    let (tell_workloads, mut workloads) = watch::channel(Followed::default());
+    tasks.spawn("mesh configuration", configuration::mesh(client.clone(), namespace.to_owned(), tell_mesh));
+    tasks.spawn(
+        "workload configuration",
+        configuration::workloads(client.clone(), namespace.to_owned(), tell_workloads),
+    );
+    // A file that is there and cannot be used names no trust domain: certificates of another one must not be issued.
+    let usable = |mesh: &Followed<mesh::Config>| mesh.is_known && (mesh.content.is_some() || mesh.object.is_none());
+    let _ = mesh.wait_for(usable).await;
+    let _ = workloads.wait_for(|workloads| workloads.is_known).await;
+    mesh.mark_unchanged();
+    workloads.mark_unchanged();
+    (mesh, workloads)
+}
+
+/// What is counted.
+#[derive(Clone, Debug, Default)]
+struct Figures {
+    writes: writer::Metrics,
+    reconcile: reconcile::Metrics,
+    leads: Gauge,
+}
+
+fn register() -> (Registry, Figures) {
+    let (mut registry, figures) = (Registry::default(), Figures::default());
+    let operator = registry.sub_registry_with_prefix("zen_operator");
+    figures.writes.register(operator);
+    figures.reconcile.register(operator);
+    operator.register("leader", "1 while this replica leads", figures.leads.clone());
+    (registry, figures)
+}
+
+struct Parts<'a> {
+    serve: &'a Serve,
+    client: Client,
+    service: identity::Service,
+    ours: Mesh,
+    mesh: watch::Receiver<Followed<mesh::Config>>,
+    workloads: watch::Receiver<Followed<Workloads>>,
+    cluster: Cluster,
+    figures: Figures,
+}
+
+/// Waits for the lease, does what the leader does, and gives it back when all of that has ended.
+async fn lead(parts: Parts<'_>, shutdown: &Shutdown) -> Result<(), Error> {
+    let serve = parts.serve;
+    // Another process of the same pod is another holder: the one before may still be writing.
+    let holder = format!("{}_{:016x}", serve.pod_name, fastrand::u64(..));
+    let elector = Elector::new(parts.client.clone(), Options::new(&*serve.pod_namespace, names::OPERATOR, holder));
+    let leadership = elector.leadership();
+    let held = tokio::select! {
+        held = elector.acquire() => held,
+        () = shutdown.begun() => return Ok(()),
+    };
+    parts.figures.leads.set(1);
+    let outcome = tokio::select! {
+        outcome = write(&parts, &leadership, shutdown) => outcome,
+        lost = leadership.lost() => Err(lost.into()),
+    };
+    if outcome.is_ok() {
+        held.release().await;
+    }
+    outcome
+}
+
+async fn write(parts: &Parts<'_>, leadership: &Leadership, shutdown: &Shutdown) -> Result<(), Error> {
+    let Parts { serve, client, service, ours, mesh, workloads, cluster, figures } = parts;
+    let writer = Writer::new(client.clone(), leadership.clone(), &serve.pod_name, figures.writes.clone());
+    let (orders, ordered) = watch::channel(Orders::default());
+    let (tell, known) = watch::channel(Known::new());
+    let owner = workloads.borrow().owner();
+    let reconcile = reconcile::Parts {
+        client: client.clone(),
+        writer: writer.clone(),
+        namespace: serve.pod_namespace.clone(),
+        workloads: workloads.clone(),
+        mesh: mesh.clone(),
+        bundles: service.bundles(),
+        published: cluster.published(),
+        orders,
+        known,
+        metrics: figures.reconcile.clone(),
+    };
+    // Both need a certificate, which needs what `keep` makes.
+    let with_identity = async {
+        let identity = service.identity().await;
+        let ingester = ours.id(Component::Ingester).clone();
+        let control = drains::Mtls { client: http::Client::new(&identity), ingester, port: serve.control_port };
+        let status = status::Parts {
+            client: client.clone(),
+            writer: writer.clone(),
+            namespace: serve.pod_namespace.clone(),
+            snapshot: cluster.snapshot(),
+            published: cluster.published(),
+            settings: settings::status(&serve.pod_namespace, workloads.clone()),
+            source: status::Pods::new(&identity, ours.clone(), serve.control_port),
+        };
+        tokio::select! {
+            outcome = status::run(status, shutdown.child()) => outcome,
+            () = drains::run(control, ordered, tell) => Ok(()),
+        }
+    };
+    let kept = async {
+        service.keep(&writer, owner.as_ref()).await;
+        Ok(())
+    };
+    let work =
+        async { tokio::try_join!(Box::pin(reconcile::run(reconcile, shutdown.child())), Box::pin(with_identity)) };
+    tokio::select! {
+        outcome = work => outcome.map(drop).map_err(Error::from),
+        outcome = kept => outcome,
+        () = shutdown.begun() => Ok(()),
+    }
+}
+
+/// The gate is open while certificates can be issued.
+async fn readiness(service: identity::Service, gate: Gate) {
+    loop {
+        match service.problem() {
+            None => gate.open(),
+            Some(problem) => gate.close(problem),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn ended<E: std::fmt::Display>(what: &str, server: impl Future<Output = Result<(), E>>) {
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the {what} failed");
+    }
+}
+
+/// Shared by what runs once: a client as a pod, or from a kubeconfig.
+///
+/// # Errors
+///
+/// Neither is there, or it cannot be used.
+pub async fn client() -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
+    let config = kube::Config::infer().await?;
+    Ok(cluster::client(config)?)
+}
