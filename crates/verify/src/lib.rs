@@ -9,6 +9,7 @@ mod challenge;
 mod config;
 mod content;
 mod keys;
+mod nonce;
 pub mod parse;
 mod preset;
 mod request;

@@ -8,10 +8,12 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aws_lc_rs::{constant_time, hkdf, hmac, rand};
+use aws_lc_rs::{constant_time, hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zen_model::{Secret, Timestamp};
+
+use crate::nonce::nonce;
 
 /// The header's name, lower case.
 pub const HEADER: &str = "x-zen-signature";
@@ -79,13 +81,8 @@ impl Keys {
 
     /// The header's value for an event, whose content hash is the SHA-256 of its body (32 bytes). A fresh random nonce
     /// each time.
-    ///
-    /// # Panics
-    /// Never: the random generator ends the process before it gives no randomness.
     pub fn sign(&self, event_id: &str, content_hash: &[u8], now: Timestamp) -> String {
-        let mut nonce = [0; 16];
-        rand::fill(&mut nonce).expect("aws-lc aborts the process before its generator returns no randomness");
-        self.sign_with_nonce(event_id, content_hash, now, nonce)
+        self.sign_with_nonce(event_id, content_hash, now, nonce())
     }
 
     fn sign_with_nonce(&self, event_id: &str, content_hash: &[u8], now: Timestamp, nonce: [u8; 16]) -> String {
