@@ -9,6 +9,7 @@ mod http;
 mod load;
 mod nginx;
 mod process;
+mod reload;
 mod sink;
 mod suite;
 mod zen;
@@ -50,6 +51,18 @@ enum Bench {
     },
     /// A target that hangs beside one that does not.
     Fairness,
+    /// A change of one object until it is in effect at two replicas, among many, on a real API server.
+    Reload {
+        /// Webhooks.
+        #[arg(long, default_value_t = 10_000)]
+        webhooks: usize,
+        /// Secrets that they name.
+        #[arg(long, default_value_t = 100)]
+        secrets: usize,
+        /// Changes that are timed, of each kind.
+        #[arg(long, default_value_t = 200)]
+        changes: usize,
+    },
     /// So many events waiting: memory, accept rate, restart, disk space given back.
     Backlog {
         /// Events of 1 KiB.
@@ -69,6 +82,7 @@ async fn main() -> anyhow::Result<()> {
             suite::run(&arguments.zen, scratch.path(), time, arguments.rounds, &connections, &bodies).await
         }
         Bench::Fairness => fairness::run(&arguments.zen, scratch.path(), time, arguments.rounds).await,
+        Bench::Reload { webhooks, secrets, changes } => reload::run(webhooks, secrets, changes).await,
         Bench::Backlog { events } => backlog::run(&arguments.zen, scratch.path(), events).await,
     }
 }

@@ -21,6 +21,7 @@ pub(crate) struct Inputs {
     endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     overrides: BTreeMap<ObjectKey, Vec<SocketAddr>>,
     namespaces: BTreeMap<Namespace, Arc<BTreeMap<String, String>>>,
+    pub(crate) incomplete: bool,
     /// Destinations that could not be read.
     pub(crate) refused: BTreeSet<ObjectKey>,
 }
@@ -36,6 +37,7 @@ impl Inputs {
             endpoint_slices: objects.endpoint_slices.clone(),
             overrides: objects.overrides.clone(),
             namespaces: objects.namespaces.clone(),
+            incomplete: objects.incomplete,
             refused: refused.map(|refused| refused.key.clone()).collect(),
         }
     }

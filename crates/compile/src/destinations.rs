@@ -8,7 +8,7 @@ use zen_model::{ObjectKey, ObjectReason};
 use crate::cache::{self, Entry};
 use crate::changes::{Changes, side_by_side};
 use crate::mode::Share;
-use crate::resolve::{Environment, Resolver};
+use crate::resolve::{Environment, Lookup, Resolver};
 use crate::{DeliveryMode, Destination, Snapshot, destination, references_of_destination, schema};
 
 type Own = Entry<zen_crds::Destination, Destination>;
@@ -46,6 +46,15 @@ pub(crate) fn update(environment: &Environment<'_>, changes: &mut Changes, snaps
             None => drop(snapshot.cache.destinations.remove(&key)),
         }
         place(snapshot, &key, refused.get(&key).copied());
+    }
+    if snapshot.cache.inputs.incomplete != objects.incomplete {
+        // What is missing is unknown now, or the other way round.
+        let records = snapshot.cache.webhooks.values().flat_map(|entry| entry.record.iter());
+        let asked = records.filter_map(|(lookup, _)| match lookup {
+            Lookup::Consent { destination, .. } => Some(destination),
+            _ => None,
+        });
+        changes.consents.extend(asked.filter(|key| !objects.destinations.contains_key(*key)).cloned());
     }
     let before = std::mem::take(&mut snapshot.cache.inputs.refused);
     for key in before.iter().filter(|key| !refused.contains_key(*key)).chain(refused.keys()) {

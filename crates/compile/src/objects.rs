@@ -38,6 +38,9 @@ pub struct Objects {
     pub mesh: Option<Arc<mesh::Config>>,
     /// Addresses of Services from `--service NS/NAME=HOST:PORT`; they come before any Service object.
     pub overrides: BTreeMap<ObjectKey, Vec<SocketAddr>>,
+    /// A Destination that is not here may exist: its source is out of order. Events for it wait, and consent is asked for
+    /// again when they are leased.
+    pub incomplete: bool,
     /// Objects that their source refused, so that they are reported and their paths are not given to others.
     pub refused: Vec<Refused>,
 }

@@ -48,6 +48,8 @@ pub(crate) struct Environment<'a> {
 pub(crate) enum Consent {
     /// There is none of this name.
     Missing,
+    /// There may be one of this name.
+    Unknown,
     /// It does not allow the namespace.
     Refused,
     /// It may, and forwards these received headers.
@@ -158,7 +160,11 @@ impl<'a> Environment<'a> {
     fn consent(&self, destination: &ObjectKey, from: &Namespace) -> Consent {
         let Some(object) = self.objects.destinations.get(destination) else {
             let known = destination.namespace == *from && self.refused.contains(&("Destination", destination));
-            return if known { Consent::Given { forward: Vec::new() } } else { Consent::Missing };
+            return match known {
+                true => Consent::Given { forward: Vec::new() },
+                false if self.objects.incomplete => Consent::Unknown,
+                false => Consent::Missing,
+            };
         };
         if destination.namespace != *from && !self.allows(&object.spec, from) {
             return Consent::Refused;

@@ -168,6 +168,11 @@ fn routes(
                     forward.extend(names.into_iter().filter(|name| headers::forwardable(name).is_ok()));
                     destinations.push(destination);
                 }
+                Consent::Unknown => {
+                    let message = format!("Destination {destination} was not read yet: events for it wait");
+                    problems.note(ObjectReason::RefPending, field, message);
+                    destinations.push(destination);
+                }
                 Consent::Missing if destination.namespace == key.namespace => {
                     let message = format!("Destination {destination} does not exist: events for it wait until it does");
                     problems.note(ObjectReason::RefNotFound, field, message);

@@ -56,7 +56,8 @@ pub fn init(format: Format, filter: &str) -> Result<(), Error> {
 /// values below it, and those are signatures and tokens.
 fn parse_filter(text: &str) -> Result<EnvFilter, Error> {
     let bad = || Error::Filter(text.to_owned());
-    let mut filter = EnvFilter::new("warn");
+    // Its watcher warns at each refusal; a watch that waits for its grant is refused every second, and who waits says so.
+    let mut filter = EnvFilter::new("warn,kube_runtime::watcher=error");
     for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
         let (target, level) = part.split_once('=').unwrap_or(("zen", part));
         let level: LevelFilter = level.parse().map_err(|_| bad())?;

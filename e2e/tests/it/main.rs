@@ -9,6 +9,7 @@ mod columns;
 mod defaults;
 mod examples;
 mod lifetime;
+mod live;
 mod mesh;
 mod rules;
 mod samples;

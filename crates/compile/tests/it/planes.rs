@@ -216,6 +216,26 @@ fn direct_is_for_urls() {
     assert!(reasons(verdict(&compiled, "Destination team-a/d")).iter().any(|(field, _)| *field == "spec.mode"));
 }
 
+/// What is not known because its watch is broken is not deleted: events for it wait, whoever it belongs to.
+#[test]
+fn a_destination_that_is_not_known_is_not_missing() {
+    let routes = "{verification: {provider: none}, routes: [{destinations: [{name: a}, {name: b, namespace: other}]}]}";
+    let mut objects = objects(&own("Webhook", "w", routes));
+    let destinations = |compiled: &Compiled| webhook(compiled, "w").routes[0].destinations.len();
+    let before = of(Plane::Ingester, &objects);
+    assert_eq!(destinations(&before), 1, "nothing goes to another namespace without consent");
+    objects.incomplete = true;
+    let unknown = compile(&objects, Some(&before.snapshot), Mode::Cluster(Plane::Ingester));
+    assert_eq!(destinations(&unknown), 2);
+    let told = verdict(&unknown, "Webhook team-a/w");
+    assert!(
+        told.serving && told.problems.iter().filter(|problem| problem.reason == ObjectReason::RefPending).count() == 2
+    );
+    objects.incomplete = false;
+    let after = compile(&objects, Some(&unknown.snapshot), Mode::Cluster(Plane::Ingester));
+    assert_eq!(destinations(&after), 1);
+}
+
 #[test]
 fn verdicts_name_the_object_and_the_version_that_they_are_about() {
     let mut objects = objects(&everything());

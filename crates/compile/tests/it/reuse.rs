@@ -103,7 +103,7 @@ proptest! {
 
     #[test]
     fn what_was_before_changes_nothing(
-        steps in proptest::collection::vec((0_u32..1 << 15, any::<u32>(), 0_u8..4), 2..6),
+        steps in proptest::collection::vec((0_u32..1 << 15, any::<u32>(), 0_u8..4, any::<bool>()), 2..6),
         mode in prop_oneof![
             Just(Mode::Standalone),
             Just(Mode::Cluster(Plane::Ingester)),
@@ -112,7 +112,7 @@ proptest! {
         ],
     ) {
         let mut before = None;
-        for (number, (present, altered, unavailable)) in (1..).zip(steps) {
+        for (number, (present, altered, unavailable, incomplete)) in (1..).zip(steps) {
             let mut objects = configuration(present, altered);
             let key = (ReferenceKind::Secret, ObjectKey::new("team-a", "s"));
             match unavailable {
@@ -120,6 +120,7 @@ proptest! {
                 1 => drop(objects.unavailable.insert(key, Unavailable::Forbidden)),
                 _ => {}
             }
+            objects.incomplete = incomplete;
             let again = compile(&objects, before.as_ref(), mode);
             let fresh = compile(&objects, None, mode);
             prop_assert_eq!(shown(&again), shown(&fresh));

@@ -152,6 +152,8 @@ impl State {
             self.services.follow(&mut self.objects);
         }
         self.changed |= self.refusals.show(&mut self.objects);
+        let incomplete = self.phase == Phase::Heard && !self.is_complete();
+        self.changed |= std::mem::replace(&mut self.objects.incomplete, incomplete) != incomplete;
         let first = match self.phase {
             Phase::Synced(since) => Some(since + FIRST),
             Phase::Awaited | Phase::Heard => None,

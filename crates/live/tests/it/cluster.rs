@@ -134,7 +134,8 @@ async fn until(cluster: &Cluster, what: &str, fits: impl Fn(&Published, &Snapsho
     let waited = published.wait_for(|published| fits(published, &snapshot.load()));
     let found = tokio::time::timeout(Duration::from_mins(2), waited).await;
     let found = found.ok().and_then(|found| Some(Arc::clone(&*found.ok()?)));
-    found.unwrap_or_else(|| panic!("{what}: {:?}", cluster.published().borrow()))
+    assert!(found.is_some(), "{what}: {:?}", cluster.published().borrow());
+    found.expect("asserted")
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use super::*;
 
 /// So many lists of a kind came.
 async fn listed(world: &World, path: &str, times: usize) {
-    let watches = |call: &zen_testkit::api_server::Received| call.query.get("watch").is_none() && call.path == path;
+    let watches = |call: &zen_testkit::api_server::Received| !call.query.contains_key("watch") && call.path == path;
     let deadline = tokio::time::Instant::now() + Duration::from_mins(5);
     while world.server.received().iter().filter(|call| watches(call)).count() < times {
         assert!(tokio::time::Instant::now() < deadline, "{path} is not listed {times} times");
@@ -63,12 +63,21 @@ async fn a_broken_watch_deletes_nothing_and_says_so() {
     world.secret("s", "one");
     let cluster = world.start(Plane::Ingester).await;
     assert!(cluster.published().borrow().complete);
+    let mut version = 10;
     for broken in [Reply::internal(), Reply::unavailable(), Reply::forbidden(), Reply::gone(), Reply::busy(1)] {
         world.server.allow(Call::get(DESTINATIONS), broken);
         world.destinations.expired();
         let published = until(&cluster, "incomplete", |published, _| !published.complete).await;
+        version += 1;
+        let mut foreign = hook("f", version, "s");
+        foreign["spec"]["routes"][0]["destinations"][0] = json!({"name": "new", "namespace": "other"});
+        world.webhooks.modified(foreign);
+        until(&cluster, "a Destination that nobody told of", |_, snapshot| {
+            snapshot.webhooks.get(&key("f")).is_some_and(|own| own.routes[0].destinations.len() == 1)
+        })
+        .await;
         assert!(serves(&published, "ci") && serves(&published, "a"));
-        let version = published.generation as u32 + 10;
+        version += 1;
         world.webhooks.modified(hook("b", version, "s"));
         until(&cluster, "the others go on", |published, _| {
             verdict(published, "b").is_some_and(|b| b.observed_generation == Some(version.into()))
@@ -77,6 +86,10 @@ async fn a_broken_watch_deletes_nothing_and_says_so() {
         world.server.allow(Call::get(DESTINATIONS), Reply::list(vec![destination("ci")]));
         let published = until(&cluster, "complete", |published, _| published.complete).await;
         assert!(serves(&published, "ci"));
+        until(&cluster, "it does not exist", |_, snapshot| {
+            snapshot.webhooks[&key("f")].routes[0].destinations.is_empty()
+        })
+        .await;
     }
 }
 
