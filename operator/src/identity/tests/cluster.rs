@@ -118,6 +118,12 @@ impl Cluster {
         self.state.lock().expect("no panic").put(object);
     }
 
+    pub(super) fn delete(&self, name: &str) {
+        let mut state = self.state.lock().expect("no panic");
+        let object = state.objects.remove(name).expect("there");
+        state.watches[name].deleted(object);
+    }
+
     pub(super) fn object(&self, name: &str) -> Option<Value> {
         self.state.lock().expect("no panic").objects.get(name).cloned()
     }

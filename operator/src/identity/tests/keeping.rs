@@ -138,6 +138,26 @@ async fn an_issuing_ca_of_another_root_is_exchanged_and_a_bundle_that_drifts_is_
     assert_eq!(replica.service.bundle().as_deref(), Some(root.certificate_pem()));
 }
 
+/// As docs/trust.md says it: `kubectl delete secret zen-mesh-ca zen-mesh-issuer`.
+#[tokio::test(start_paused = true)]
+async fn a_root_that_is_deleted_is_made_anew_with_all_that_follows() {
+    let cluster = Cluster::new();
+    let replica = cluster.start(Source::Secret, true);
+    let identity = timeout(DAY, replica.service.identity()).await.expect("in time");
+    let (first, before) = (replica.service.bundle(), identity.validity());
+    let mut bundles = replica.service.bundles();
+    bundles.mark_unchanged();
+    sleep(Duration::from_mins(5)).await;
+    cluster.delete(CA);
+    cluster.delete(ISSUER);
+    timeout(Duration::from_mins(1), bundles.changed()).await.expect("in time").expect("alive");
+    assert_eq!(replica.service.bundle().as_deref(), Some(cluster.entry(CA, "tls.crt").as_str()));
+    assert_ne!(replica.service.bundle(), first);
+    sleep(Duration::from_secs(1)).await;
+    assert!(identity.validity().until > before.until, "the operator's own follow at once");
+    assert_eq!(replica.service.problem(), None);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_folder_is_read_and_never_written() {
     let cluster = Cluster::new();
