@@ -95,7 +95,8 @@ fn up(state: &State, mode: Mode, self_contained: bool) -> anyhow::Result<()> {
 /// The user's KUBECONFIG, unless it is the one that an earlier `up` made and told the user to export.
 fn named(state: &State) -> Option<std::ffi::OsString> {
     let named = std::env::var_os("KUBECONFIG").filter(|path| !path.is_empty())?;
-    let ours = PathBuf::from(&named) == state.kubeconfig() || named == run::root().join("target/cluster/kubeconfig");
+    let path = std::path::absolute(&named).unwrap_or_default();
+    let ours = path == state.kubeconfig() || path == run::root().join("target/cluster/kubeconfig");
     (!ours).then_some(named)
 }
 

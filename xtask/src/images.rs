@@ -111,7 +111,7 @@ fn static_programs(options: Options) -> anyhow::Result<PathBuf> {
     let places = [(cargo_home.as_path(), "/cargo"), (target.as_path(), "/target")];
     let map = |flag: &str| places.map(|(from, to)| format!("{flag}={}={to}", from.display())).join(" ");
 
-    let mut build = run::cargo(&["build", "--locked", "--target", triple]);
+    let mut build = run::cargo(&["build", "--target", triple]);
     if !options.dev {
         build.arg("--release");
     }

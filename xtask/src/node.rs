@@ -59,7 +59,8 @@ impl Temporary {
         // On the disk: /tmp may be memory.
         let target = run::target()?;
         fs::create_dir_all(&target).with_context(|| format!("failed to make {}", target.display()))?;
-        let folder = tempfile::Builder::new().prefix("node-test-").tempdir_in(target).context("failed to make a folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("node-test-").tempdir_in(target).context("failed to make a folder")?;
         let folder = folder.keep();
         let mut guard = Command::new("sh");
         guard

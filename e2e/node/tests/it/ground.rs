@@ -145,13 +145,20 @@ async fn a_component_that_is_held_stays_down() {
 async fn the_audit_log_names_who_asked_for_what() {
     let cluster = Cluster::open().await.unwrap();
     let namespace = Namespace::new(&cluster, "audit").await.unwrap();
-    let list = ["get", "webhooks", "--namespace", &namespace.name, "--as", "system:serviceaccount:x:nobody"];
+    let list = [
+        "get",
+        "roles.rbac.authorization.k8s.io",
+        "--namespace",
+        &namespace.name,
+        "--as",
+        "system:serviceaccount:x:nobody",
+    ];
     cluster.kubectl(&list).await.unwrap_err();
     let entries = cluster.audit().unwrap();
     let ours = |verb: &str| entries.iter().find(|entry| entry.namespace == namespace.name && entry.verb == verb);
     let refused = ours("list").unwrap();
     assert_eq!((refused.decision.as_str(), refused.status), ("forbid", 403));
-    assert_eq!((refused.group.as_str(), refused.resource.as_str()), ("zen-mesh.io", "webhooks"));
-    let made = entries.iter().find(|entry| entry.verb == "create" && entry.resource == "namespaces");
-    assert_eq!(made.unwrap().user, "admin");
+    assert_eq!((refused.group.as_str(), refused.resource.as_str()), ("rbac.authorization.k8s.io", "roles"));
+    let made = |entry: &zen_e2e_node::audit::Entry| entry.verb == "create" && entry.resource == "namespaces";
+    assert!(entries.iter().any(|entry| made(entry) && entry.user == "admin" && entry.status == 201));
 }
