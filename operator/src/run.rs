@@ -169,6 +169,7 @@ async fn follow_configuration(client: &Client, namespace: &str, tasks: &mut Task
 struct Figures {
     writes: writer::Metrics,
     reconcile: reconcile::Metrics,
+    status: status::Metrics,
     leads: Gauge,
 }
 
@@ -177,6 +178,7 @@ fn register() -> (Registry, Figures) {
     let operator = registry.sub_registry_with_prefix("zen_operator");
     figures.writes.register(operator);
     figures.reconcile.register(operator);
+    figures.status.register(operator);
     operator.register("leader", "1 while this replica leads", figures.leads.clone());
     (registry, figures)
 }
@@ -219,7 +221,6 @@ async fn write(parts: &Parts<'_>, leadership: &Leadership, shutdown: &Shutdown) 
     let writer = Writer::new(client.clone(), leadership.clone(), &serve.pod_name, figures.writes.clone());
     let (orders, ordered) = watch::channel(Orders::default());
     let (tell, known) = watch::channel(Known::new());
-    let owner = workloads.borrow().owner();
     let reconcile = reconcile::Parts {
         client: client.clone(),
         writer: writer.clone(),
@@ -245,22 +246,37 @@ async fn write(parts: &Parts<'_>, leadership: &Leadership, shutdown: &Shutdown) 
             published: cluster.published(),
             settings: settings::status(&serve.pod_namespace, workloads.clone()),
             source: status::Pods::new(&identity, ours.clone(), serve.control_port),
+            metrics: figures.status.clone(),
         };
         tokio::select! {
             outcome = status::run(status, shutdown.child()) => outcome,
             () = drains::run(control, ordered, tell) => Ok(()),
         }
     };
-    let kept = async {
-        service.keep(&writer, owner.as_ref()).await;
-        Ok(())
-    };
+    let kept = keep(service, &writer, workloads.clone());
     let work =
         async { tokio::try_join!(Box::pin(reconcile::run(reconcile, shutdown.child())), Box::pin(with_identity)) };
     tokio::select! {
         outcome = work => outcome.map(drop).map_err(Error::from),
-        outcome = kept => outcome,
+        () = kept => Ok(()),
         () = shutdown.begun() => Ok(()),
+    }
+}
+
+/// Keeps the CA and the trust bundle, which belongs to the settings. Never ends.
+async fn keep(service: &identity::Service, writer: &Writer, mut workloads: watch::Receiver<Followed<Workloads>>) {
+    loop {
+        let owner = workloads.borrow_and_update().owner();
+        let another = async {
+            if workloads.wait_for(|now| now.object.is_some() && now.owner() != owner).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = service.keep(writer, owner.as_ref()) => {}
+            // Settings that were deleted and made again: what the old ones own is collected.
+            () = another => {}
+        }
     }
 }
 

@@ -9,6 +9,7 @@ mod board;
 mod conditions;
 mod decide;
 mod fleet;
+mod metrics;
 mod object;
 mod pods;
 mod reports;
@@ -26,6 +27,7 @@ use fleet::Turnover;
 use futures_util::future::OptionFuture;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
+pub use metrics::Metrics;
 use object::{Id, Kind};
 pub use reports::{Error as ReportError, Followers, Pods, Source};
 use tokio::sync::{mpsc, watch as channel};
@@ -62,6 +64,8 @@ pub struct Parts<S> {
     pub settings: channel::Receiver<Settings>,
     /// The pods: [`Pods`].
     pub source: S,
+    /// How many objects are all right.
+    pub metrics: Metrics,
 }
 
 /// Keeps the status of every object current until `shutdown`. To be called by the leader alone.
@@ -70,7 +74,7 @@ pub struct Parts<S> {
 ///
 /// [`Error::NotLeader`]: the lease is lost, and the process has to end. Everything else is tried again.
 pub async fn run<S: Source>(parts: Parts<S>, shutdown: CancellationToken) -> Result<(), Error> {
-    let Parts { client, writer, namespace, snapshot, mut published, mut settings, source } = parts;
+    let Parts { client, writer, namespace, snapshot, mut published, mut settings, source, metrics } = parts;
     let (objects, mut seen) = mpsc::channel(1024);
     let (data_plane, mut pods) = channel::channel(None);
     let mut watches = Tasks::default();
@@ -79,7 +83,7 @@ pub async fn run<S: Source>(parts: Parts<S>, shutdown: CancellationToken) -> Res
     }
     watches.spawn(watch::data_plane(client, namespace, data_plane));
     let (mut followers, mut reports) = Followers::new(source);
-    let mut desk = Desk::new(Board::new(snapshot, Instant::now()), writer);
+    let mut desk = Desk::new(Board::new(snapshot, metrics, Instant::now()), writer);
     desk.board.published(Arc::clone(&published.borrow_and_update()));
     desk.board.set_up(settings.borrow_and_update().clone());
     let mut events: Vec<Seen> = Vec::new();

@@ -11,6 +11,7 @@ mod examples;
 mod lifetime;
 mod live;
 mod mesh;
+mod pods;
 mod rules;
 mod samples;
 mod status;

@@ -25,7 +25,7 @@ use crate::api_server::install;
 /// Namespace of the release.
 pub const NAMESPACE: &str = "zen-mesh";
 /// How long a test waits for what should happen at once.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A control plane with a mesh on it.
 pub struct Mesh {
@@ -140,11 +140,12 @@ impl Mesh {
         }
     }
 
-    /// A number of the operator's metrics.
-    pub fn writes(&self, kind: &str, outcome: &str) -> f64 {
+    /// So many writes of this outcome, by the operator's metrics.
+    pub fn writes(&self, kind: &str, outcome: &str) -> u32 {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.metrics).unwrap();
-        zen_runtime::metrics::value(&text, "writes_total", &[("kind", kind), ("outcome", outcome)]).unwrap_or_default()
+        let value = zen_runtime::metrics::value(&text, "writes_total", &[("kind", kind), ("outcome", outcome)]);
+        format!("{:.0}", value.unwrap_or_default()).parse().unwrap()
     }
 }
 
@@ -178,6 +179,7 @@ impl Operator {
             published: cluster.published(),
             settings,
             source: pods.clone(),
+            metrics: status::Metrics::default(),
         };
         let running = tokio::spawn(status::run(parts, end.clone()));
         Self { _cluster: cluster, end, running }

@@ -20,6 +20,7 @@ use super::announce::{Announcement, Budget, announcement};
 use super::conditions::{Status, Time};
 use super::decide::{Observation, Settings, decide, plane_of};
 use super::fleet::{Fleet, Pod, PodId, Turnover};
+use super::metrics::{Metrics, Standing};
 use super::object::{Id, Kind, Object};
 use entry::Entry;
 use verdicts::Verdicts;
@@ -82,11 +83,12 @@ pub struct Board {
     silence: Option<Instant>,
     budget: Budget,
     webhooks: u32,
+    metrics: Metrics,
 }
 
 impl Board {
     /// Nothing is known yet.
-    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, now: Instant) -> Self {
+    pub fn new(snapshot: Arc<ArcSwap<Snapshot>>, metrics: Metrics, now: Instant) -> Self {
         Self {
             entries: HashMap::new(),
             listing: HashMap::new(),
@@ -102,6 +104,7 @@ impl Board {
             silence: None,
             budget: Budget::new(now),
             webhooks: 0,
+            metrics,
         }
     }
 
@@ -114,10 +117,13 @@ impl Board {
                 if let Some(there) = self.listing.get_mut(&id.kind) {
                     there.insert(id.clone());
                 }
+                let standing = Some(Standing::of(&object.status));
                 let new = if let Some(entry) = self.entries.get_mut(&id) {
+                    self.metrics.moved(id.kind, Some(entry.standing()), standing);
                     entry.take(object)
                 } else {
                     self.webhooks += u32::from(id.kind == Kind::Webhook);
+                    self.metrics.moved(id.kind, None, standing);
                     self.entries.insert(id.clone(), Entry::new(object));
                     true
                 };
@@ -142,6 +148,7 @@ impl Board {
     fn remove(&mut self, id: &Id) {
         let Some(entry) = self.entries.remove(id) else { return };
         self.webhooks -= u32::from(id.kind == Kind::Webhook);
+        self.metrics.moved(id.kind, Some(entry.standing()), None);
         if let Some(timer) = entry.timer {
             self.timers.remove(&(timer, id.clone()));
         }
@@ -260,7 +267,10 @@ impl Board {
         let Some(entry) = self.entries.get_mut(&write.id) else { return };
         match written {
             Written::Done => {
-                if entry.landed(&write.uid, Some(write.status)) {
+                let before = entry.standing();
+                let again = entry.landed(&write.uid, Some(write.status));
+                self.metrics.moved(write.id.kind, Some(before), Some(entry.standing()));
+                if again {
                     self.look_at(write.id);
                 }
             }

@@ -9,7 +9,7 @@ use zen_testkit::api_server::{ApiServer, Call, Reply, Watch};
 
 use super::*;
 use crate::names;
-use crate::writer::Metrics;
+use crate::writer;
 
 const WEBHOOKS: &str = "/apis/zen-mesh.io/v1alpha1/webhooks";
 const STATUS: &str = "/apis/zen-mesh.io/v1alpha1/namespaces/team-a/webhooks/github/status";
@@ -91,12 +91,13 @@ impl Scene {
         };
         let parts = Parts {
             client: server.client(),
-            writer: Writer::new(server.client(), leadership, "zen-operator-0", Metrics::default()),
+            writer: Writer::new(server.client(), leadership, "zen-operator-0", writer::Metrics::default()),
             namespace: "zen-mesh".into(),
             snapshot: Arc::new(ArcSwap::from_pointee(snapshot)),
             published,
             settings,
             source: InEffect(Arc::new(vec![report])),
+            metrics: Metrics::default(),
         };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(run(parts, shutdown.clone()));

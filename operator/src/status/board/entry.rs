@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::super::conditions::{Status, Time};
 use super::super::decide::Decision;
+use super::super::metrics::Standing;
 use super::super::object::Object;
 
 /// Somebody else writes over what we wrote: answered ever more rarely.
@@ -57,6 +58,10 @@ pub(super) enum Judged {
 impl Entry {
     pub(super) fn new(object: Object) -> Self {
         Self { object, queued: false, flight: None, timer: None, waiting: None, last: None }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing::of(&self.object.status)
     }
 
     /// Takes the object as a watch saw it; false when that is nothing new.

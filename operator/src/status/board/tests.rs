@@ -13,6 +13,7 @@ use super::*;
 /// A board with what surrounds it.
 struct Table {
     board: Board,
+    metrics: Metrics,
     published: Published,
     pods: Vec<Pod>,
     ids: Vec<PodId>,
@@ -35,7 +36,8 @@ fn object(name: &str, generation: i64, status: &serde_json::Value) -> Object {
 impl Table {
     /// With so many ready ingesters that have not said anything yet.
     fn new(ingesters: usize) -> Self {
-        let mut board = Board::new(Arc::default(), Instant::now());
+        let metrics = Metrics::default();
+        let mut board = Board::new(Arc::default(), metrics.clone(), Instant::now());
         board.set_up(Settings { ingester_replicas: 2, intake: "intake".to_owned() });
         let pods: Vec<_> = (0..ingesters)
             .map(|number| Pod {
@@ -49,7 +51,7 @@ impl Table {
             board.seen(Seen::Listing(kind));
             board.seen(Seen::Listed(kind));
         }
-        Self { board, published: Published::default(), pods, ids, seconds: 1_800_000_000 }
+        Self { board, metrics, published: Published::default(), pods, ids, seconds: 1_800_000_000 }
     }
 
     fn seen(&mut self, object: Object) {
@@ -92,6 +94,19 @@ impl Table {
         let summary = (write.id.key.name.to_string(), write.status.problem().map(|problem| problem.reason.to_string()));
         self.board.wrote(write, Written::Done, Instant::now());
         Some(summary)
+    }
+
+    /// How many objects are ok, have a problem, and are unsettled, as `/metrics` says.
+    fn standing(&self) -> [Option<f64>; 3] {
+        let mut registry = prometheus_client::registry::Registry::default();
+        self.metrics.register(registry.sub_registry_with_prefix("zen_operator"));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
+        assert_eq!(zen_runtime::metrics::problems(&text), Vec::<String>::new());
+        let of = |state| {
+            zen_runtime::metrics::value(&text, "zen_operator_objects", &[("kind", "Webhook"), ("state", state)])
+        };
+        ["ok", "problem", "unsettled"].map(of)
     }
 
     async fn pass(&mut self, time: Duration) {
@@ -172,7 +187,7 @@ async fn nothing_is_said_before_the_pods_had_their_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_kind_is_listed_before_it_is_judged() {
-    let mut board = Board::new(Arc::default(), Instant::now());
+    let mut board = Board::new(Arc::default(), Metrics::default(), Instant::now());
     board.pods(vec![], Instant::now());
     let wall = Time::UNIX_EPOCH;
     let lock = Object { id: Id::new(Kind::ZenLock, ObjectKey::new("n", "l")), ..object("l", 1, &json!(null)) };
@@ -290,17 +305,20 @@ async fn objects_stand_for_themselves() {
         table.seen(object(name, 1, &json!(null)));
         table.verdict(name, 1, None);
     }
+    assert_eq!(table.standing(), [None, None, Some(3.0)]);
     let mut written: Vec<_> = std::iter::from_fn(|| table.write()).collect();
     written.sort();
     assert_eq!(written, [fine("a"), fine("b"), fine("c")]);
     table.verdict("b", 1, Some(ObjectReason::PathNotGranted));
     assert_eq!(table.write(), Some(wrong("b", "PathNotGranted")));
     assert_eq!(table.write(), None, "the others are not touched");
+    assert_eq!(table.standing(), [Some(2.0), Some(1.0), Some(0.0)]);
 
     table.board.seen(Seen::Listing(Kind::Webhook));
     let status = table.board.entries[&id("a")].object.status.write(Kind::Webhook);
     table.seen(object("a", 1, &status));
     table.board.seen(Seen::Listed(Kind::Webhook));
     assert_eq!(table.board.entries.keys().collect::<Vec<_>>(), [&id("a")]);
+    assert_eq!(table.standing(), [Some(1.0), Some(0.0), Some(0.0)]);
     assert_eq!(table.write(), None);
 }
