@@ -84,12 +84,9 @@ where
     let resource = ApiResource::erase::<K>(&());
     let mut tries = 0;
     loop {
-        let error = match writer.delete(&resource, object).await {
-            Ok(_) => {
-                tracing::info!(object = %Id::of(object), "deleted");
-                return Ok(());
-            }
-            Err(error) => error,
+        let Err(error) = writer.delete(&resource, object).await else {
+            tracing::info!(object = %Id::of(object), "deleted");
+            return Ok(());
         };
         tries += 1;
         let Requeue::Transient(after) = error.requeue() else { return Err(error) };

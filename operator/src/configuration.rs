@@ -100,7 +100,7 @@ fn take<T>(followed: &mut Followed<T>, object: &ConfigMap, key: &str, read: impl
         Ok(content) => (followed.content, followed.problem) = (Some(Arc::new(content)), None),
         Err(message) => {
             let message = format!("{key} cannot be used, the last good one stays in force: {message}");
-            tracing::error!(key, message, "invalid configuration");
+            tracing::error!(key, problem = message, "invalid configuration");
             followed.problem = Some(Problem { reason: "InvalidConfiguration", message });
         }
     }

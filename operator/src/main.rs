@@ -1,8 +1,10 @@
 //! `zen-operator`: arguments, composition, run.
 
+use std::process::ExitCode;
+
 use anyhow::{Context as _, anyhow};
 use clap::Parser as _;
-use zen_operator::run::{self, Arguments, Command, Listeners, Serve};
+use zen_operator::run::{Arguments, Command, Listeners, Serve};
 use zen_operator::{cleanup, wait};
 use zen_runtime::telemetry::{self, Format};
 use zen_runtime::{Shutdown, limits, listen};
@@ -10,9 +12,22 @@ use zen_runtime::{Shutdown, limits, listen};
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let Arguments { serve, command } = Arguments::parse();
-    telemetry::init(Format::Auto, &serve.log)?;
+    if let Err(error) = telemetry::init(Format::Auto, &serve.log) {
+        eprintln!("{error}");
+        return ExitCode::FAILURE;
+    }
+    match run(serve, command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(serve: Serve, command: Option<Command>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
     let ended = runtime.block_on(async {
         match command {
@@ -22,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     });
     // What is left are tasks that nothing waits for any more.
     runtime.shutdown_background();
-    ended.inspect_err(|error| tracing::error!("{error:#}"))
+    ended
 }
 
 async fn operate(serve: Serve) -> anyhow::Result<()> {
@@ -31,7 +46,7 @@ async fn operate(serve: Serve) -> anyhow::Result<()> {
     let bind = |address| listen::bind(address).with_context(|| format!("failed to listen on {address}"));
     let listeners = Listeners { admin: bind(serve.admin)?, identity: bind(serve.identity)? };
     let client = client().await?;
-    Ok(run::run(serve, client, listeners, &shutdown).await?)
+    Ok(zen_operator::run::run(serve, client, listeners, &shutdown).await?)
 }
 
 async fn once(serve: Serve, command: Command) -> anyhow::Result<()> {
@@ -50,5 +65,5 @@ async fn once(serve: Serve, command: Command) -> anyhow::Result<()> {
 }
 
 async fn client() -> anyhow::Result<kube::Client> {
-    run::client().await.map_err(|error| anyhow!(error)).context("failed to find the API server")
+    zen_operator::run::client().await.map_err(|error| anyhow!(error)).context("failed to find the API server")
 }

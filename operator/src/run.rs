@@ -80,7 +80,7 @@ pub async fn run(serve: Serve, client: Client, listeners: Listeners, shutdown: &
     tasks.spawn("admin server", ended("admin server", server.serve(listeners.admin, end.clone())));
     let replica = Replica { serve, client, tasks: &mut tasks, end: end.clone() };
     let outcome = tokio::select! {
-        outcome = replica.run(listeners.identity, gate, &pending, shutdown) => outcome,
+        outcome = Box::pin(replica.run(listeners.identity, gate, &pending, shutdown)) => outcome,
         // While it starts nothing was written yet.
         () = async { shutdown.begun().await; tokio::time::sleep(LINGER).await } => Ok(()),
     };

@@ -205,7 +205,10 @@ impl Writer {
         let deleted = self.write(self.api(resource, id.namespace.as_deref()).delete(&id.name, &params)).await;
         self.0.memory.forget(&id);
         match deleted {
-            Ok(_) => Ok(Outcome::Deleted),
+            Ok(_) => {
+                tracing::debug!(object = %id, "deleted");
+                Ok(Outcome::Deleted)
+            }
             Err(Error::Gone(_)) => Ok(Outcome::Unchanged),
             Err(error) => Err(error),
         }

@@ -41,11 +41,11 @@ pub struct Observed<'a> {
 #[derive(Debug)]
 pub enum Keys {
     /// There never was a root key: this one is to be made, once.
-    Make(Object),
+    Make(Box<Object>),
     /// The branches that belong to the root key.
     Branches {
         /// Both Secrets.
-        objects: [Object; 2],
+        objects: Box<[Object; 2]>,
         /// Names the root key.
         fingerprint: String,
         /// Whether both are there, so that pods can mount them.
@@ -68,7 +68,7 @@ pub fn keys(namespace: &str, observed: Observed<'_>) -> Keys {
             );
         }
         let text = RootKey::random().text();
-        return Keys::Make(secret(namespace, ROOT, &[(ROOT_KEY, &text)], None));
+        return Keys::Make(Box::new(secret(namespace, ROOT, &[(ROOT_KEY, &text)], None)));
     };
     let text = root.data.as_ref().and_then(|data| data.get(ROOT_KEY));
     let text = text.and_then(|bytes| std::str::from_utf8(&bytes.0).ok());
@@ -96,7 +96,7 @@ pub fn keys(namespace: &str, observed: Observed<'_>) -> Keys {
             .component("ingester"),
         secret(namespace, EGRESS_KEYS, &[(SIGNING, &signing)], Some(&fingerprint)).component("egress"),
     ];
-    Keys::Branches { objects, fingerprint, there: branches.iter().all(Option::is_some) }
+    Keys::Branches { objects: Box::new(objects), fingerprint, there: branches.iter().all(Option::is_some) }
 }
 
 /// Without an owner: the queues' volumes outlive an uninstall, and so do the keys that open them.

@@ -110,7 +110,7 @@ impl Desk {
         for problem in problems.cloned().collect::<Vec<_>>() {
             tracing::warn!(
                 reason = problem.reason,
-                message = problem.message,
+                problem = problem.message,
                 "the data plane is not as it was asked for"
             );
             self.say(problem);

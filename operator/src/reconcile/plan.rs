@@ -112,11 +112,13 @@ fn plan_keys(world: &World, namespace: &str, planned: &mut Planned) -> Option<St
     let observed = keys::Observed { root: root.as_deref(), ingester: ingester.as_deref(), egress: egress.as_deref() };
     match keys::keys(namespace, observed) {
         keys::Keys::Make(root) => {
-            planned.once.insert(root.id().clone(), Arc::new(root));
+            planned.once.insert(root.id().clone(), Arc::new(*root));
             None
         }
         keys::Keys::Branches { objects, fingerprint, there } => {
-            objects.into_iter().for_each(|object| planned.plan.want(object));
+            for object in *objects {
+                planned.plan.want(object);
+            }
             Some(fingerprint).filter(|_| there)
         }
         keys::Keys::Stuck(problem) => {

@@ -427,3 +427,25 @@ async fn without_settings_nothing_is_made() {
     assert_eq!(cluster.written().len(), before);
     cluster.end().await;
 }
+
+/// The watch says 410, and the list after it no longer has what was there: it is made again.
+#[tokio::test]
+async fn what_vanished_while_a_watch_was_away_is_made_again() {
+    let cluster = Setup::new().start();
+    cluster.settled().await;
+    let path = format!("{CORE}/services");
+    let mut made = cluster.server.received();
+    made.retain(|call| call.path.starts_with(&path) && call.method == http::Method::PATCH);
+    for call in made {
+        let mut object = call.body;
+        object["metadata"]["resourceVersion"] = "2".into();
+        object["metadata"]["uid"] = "uid-1".into();
+        cluster.watches[&path].added(object);
+    }
+    cluster.watches[&path].bookmark("Service", "v1", "7");
+    cluster.watches[&path].expired();
+    for name in ["zen-ingester", "zen-ingester-peers", "zen-ingester-api", "zen-egress"] {
+        cluster.server.seen(&Call::patch(&format!("{path}/{name}")), 2).await;
+    }
+    cluster.end().await;
+}

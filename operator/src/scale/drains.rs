@@ -105,7 +105,7 @@ pub async fn run<C: Control>(control: C, mut orders: watch::Receiver<Orders>, kn
         let now = orders.borrow_and_update().clone();
         let heard = ask(&control, &now).await;
         known.send_if_modified(|known| {
-            let next = merge(known, &now, heard);
+            let next = merge(known, &now, &heard);
             std::mem::replace(known, next.clone()) != next
         });
         let pause = if !now.drain.is_empty() || !now.resume.is_empty() {
@@ -160,7 +160,7 @@ async fn ask<C: Control>(control: &C, orders: &Orders) -> BTreeMap<u32, Option<D
     heard
 }
 
-fn merge(known: &Known, orders: &Orders, heard: BTreeMap<u32, Option<DrainState>>) -> Known {
+fn merge(known: &Known, orders: &Orders, heard: &BTreeMap<u32, Option<DrainState>>) -> Known {
     let mut next = Known::new();
     for (ordinal, pod) in &orders.pods {
         let before = known.get(ordinal).filter(|before| before.uid == pod.uid);

@@ -18,26 +18,27 @@ struct State {
     wakers: Vec<Waker>,
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a test writes the object down where it tells it")]
 impl Watch {
     /// An object appeared.
     pub fn added(&self, object: Value) {
-        self.event("ADDED", object);
+        self.event("ADDED", &object);
     }
 
     /// An object changed.
     pub fn modified(&self, object: Value) {
-        self.event("MODIFIED", object);
+        self.event("MODIFIED", &object);
     }
 
     /// An object is gone.
     pub fn deleted(&self, object: Value) {
-        self.event("DELETED", object);
+        self.event("DELETED", &object);
     }
 
     /// Nothing changed up to this resource version.
     pub fn bookmark(&self, kind: &str, api_version: &str, version: &str) {
         let object = json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": version}});
-        self.event("BOOKMARK", object);
+        self.event("BOOKMARK", &object);
     }
 
     /// 410: the resource version is too old, everything has to be listed again. Ends the connection.
@@ -46,7 +47,7 @@ impl Watch {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "code": 410, "reason": "Expired", "message": "too old resource version",
         });
-        self.event("ERROR", status);
+        self.event("ERROR", &status);
         self.end();
     }
 
@@ -60,7 +61,7 @@ impl Watch {
         self.push(Some(format!("{line}\n")));
     }
 
-    fn event(&self, r#type: &str, object: Value) {
+    fn event(&self, r#type: &str, object: &Value) {
         self.raw(&json!({"type": r#type, "object": object}).to_string());
     }
 
