@@ -8,6 +8,7 @@ use zen_runtime::telemetry;
 
 /// Who and where this pod is.
 #[derive(Clone, Debug, Args)]
+#[group(skip)]
 pub struct Arguments {
     /// Name of this pod.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]

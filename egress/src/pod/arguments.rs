@@ -15,3 +15,17 @@ pub struct Arguments {
     #[arg(long, env = "ZEN_LINK", value_name = "ADDRESS:PORT", default_value = "[::]:9444")]
     pub link: SocketAddr,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the operator gives a pod is enough; the rest are the defaults that its Service goes by.
+    #[test]
+    fn a_pod_needs_no_argument_but_its_name() {
+        let arguments = Arguments::try_parse_from(["zen-egress", "--pod-name", "zen-egress-x"]).expect("parses");
+        let Arguments { pod, link } = arguments;
+        assert_eq!((link.port(), pod.admin.port(), pod.control.port()), (9444, 9901, 9902));
+        assert_eq!(pod.objects().to_str(), Some("/run/zen-mesh/objects.json"));
+    }
+}

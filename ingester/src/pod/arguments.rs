@@ -31,3 +31,20 @@ pub struct Arguments {
     #[arg(long)]
     pub drain: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the operator gives a pod is enough; the rest are the defaults that its Services and volumes go by.
+    #[test]
+    fn a_pod_needs_no_argument_but_its_name() {
+        let arguments = Arguments::try_parse_from(["zen-ingester", "--pod-name", "zen-ingester-0"]).expect("parses");
+        assert_eq!((arguments.intake.port(), arguments.api.port()), (8443, 9443));
+        assert_eq!((arguments.pod.admin.port(), arguments.pod.control.port()), (9901, 9902));
+        assert_eq!(arguments.state.to_str(), Some("/var/lib/zen-mesh"));
+        assert_eq!(arguments.pod.identity_url(), "https://zen-operator.zen-mesh.svc");
+        assert!(arguments.api_enabled && !arguments.drain && arguments.intake_secret.is_empty());
+        assert!(Arguments::try_parse_from(["zen-ingester", "--pod-name", "p", "--drain"]).expect("parses").drain);
+    }
+}

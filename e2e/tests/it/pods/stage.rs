@@ -1,0 +1,360 @@
+//! A control plane with a namespace for the mesh, an operator that only signs, and pods on loopback with their volumes.
+
+use std::fs::Permissions;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use clap::Parser as _;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::RootCertStore;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use zen_e2e::ControlPlane;
+use zen_identity::client::{Answering, Error, Issuer, Options};
+use zen_identity::wire::{Certificate, CertificateRequest, Refused, Usage, Who};
+use zen_identity::{Client, Component};
+use zen_model::Timestamp;
+use zen_model::reason::TrustRefusal;
+use zen_pki::{Ca, Identity, Names, SigningRequest, SpiffeId, TrustDomain};
+use zen_pod::Platform;
+use zen_runtime::Shutdown;
+use zen_seal::RootKey;
+
+use crate::api_server::install;
+
+/// Far more than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The release namespace.
+pub const NAMESPACE: &str = "zen-mesh";
+/// A name that the intake's certificate carries.
+pub const INTAKE: &str = "zen-ingester.zen-mesh.svc";
+
+const MESH: &str = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: zen-mesh, namespace: zen-mesh}
+data:
+  mesh.yaml: |
+    grants: [{namespace: team-a, cidrs: [127.0.0.0/8]}]
+    drainDelay: 1s
+";
+
+/// Everything around the pods.
+pub struct Stage {
+    control_plane: Option<ControlPlane>,
+    /// The pods' own.
+    client: kube::Client,
+    operator: Operator,
+    root: RootKey,
+    folder: TempDir,
+}
+
+/// Signs what pods are due, as the identity service does.
+#[derive(Clone)]
+struct Operator {
+    issuer: Arc<Ca>,
+    bundle: String,
+    away: Arc<AtomicBool>,
+}
+
+impl Stage {
+    pub async fn start() -> Self {
+        let control_plane = ControlPlane::start().await.unwrap();
+        install(&control_plane.client().await.unwrap()).await;
+        for namespace in [NAMESPACE, "team-a"] {
+            control_plane.kubectl(&["create", "namespace", namespace]).await.unwrap();
+        }
+        let root = Ca::new_root(&domain(), Timestamp::now()).unwrap();
+        let issuer = Arc::new(root.issue_intermediate(Timestamp::now()).unwrap());
+        let bundle = root.certificate_pem().to_owned();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.crt"), &bundle).unwrap();
+        let (kubeconfig, options) = (Kubeconfig::read_from(control_plane.kubeconfig()), KubeConfigOptions::default());
+        let config = kube::Config::from_custom_kubeconfig(kubeconfig.unwrap(), &options).await.unwrap();
+        let client = zen_live::cluster::client(config).unwrap();
+        let operator = Operator { issuer, bundle, away: Arc::default() };
+        let stage = Self { control_plane: Some(control_plane), client, operator, root: RootKey::random(), folder };
+        stage.apply(&[MESH]).await;
+        stage
+    }
+
+    /// API server and operator are gone from now on.
+    pub fn leave(&mut self) {
+        self.control_plane = None;
+        self.operator.away.store(true, Ordering::Relaxed);
+    }
+
+    pub async fn apply(&self, manifests: &[&str]) {
+        let file = self.folder.path().join("manifest.yaml");
+        std::fs::write(&file, manifests.join("\n---\n")).unwrap();
+        self.kubectl(&["apply", "-f", file.to_str().unwrap()]).await;
+    }
+
+    pub async fn kubectl(&self, arguments: &[&str]) -> String {
+        self.control_plane.as_ref().expect("the API server is there").kubectl(arguments).await.unwrap()
+    }
+
+    /// What clients of the intake trust.
+    pub fn roots(&self) -> RootCertStore {
+        roots(&self.operator.bundle)
+    }
+
+    /// An identity of the mesh.
+    pub fn identity(&self, component: Component) -> Identity {
+        let lifetime = Duration::from_hours(1);
+        let issued = self.operator.issuer.issue_workload(&id(component), lifetime).unwrap();
+        Identity::new(&issued, &zen_pki::TrustRoots::from_pem(&self.operator.bundle).unwrap()).unwrap()
+    }
+
+    /// Says which egresses are ready.
+    pub async fn egresses(&self, egresses: &[&Egress]) {
+        let slice = |(number, egress): (usize, &&Egress)| {
+            format!(
+                "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: zen-egress-{number}, namespace: {NAMESPACE}, labels: {{kubernetes.io/service-name: zen-egress}}}}
+addressType: IPv4
+ports: [{{name: link, port: {}}}]
+endpoints: [{{addresses: ['{}'], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {}}}}}]
+",
+                egress.link.port(),
+                egress.link.ip(),
+                egress.name,
+            )
+        };
+        let slices: Vec<_> = egresses.iter().enumerate().map(slice).collect();
+        self.apply(&slices.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+
+    fn platform(&self, component: Component, run: &Path) -> Platform {
+        let mut options = Options::new("https://zen-operator.zen-mesh.svc");
+        options.roots = self.folder.path().join("ca.crt");
+        options.folder = run.join("identity");
+        let issuer = PodIssuer { operator: self.operator.clone(), component };
+        Platform { client: self.client.clone(), identity: Client::with_issuer(options, Arc::new(issuer)) }
+    }
+
+    /// The mounted Secret of a component.
+    fn keys(&self, folder: &Path) -> PathBuf {
+        let keys = folder.join("keys");
+        std::fs::create_dir_all(&keys).unwrap();
+        for (name, branch) in [("signing.key", zen_verify::signing_keys::BRANCH), ("data.key", "zen/data")] {
+            let path = keys.join(name);
+            std::fs::write(&path, self.root.branch(branch).text().as_bytes()).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o440)).unwrap();
+        }
+        keys
+    }
+}
+
+pub fn roots(pem: &str) -> RootCertStore {
+    use rustls_pki_types::pem::PemObject as _;
+    let mut roots = RootCertStore::empty();
+    for certificate in rustls_pki_types::CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    roots
+}
+
+fn domain() -> TrustDomain {
+    "zen-mesh.local".parse().unwrap()
+}
+
+fn id(component: Component) -> SpiffeId {
+    SpiffeId::workload(&domain(), NAMESPACE, component.account()).unwrap()
+}
+
+/// As one pod sees the operator.
+struct PodIssuer {
+    operator: Operator,
+    component: Component,
+}
+
+impl std::fmt::Debug for PodIssuer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PodIssuer")
+    }
+}
+
+impl PodIssuer {
+    fn there(&self) -> Result<(), Error> {
+        if self.operator.away.load(Ordering::Relaxed) {
+            return Err(Error::Refused(Refused::new(TrustRefusal::IssuerUnavailable, "r")));
+        }
+        Ok(())
+    }
+
+    fn sign(&self, request: &CertificateRequest) -> Result<Certificate, Error> {
+        self.there()?;
+        let due = match request.usage {
+            Usage::Workload => Names::Workload(id(self.component)),
+            Usage::Serving => Names::Server([INTAKE.to_owned()].into()),
+        };
+        let csr = SigningRequest::from_pem(&request.csr).expect("a request");
+        csr.check(&due).expect("the names are due");
+        let signed = self.operator.issuer.sign_csr(&csr, &due, Timestamp::now(), Duration::from_hours(1)).expect("signed");
+        let roots = self.operator.bundle.clone();
+        Ok(Certificate { chain: signed.chain_pem, roots, not_after: signed.validity.until })
+    }
+}
+
+impl Issuer for PodIssuer {
+    fn who<'a>(&'a self, _: Option<&'a Identity>) -> Answering<'a, Who> {
+        let who = Who {
+            spiffe_id: id(self.component).to_string(),
+            serving_names: vec![INTAKE.to_owned()],
+            lifetime_seconds: 3600,
+        };
+        Box::pin(std::future::ready(self.there().map(|()| who)))
+    }
+
+    fn certificate<'a>(
+        &'a self,
+        _: Option<&'a Identity>,
+        request: &'a CertificateRequest,
+    ) -> Answering<'a, Certificate> {
+        Box::pin(std::future::ready(self.sign(request)))
+    }
+}
+
+/// The volumes of a pod, and the container while it runs.
+pub struct Ingester {
+    name: String,
+    volumes: TempDir,
+    running: Option<(Shutdown, JoinHandle<()>)>,
+    addresses: Option<zen_ingester::pod::Addresses>,
+}
+
+impl Ingester {
+    pub fn new(ordinal: u32) -> Self {
+        let name = format!("zen-ingester-{ordinal}");
+        Self { name, volumes: tempfile::tempdir().unwrap(), running: None, addresses: None }
+    }
+
+    /// Starts the container; returns when it knows who it is and what it has to do.
+    pub async fn start(&mut self, stage: &Stage, more: &[&str]) {
+        let folder = self.volumes.path();
+        let (keys, run, state) = (stage.keys(folder), folder.join("run"), folder.join("state"));
+        let mut arguments = common("zen-ingester", &self.name, &keys, &run);
+        for (option, value) in [("--state", state.to_str().unwrap()), ("--intake", ANY), ("--api", ANY)] {
+            arguments.extend([option.to_owned(), value.to_owned()]);
+        }
+        arguments.extend(more.iter().map(|text| (*text).to_owned()));
+        let arguments = zen_ingester::pod::Arguments::parse_from(arguments);
+        let platform = stage.platform(Component::Ingester, &run);
+        let starting = Box::pin(zen_ingester::pod::Pod::start(arguments, platform));
+        let pod = tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap();
+        self.addresses = Some(pod.addresses());
+        let shutdown = Shutdown::manual();
+        let begun = shutdown.clone();
+        self.running = Some((shutdown, tokio::spawn(async move { Box::pin(pod.serve(&begun)).await.unwrap() })));
+    }
+
+    pub fn addresses(&self) -> zen_ingester::pod::Addresses {
+        self.addresses.expect("it was started")
+    }
+
+    /// SIGTERM, and the wait for the end.
+    pub async fn stop(&mut self) {
+        stop(self.running.take()).await;
+    }
+}
+
+/// An egress pod.
+pub struct Egress {
+    name: String,
+    volumes: TempDir,
+    /// The pod's IP and port, which stay when the container starts anew.
+    link: SocketAddr,
+    running: Option<(Shutdown, JoinHandle<()>)>,
+    addresses: Option<zen_egress::pod::Addresses>,
+}
+
+impl Egress {
+    pub fn new(number: u32) -> Self {
+        // The API server takes no loopback address into an EndpointSlice.
+        let link = std::net::TcpListener::bind((own_address(), 0)).unwrap().local_addr().unwrap();
+        let name = format!("zen-egress-{number}");
+        Self { name, volumes: tempfile::tempdir().unwrap(), link, running: None, addresses: None }
+    }
+
+    pub async fn start(&mut self, stage: &Stage) {
+        let folder = self.volumes.path();
+        let (keys, run) = (stage.keys(folder), folder.join("run"));
+        let mut arguments = common("zen-egress", &self.name, &keys, &run);
+        arguments.extend(["--link".to_owned(), self.link.to_string()]);
+        let arguments = zen_egress::pod::Arguments::parse_from(arguments);
+        let platform = stage.platform(Component::Egress, &run);
+        let starting = Box::pin(zen_egress::pod::Pod::start(arguments, platform));
+        let pod = tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap();
+        self.addresses = Some(pod.addresses());
+        let shutdown = Shutdown::manual();
+        let begun = shutdown.clone();
+        self.running = Some((shutdown, tokio::spawn(async move { Box::pin(pod.serve(&begun)).await.unwrap() })));
+    }
+
+    pub fn addresses(&self) -> zen_egress::pod::Addresses {
+        self.addresses.expect("it was started")
+    }
+
+    pub async fn stop(&mut self) {
+        stop(self.running.take()).await;
+    }
+}
+
+/// A free port of the loopback.
+const ANY: &str = "127.0.0.1:0";
+
+fn common(program: &str, name: &str, keys: &Path, run: &Path) -> Vec<String> {
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let options = [
+        ("--pod-name", name.to_owned()),
+        ("--pod-namespace", NAMESPACE.to_owned()),
+        ("--admin", ANY.to_owned()),
+        ("--control", ANY.to_owned()),
+        ("--keys", path(keys)),
+        ("--run", path(run)),
+    ];
+    let options = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+    std::iter::once(program.to_owned()).chain(options).collect()
+}
+
+async fn stop(running: Option<(Shutdown, JoinHandle<()>)>) {
+    let (shutdown, ended) = running.expect("it runs");
+    shutdown.begin();
+    tokio::time::timeout(PATIENCE, ended).await.expect("ends in time").unwrap();
+}
+
+/// An address of this machine that is not its loopback. No packet is sent.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    socket.connect("203.0.113.1:9").expect("a route, for an address that is not the loopback");
+    socket.local_addr().unwrap().ip()
+}
+
+/// What `/readyz` says.
+pub async fn ready(admin: SocketAddr) -> (u16, String) {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, text)
+}
+
+/// Waits for what others bring about.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
