@@ -207,10 +207,13 @@ fn direct_is_for_urls() {
     let (mut read, findings) = zen_live::testing::objects(&spec("{service: {name: s, port: 443}}", ""));
     assert!(findings.iter().any(|finding| finding.field == "spec.mode"), "{findings:?}");
     read.refused.clear();
-    let mut own = zen_crds::DestinationSpec::default();
-    own.mode = zen_crds::Mode::Direct;
-    own.target.service =
-        Some(zen_crds::ServiceTarget { name: "s".into(), port: 443, path: "/".into(), ..Default::default() });
+    let service =
+        zen_crds::ServiceTarget { name: "s".into(), port: 443, path: "/".into(), ..zen_crds::ServiceTarget::default() };
+    let own = zen_crds::DestinationSpec {
+        mode: zen_crds::Mode::Direct,
+        target: zen_crds::Target { service: Some(service), url: None },
+        ..zen_crds::DestinationSpec::default()
+    };
     read.destinations.insert(ObjectKey::new("team-a", "d"), Arc::new(zen_crds::Destination::new("d", own)));
     let compiled = of(Plane::Ingester, &read);
     assert!(reasons(verdict(&compiled, "Destination team-a/d")).iter().any(|(field, _)| *field == "spec.mode"));
