@@ -72,15 +72,20 @@ fn parse_filter(text: &str) -> Result<EnvFilter, Error> {
 mod tests {
     use super::*;
 
+    /// What a filter says beside what every filter says.
+    fn said(text: &str) -> String {
+        parse_filter(text).expect("valid").to_string().replace("kube_runtime::watcher=error,", "")
+    }
+
     #[test]
     fn a_level_is_for_our_own_crates() {
-        assert_eq!(parse_filter("trace").expect("valid").to_string(), "zen=trace,warn");
-        assert_eq!(parse_filter("zen_egress=debug,info").expect("valid").to_string(), "zen_egress=debug,zen=info,warn");
+        assert_eq!(said("trace"), "zen=trace,warn");
+        assert_eq!(said("zen_egress=debug,info"), "zen_egress=debug,zen=info,warn");
     }
 
     #[test]
     fn other_crates_never_print_headers() {
-        assert_eq!(parse_filter("h2=trace").expect("valid").to_string(), "h2=info,warn");
+        assert_eq!(said("h2=trace"), "h2=info,warn");
     }
 
     #[test]
