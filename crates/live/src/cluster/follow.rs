@@ -89,9 +89,11 @@ impl Follower {
                 let before = Instant::now();
                 let (snapshot, published) = self.compile(Some(output.snapshot.load_full())).await?;
                 let generation = snapshot.generation;
-                output.snapshot.store(Arc::new(snapshot));
-                output.published.send_replace(Arc::new(published));
+                let old = output.snapshot.swap(Arc::new(snapshot));
+                let told = output.published.send_replace(Arc::new(published));
                 let took = before.elapsed();
+                // Giving back what ten thousand objects took is work too, and not for a thread that serves.
+                tokio::task::spawn_blocking(move || drop((old, told)));
                 self.rest_until = Instant::now() + took.min(PAUSE);
                 tracing::debug!(generation, ?took, "configuration in effect");
                 self.align();
