@@ -8,7 +8,7 @@ use anyhow::Context;
 use super::addresses::Number;
 use crate::run;
 
-/// How many PersistentVolumes a node offers. One that is released is emptied and may be claimed again.
+/// How many `PersistentVolumes` a node offers. One that is released is emptied and may be claimed again.
 const VOLUMES: u8 = 24;
 
 /// Programs of the system.

@@ -18,7 +18,7 @@ use crate::images::archive::{self, Archive};
 use crate::run;
 
 /// How long a start may take on a loaded machine. A node takes eight seconds on a quiet one.
-const START: Duration = Duration::from_secs(240);
+const START: Duration = Duration::from_mins(4);
 
 /// Starts a cluster and returns when it can be used. Leaves nothing but logs when that fails.
 pub fn up(state: &State, mode: Mode) -> anyhow::Result<Contained> {

@@ -57,7 +57,9 @@ mod tests {
     fn a_child_is_found_recognised_and_killed() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("there");
         let pid = child.id() as i32;
-        assert!(is_ours(pid, Path::new("1000")) && !is_ours(pid, Path::new("100")));
+        // The kernel shows the command line a moment after the program has begun.
+        let shown = run::poll(Duration::from_secs(30), || Ok(is_ours(pid, Path::new("1000")).then_some(())));
+        assert!(shown.is_ok_and(|shown| shown.is_some()) && !is_ours(pid, Path::new("100")));
         assert_eq!(stat(pid).expect("runs").1, std::process::id() as i32);
         kill(pid).expect("ends");
         assert!(!is_ours(pid, Path::new("1000")), "dead, though nobody has waited for it");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use zen_e2e_node::{Cluster, Component, Namespace, PAUSE, Target, until};
 use zen_testkit::Upstream;
 
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A pod with a shell, not root, on a volume of the default class.
 fn shell(namespace: &str) -> String {
