@@ -3,7 +3,7 @@
 //!
 //! Every replica issues: it follows the issuing CA and the trust bundle. The leader alone makes and renews them, and only
 //! it ever reads the root's key, once at the start and once for each issuing CA. What there is to do is decided by
-//! [`decide`], a pure function; nothing is ever written over something that cannot be read.
+//! a pure function; nothing is ever written over something that cannot be read.
 
 mod audit;
 mod caller;

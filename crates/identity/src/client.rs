@@ -19,6 +19,8 @@ use arc_swap::ArcSwapOption;
 pub use metrics::Metrics;
 pub use remote::Remote;
 use tokio::sync::{Notify, watch};
+/// How names are resolved, for who brings a way of its own.
+pub use zen_deliver::{Resolve, StaticResolver};
 use zen_model::{Fault, Timestamp};
 use zen_pki::{HotCertificate, Identity, KeyPairAndChain, Names, SpiffeId, TrustRoots, keep_fresh_by, signing_request};
 

@@ -8,6 +8,7 @@ mod bounds;
 mod columns;
 mod defaults;
 mod examples;
+mod identity;
 mod lifetime;
 mod live;
 mod mesh;

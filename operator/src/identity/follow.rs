@@ -46,7 +46,7 @@ where
         }
     }
     // A watch has no end of its own; if it had, what was seen last would count.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// Keeps what certificates are issued with. What is there and cannot be used does not replace what can.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zen_identity::Component;
 use zen_model::Timestamp;
-use zen_pki::{HotCertificate, Identity, KeyPairAndChain};
+use zen_pki::{HotCertificate, Identity};
 
 use super::{Current, Inner};
 use crate::names;
@@ -81,20 +81,13 @@ fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Er
     let served = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
     let serving = current.ca.issue_server_at(&served, now, lifetime)?;
     let there = inner.own.borrow().clone();
-    match there {
-        Some(own) => {
-            own.identity.replace_roots(&current.roots)?;
-            own.identity.replace(&workload)?;
-            own.serving.replace(&serving)?;
-        }
-        None => {
-            let identity = Identity::new(&workload, &current.roots)?;
-            inner.own.send_replace(Some(Own { identity, serving: HotCertificate::new(&serving)? }));
-        }
+    if let Some(own) = there {
+        own.identity.replace_roots(&current.roots)?;
+        own.identity.replace(&workload)?;
+        own.serving.replace(&serving)?;
+    } else {
+        let identity = Identity::new(&workload, &current.roots)?;
+        inner.own.send_replace(Some(Own { identity, serving: HotCertificate::new(&serving)? }));
     }
-    Ok([&workload, &serving]
-        .map(|certificate: &KeyPairAndChain| zen_pki::renewal(&certificate.validity()))
-        .into_iter()
-        .min()
-        .unwrap_or_default())
+    Ok(zen_pki::renewal(&workload.validity()).min(zen_pki::renewal(&serving.validity())))
 }

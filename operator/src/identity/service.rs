@@ -26,8 +26,8 @@ use super::{Current, Inner, Settings, own};
 
 /// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
 const REVIEWS: usize = 32;
-/// How long a request waits for its turn.
-const TURN: Duration = Duration::from_secs(2);
+/// How long a request waits for its turn, and its body may take.
+const TURN: Duration = Duration::from_secs(5);
 
 pub(super) struct Shared {
     inner: Arc<Inner>,
@@ -154,7 +154,8 @@ impl Shared {
         line: &mut Line,
     ) -> Result<(Certificate, Names, zen_pki::Signed), No> {
         let (current, component) = self.judge(headers, extensions, line).await?;
-        let body = to_bytes(body, MAX_BODY).await.map_err(|_| TrustRefusal::RequestTooLarge)?;
+        let body = tokio::time::timeout(TURN, to_bytes(body, MAX_BODY)).await.map_err(|_| TrustRefusal::BadRequest)?;
+        let body = body.map_err(|_| TrustRefusal::RequestTooLarge)?;
         let request: CertificateRequest = serde_json::from_slice(&body).map_err(|error| {
             No(TrustRefusal::BadRequest, format!("line {} column {}", error.line(), error.column()))
         })?;

@@ -12,11 +12,11 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
-use zen_deliver::StaticResolver;
-use zen_identity::client::{Options, Remote};
+use zen_identity::client::{Options, Remote, StaticResolver};
 use zen_identity::wire::{Certificate, CertificateRequest, Usage, Who};
 use zen_identity::{Client, Component};
 use zen_model::reason::TrustRefusal;
+use zen_model::reason::TrustRefusal as R;
 use zen_pki::{KeyPairAndChain, Names, SpiffeId, TrustRoots, signing_request};
 use zen_testkit::api_server::{Call, Reply};
 
@@ -204,9 +204,12 @@ async fn before_there_is_a_ca_nothing_is_issued() {
     assert!(replica.service.problem().is_some());
 }
 
+/// What a test does to a good answer.
+type Change = fn(&mut Value);
+
 #[test]
 fn tokens_are_read_strictly() {
-    let read = |change: fn(&mut Value)| {
+    let read = |change: Change| {
         let mut status = review("zen-egress");
         change(&mut status);
         let status: TokenReviewStatus = serde_json::from_value(status).expect("a status");
@@ -214,8 +217,7 @@ fn tokens_are_read_strictly() {
     };
     let good = read(|_| {}).expect("a caller");
     assert_eq!((good.account.as_str(), good.pod.as_str()), ("zen-egress", "zen-egress-0"));
-    use TrustRefusal as R;
-    let rows: [(&str, fn(&mut Value), R); 11] = [
+    let rows: [(&str, Change, R); 11] = [
         ("not authenticated", |status| status["authenticated"] = false.into(), R::TokenInvalid),
         ("nothing said", |status| *status = json!({}), R::TokenInvalid),
         ("an error", |status| status["error"] = "expired".into(), R::TokenInvalid),
