@@ -78,7 +78,8 @@ fn nothing_outlives_its_issuer_and_nothing_is_signed_after_its_end() {
     let issuer = root.issue_intermediate(now).expect("an issuing CA");
     assert_eq!(issuer.validity().until, now.plus(90 * DAY));
     assert_eq!(issuer.validity().renew_at(), now.plus(60 * DAY));
-    let leaf = issuer.issue_workload_at(&id("a"), now.plus(Duration::from_mins(90 * 24 * 60 - 10)), HOUR).expect("issued");
+    let leaf =
+        issuer.issue_workload_at(&id("a"), now.plus(Duration::from_mins(90 * 24 * 60 - 10)), HOUR).expect("issued");
     assert_eq!(leaf.validity().until, issuer.validity().until);
     let late = issuer.issue_workload_at(&id("a"), now.plus(91 * DAY), HOUR).expect_err("too late");
     assert!(matches!(late, Error::Expired { .. }), "{late}");
