@@ -65,7 +65,14 @@ pub(crate) struct Ready {
 impl Lane {
     pub(crate) fn new(key: ObjectKey, attempts: Attempts) -> Self {
         let current = ArcSwap::from_pointee(Current { generation: None, standing: Standing::Unknown });
-        Self { key, attempts, state: Mutex::default(), concurrency: AtomicUsize::new(1), told: AtomicUsize::new(usize::MAX), current }
+        Self {
+            key,
+            attempts,
+            state: Mutex::default(),
+            concurrency: AtomicUsize::new(1),
+            told: AtomicUsize::new(usize::MAX),
+            current,
+        }
     }
 
     pub(crate) fn key(&self) -> &ObjectKey {
@@ -89,8 +96,7 @@ impl Lane {
     /// The next job of a worker; none ends the worker, whose slot is free from then on.
     pub(crate) fn next(&self) -> Option<Job> {
         let mut state = self.state();
-        let next =
-            if state.workers > self.slots() { None } else { state.waiting.pop_front() };
+        let next = if state.workers > self.slots() { None } else { state.waiting.pop_front() };
         if next.is_none() {
             state.workers -= 1;
         }

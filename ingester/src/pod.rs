@@ -15,6 +15,9 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::Router;
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use zen_compile::{Plane, Verdict};
 use zen_identity::control::{self, ADMIN};
 use zen_identity::server::require;
@@ -24,19 +27,23 @@ use zen_model::observe::Unwatched;
 use zen_queue::Queue;
 use zen_queue::embedded::{self, Embedded};
 use zen_runtime::{Gate, Shutdown, limits};
+use zen_verify::SigningKeys;
 
 pub use arguments::Arguments;
 use intake::Intake;
+use zen_pki::Identity;
 use zen_pod::ground::{self, address, bind};
-use zen_pod::tls_secret;
+use zen_pod::tls_secret::{self, Followed};
 use zen_pod::{Ground, Known, Platform, Reports, keys};
 
 use crate::aggregated::{self, Replicas, Reviewer};
 use crate::drain::{self, Drain};
 use crate::ending::{Ending, Ends, Limits, part};
 use crate::replica::{DURABILITY, Replica, build_info};
-use crate::{admin, handover, reporting};
+use crate::{Ingester, admin, handover, reporting};
 
+/// Between changes of the configuration: quotas and listings need not follow each of a thousand.
+const SETTLE: Duration = Duration::from_millis(50);
 /// The queue's folder in the volume.
 const QUEUE: &str = "queue";
 
@@ -97,7 +104,8 @@ impl Pod {
         let mut ground = Ground::lay(arguments.pod.clone(), platform)?;
         let process = ground.readiness.gate("process");
         let intake_gate = ground.readiness.gate("certificate");
-        let listener = if arguments.drain { None } else { Some(bind("intake", arguments.intake).map_err(Error::from)?) };
+        let listener =
+            if arguments.drain { None } else { Some(bind("intake", arguments.intake).map_err(Error::from)?) };
         let intake = listener.as_ref().map(|listener| address("intake", listener)).transpose()?;
 
         // Durable: keys, events.
@@ -132,8 +140,7 @@ impl Pod {
         ground.metrics.complete(registry);
 
         // The others.
-        let around =
-            surroundings::follow(&arguments.pod, &ground.platform, replica.feed.clone(), &mut ground.tasks);
+        let around = surroundings::follow(&arguments.pod, &ground.platform, replica.feed.clone(), &mut ground.tasks);
         let egress = mesh.id(Component::Egress).clone();
         let tls = zen_pki::mtls_client(&identity, egress).map_err(ground::Error::from)?;
         replica.link(&mut ground.tasks, around.egresses, tls, link_metrics);
@@ -161,7 +168,8 @@ impl Pod {
         ground.tasks.spawn("drain", drain.clone().run());
         // One that drains itself takes nothing over.
         let staying = drain.clone();
-        let adopting = handover::Receiver::new(Arc::clone(&queue), move || staying.status().state == drain::State::Serving);
+        let adopting =
+            handover::Receiver::new(Arc::clone(&queue), move || staying.status().state == drain::State::Serving);
         let shown = admin::Parts { verdicts, token: zen_model::Secret::new([]), durability: DURABILITY };
         let own = admin::replica(&replica.ingester, shown);
         let routes = Router::new()
@@ -172,40 +180,10 @@ impl Pod {
         let control = ground.serve_control(&identity, routes)?;
 
         // What others see, last: everything behind it is there.
-        let (serving, fresh) = intake::built_in(&ground.platform, &identity);
-        if !arguments.drain && (arguments.api_enabled || arguments.intake_secret.is_empty()) {
-            ground.tasks.spawn("serving certificate", fresh);
-        }
-        let api = if arguments.api_enabled && !arguments.drain {
-            let listener = bind("aggregated API", arguments.api)?;
-            let address = address("aggregated API", &listener)?;
-            let replicas = Replicas { own, client: http::Client::new(&identity), peers: around.peers };
-            let client = ground.platform.client.clone();
-            let reviewer = Reviewer::new(client.clone());
-            let parts =
-                aggregated::Parts { front_proxy: Arc::default(), reviewer, replicas, signing_keys: Arc::clone(&signing) };
-            let end = ground.end.clone();
-            ground.tasks.spawn("aggregated API", api::serve(listener, serving.clone(), parts, client, end));
-            Some(address)
-        } else {
-            None
-        };
+        let mut front = Front { ground: &mut ground, arguments: &arguments, identity: &identity, serving: None };
+        let api = front.api(Replicas { own, client: http::Client::new(&identity), peers: around.peers }, signing)?;
         if let Some(listener) = listener {
-            let certificate = if arguments.intake_secret.is_empty() {
-                serving
-            } else {
-                let options = tls_secret::Options {
-                    namespace: arguments.pod.pod_namespace.clone(),
-                    name: arguments.intake_secret.clone(),
-                    cache: Some(arguments.pod.run.join("intake.pem")),
-                };
-                let (certificate, following) = tls_secret::follow(ground.platform.client.clone(), options);
-                ground.tasks.spawn("intake's certificate", following);
-                certificate
-            };
-            let (ingester, end) = (replica.ingester.clone(), ends.intake.clone());
-            let intake = Intake { ingester, listener, certificate, gate: intake_gate, end };
-            ground.tasks.spawn(part::INTAKE, intake.run());
+            front.intake(replica.ingester.clone(), listener, intake_gate, ends.intake.clone());
         }
         process.open();
         let addresses = Addresses { intake, admin: ground.admin, control, api };
@@ -246,13 +224,67 @@ impl Pod {
     }
 }
 
-/// Applies every change of the configuration.
+/// What the pod shows to others: the intake and the aggregated API, with their certificates.
+struct Front<'a> {
+    ground: &'a mut Ground,
+    arguments: &'a Arguments,
+    identity: &'a Identity,
+    /// The certificate of the built-in CA, once somebody needs it.
+    serving: Option<watch::Receiver<Followed>>,
+}
+
+impl Front<'_> {
+    /// Serves the aggregated API; none where it is switched off, or the pod only drains.
+    fn api(&mut self, replicas: Replicas, signing_keys: Arc<SigningKeys>) -> Result<Option<SocketAddr>, Error> {
+        if !self.arguments.api_enabled || self.arguments.drain {
+            return Ok(None);
+        }
+        let listener = bind("aggregated API", self.arguments.api)?;
+        let address = address("aggregated API", &listener)?;
+        let (client, certificate) = (self.ground.platform.client.clone(), self.serving());
+        let reviewer = Reviewer::new(client.clone());
+        let parts = aggregated::Parts { front_proxy: Arc::default(), reviewer, replicas, signing_keys };
+        let end = self.ground.end.clone();
+        self.ground.tasks.spawn("aggregated API", api::serve(listener, certificate, parts, client, end));
+        Ok(Some(address))
+    }
+
+    fn intake(&mut self, ingester: Ingester, listener: TcpListener, gate: Gate, end: CancellationToken) {
+        let certificate = if self.arguments.intake_secret.is_empty() {
+            self.serving()
+        } else {
+            let options = tls_secret::Options {
+                namespace: self.arguments.pod.pod_namespace.clone(),
+                name: self.arguments.intake_secret.clone(),
+                cache: Some(self.arguments.pod.run.join("intake.pem")),
+            };
+            let (certificate, following) = tls_secret::follow(self.ground.platform.client.clone(), options);
+            self.ground.tasks.spawn("intake's certificate", following);
+            certificate
+        };
+        let intake = Intake { ingester, listener, certificate, gate, end };
+        self.ground.tasks.spawn(part::INTAKE, intake.run());
+    }
+
+    fn serving(&mut self) -> watch::Receiver<Followed> {
+        let Self { ground, identity, serving, .. } = self;
+        let serving = serving.get_or_insert_with(|| {
+            let (certificate, fresh) = intake::built_in(&ground.platform, identity);
+            ground.tasks.spawn("serving certificate", fresh);
+            certificate
+        });
+        serving.clone()
+    }
+}
+
+/// Applies every change of the configuration. The snapshot itself is in effect before; changes that come together are one.
 async fn apply(cluster: Cluster, replica: Replica, verdicts: Arc<ArcSwap<Vec<Verdict>>>) {
     let mut published = cluster.published();
     loop {
         let current = Arc::clone(&published.borrow_and_update());
-        verdicts.store(Arc::new(current.verdicts.clone()));
         replica.apply(&current);
+        verdicts.store(Arc::new(current.verdicts.clone()));
+        tokio::time::sleep(SETTLE).await;
         if published.changed().await.is_err() {
             return;
         }

@@ -61,13 +61,7 @@ pub struct Replica {
 
 impl Replica {
     /// Registers its metrics below `registry`, takes the gate `queue`, and runs on `tasks`.
-    pub fn start(
-        parts: Parts,
-        registry: &mut Registry,
-        readiness: &Readiness,
-        tasks: &mut Tasks,
-        ends: &Ends,
-    ) -> Self {
+    pub fn start(parts: Parts, registry: &mut Registry, readiness: &Readiness, tasks: &mut Tasks, ends: &Ends) -> Self {
         let Parts { instance, snapshot, queue, signing, observer, limits } = parts;
         let link_keys = Arc::new(signing.link());
         let options = zen_egress::Options {

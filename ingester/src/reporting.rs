@@ -45,7 +45,8 @@ fn items(ingester: &Ingester, published: &Published) -> Vec<Item> {
                 Some(LastVerified { secret, at })
             });
         } else {
-            item.breaker = breakers.get(&verdict.key).map(|view| Breaker { state: view.breaker.into(), since: view.since });
+            item.breaker =
+                breakers.get(&verdict.key).map(|view| Breaker { state: view.breaker.into(), since: view.since });
         }
         item
     });

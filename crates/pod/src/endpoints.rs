@@ -42,8 +42,7 @@ pub struct Options {
 /// said last. The future never ends; run it on a task.
 pub fn follow(client: Client, options: Options) -> (watch::Receiver<Endpoints>, impl Future<Output = ()> + Send) {
     let known = options.cache.as_ref().and_then(|path| std::fs::read(path).ok());
-    let known: BTreeSet<Endpoint> =
-        known.and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default();
+    let known: BTreeSet<Endpoint> = known.and_then(|content| serde_json::from_slice(&content).ok()).unwrap_or_default();
     let (sender, receiver) = watch::channel(Arc::new(known));
     (receiver, run(client, options, sender))
 }

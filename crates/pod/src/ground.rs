@@ -129,7 +129,8 @@ impl Ground {
             cache: Some(arguments.objects()),
         };
         let identified = async {
-            let identity = until_said(&gates.identity, platform.identity.obtain(), || platform.identity.problem()).await;
+            let identity =
+                until_said(&gates.identity, platform.identity.obtain(), || platform.identity.problem()).await;
             gates.identity.open();
             tracing::info!(id = %identity.id(), "identity");
             identity
@@ -137,7 +138,10 @@ impl Ground {
         let configured = async {
             let starting = Cluster::start(platform.client.clone(), objects);
             let cluster = until_said(&gates.configuration, starting, || {
-                Some("the objects of the cluster are being read; is the API server there, and what is granted?".to_owned())
+                Some(
+                    "the objects of the cluster are being read; is the API server there, and what is granted?"
+                        .to_owned(),
+                )
             });
             let cluster = cluster.await?;
             gates.configuration.open();

@@ -159,7 +159,9 @@ mod tests {
         let (sender, receiver) = watch::channel(Followed::default());
         take(None, &options, &sender);
         let problem = receiver.borrow().problem.clone().expect("a problem");
-        assert!(problem.starts_with("Secret zen-mesh/intake does not exist") && receiver.borrow().certificate.is_none());
+        assert!(
+            problem.starts_with("Secret zen-mesh/intake does not exist") && receiver.borrow().certificate.is_none()
+        );
 
         let first = issued(Duration::from_hours(1));
         take(Some(&tls(&first)), &options, &sender);

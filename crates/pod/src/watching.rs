@@ -1,6 +1,5 @@
 //! Watches that go on whatever happens to the API server.
 
-use std::fmt::Debug;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,11 +10,7 @@ use kube::runtime::watcher;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Calls `heard` with each item until the stream ends, which a watch never does. Failures are logged once in a row.
-pub async fn follow<T>(
-    what: &str,
-    stream: impl Stream<Item = Result<T, watcher::Error>>,
-    mut heard: impl FnMut(T),
-) {
+pub async fn follow<T>(what: &str, stream: impl Stream<Item = Result<T, watcher::Error>>, mut heard: impl FnMut(T)) {
     let mut stream = pin!(stream);
     let mut failing = false;
     while let Some(item) = stream.next().await {
@@ -34,7 +29,7 @@ pub async fn follow<T>(
     }
 }
 
-fn log(what: &str, error: &(impl std::error::Error + Debug), again: bool) {
+fn log(what: &str, error: &dyn std::error::Error, again: bool) {
     // The cause says more than the words of the watch: "forbidden", "connection refused".
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -43,13 +43,16 @@ impl RootKey {
     /// Reads a key that Kubernetes mounted from a Secret: never made here, and its group may read it. Takes what
     /// [`RootKey::text`] writes, and the 32 bytes in base64.
     pub fn mounted(path: &Path) -> Result<Self, Error> {
-        let text = file::read(path, Access::Group)?.ok_or_else(|| Error::Missing { path: path.display().to_string() })?;
+        let text =
+            file::read(path, Access::Group)?.ok_or_else(|| Error::Missing { path: path.display().to_string() })?;
         if text.starts_with(TITLE) {
             return Self::from_text(&text).map_err(|reason| damaged(path, reason));
         }
         let bytes = STANDARD.decode(text.trim()).map(Zeroizing::new);
         let bytes = bytes.ok().and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok());
-        bytes.map(|bytes| Self(Zeroizing::new(bytes))).ok_or_else(|| damaged(path, "it does not hold 32 bytes in base64"))
+        bytes
+            .map(|bytes| Self(Zeroizing::new(bytes)))
+            .ok_or_else(|| damaged(path, "it does not hold 32 bytes in base64"))
     }
 
     /// The content of a key file.

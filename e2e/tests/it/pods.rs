@@ -213,6 +213,39 @@ stringData: {tls.crt: nonsense, tls.key: nonsense}
     ingester.stop().await;
 }
 
+/// DESIGN 13: a volume whose replica is gone is emptied by a pod that takes nothing in; what it cannot deliver goes to a peer,
+/// which delivers it when it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_without_a_replica_is_emptied_into_a_peer() {
+    let upstream = Upstream::http().await;
+    let stage = Stage::start().await;
+    let paused = destination(&upstream, "Direct").replace("spec:\n", "spec:\n  paused: true\n");
+    stage.apply(&[WEBHOOK, &paused]).await;
+    let (mut gone, mut stays) = (Ingester::new(1), Ingester::new(0));
+    gone.start(&stage, &[]).await;
+    let mut source = Source::connect(gone.addresses().intake.unwrap(), stage.roots()).await;
+    until("the Webhook is served", async || source.post(HOOK, "1").await == 202).await;
+    for number in 2..=20 {
+        assert_eq!(source.post(HOOK, &number.to_string()).await, 202);
+    }
+    gone.stop().await;
+
+    stays.start(&stage, &[]).await;
+    stage.peer(&stays).await;
+    gone.empty(&stage).await;
+    let operator = http::Client::new(&stage.identity(Component::Operator));
+    let peer = peer(Component::Ingester, &stage, stays.addresses().control);
+    let status: DrainStatus = operator.get(&peer, DRAIN).await.unwrap();
+    assert_eq!((status.state, status.waiting), (DrainState::Serving, 20));
+    assert!(upstream.received().is_empty());
+
+    stage.apply(&[&destination(&upstream, "Direct").replace("spec:\n", "spec:\n  paused: false\n")]).await;
+    let received = upstream.wait_for(20).await;
+    let bodies: std::collections::BTreeSet<_> = received.iter().map(|request| request.body.clone()).collect();
+    assert_eq!((received.len(), bodies.len()), (20, 20), "each of them, and each once");
+    stays.stop().await;
+}
+
 /// A certificate of a CA of its own, as a user's Secret holds it.
 struct Issued {
     ca: Ca,

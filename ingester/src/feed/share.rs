@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(slots(64, &[(1, "a"), (2, "b")]), [(1, 32), (2, 32)]);
         for concurrency in 1..20 {
             for sessions in 1..6 {
-                let sessions: Vec<_> = (0..sessions).map(|id| (id, ["a", "b", "c", "d", "e"][id as usize])).collect();
+                let sessions: Vec<_> = (0..).zip(["a", "b", "c", "d", "e"]).take(sessions).collect();
                 let divided = slots(concurrency, &sessions);
                 assert_eq!(divided.iter().map(|(_, slots)| slots).sum::<usize>(), concurrency);
                 assert!(divided.iter().all(|(_, slots)| *slots > 0));

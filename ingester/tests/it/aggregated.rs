@@ -102,8 +102,8 @@ impl Cluster {
             },
             signing_keys: Arc::new(SigningKeys::new(Secret::new([7; 32]))),
         });
-        let _end = peer.clone().drop_guard();
-        Self { replicas, api, certificate, server, peer, _end }
+        let end = peer.clone().drop_guard();
+        Self { replicas, api, certificate, server, peer, _end: end }
     }
 
     async fn ask(&self, user: &str, method: Method, path: &str, body: Value) -> (u16, http::HeaderMap, Value) {

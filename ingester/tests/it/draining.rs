@@ -26,7 +26,8 @@ struct Script {
 impl Handover for Script {
     fn hand_over(&self, peers: Vec<SocketAddr>) -> BoxFuture<'_, Result<Progress, Error>> {
         self.calls.lock().unwrap().push((Instant::now(), peers));
-        let failed = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+        let failed =
+            self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
         Box::pin(async move {
             if failed {
                 return Err("the peer is away".into());

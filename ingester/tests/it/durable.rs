@@ -56,7 +56,9 @@ async fn events_go_the_whole_way_in_batches() {
     let (sender, incoming) = mpsc::channel(4);
     let hello = Hello { version: 1, max_leases: 1000, max_bytes: 1 << 24, instance: "test".into() };
     let incoming = Box::pin(ReceiverStream::new(incoming));
-    tokio::spawn(async move { handle.serve(Link { carrier: Carrier::Link, peer: "test".into(), hello, outgoing, incoming }).await });
+    tokio::spawn(async move {
+        handle.serve(Link { carrier: Carrier::Link, peer: "test".into(), hello, outgoing, incoming }).await;
+    });
 
     for n in 0..200 {
         let body = format!("body {n}");

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -19,8 +19,8 @@ use zen_compile::Snapshot;
 use zen_deliver::{Deliverer, StaticResolver};
 use zen_egress::Egress;
 use zen_ingester::ending::{Ends, Limits};
-use zen_ingester::replica::{Addresses, Parts, Replica};
 use zen_ingester::listener;
+use zen_ingester::replica::{Addresses, Parts, Replica};
 use zen_model::Secret;
 use zen_model::observe::Unwatched;
 use zen_pki::{Ca, Identity, SpiffeId, TrustDomain, mtls_client, mtls_server};
@@ -74,7 +74,7 @@ struct Mesh {
 impl Mesh {
     fn new(manifests: &str) -> Self {
         let compiled = zen_live::testing::compile_yaml(manifests);
-        assert!(compiled.verdicts.iter().all(|verdict| verdict.accepted()), "{:?}", compiled.verdicts);
+        assert!(compiled.verdicts.iter().all(zen_compile::Verdict::accepted), "{:?}", compiled.verdicts);
         Self {
             ca: Ca::ephemeral(&domain()).unwrap(),
             signing: Arc::new(SigningKeys::new(Secret::new([7; 32]))),
@@ -182,10 +182,11 @@ impl IngesterPod {
         tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("linked in time").unwrap();
     }
 
-    fn metric(&self, name: &str) -> f64 {
+    fn metric(&self, name: &str) -> u64 {
         let mut exposition = String::new();
         text::encode(&mut exposition, &self.registry).unwrap();
-        zen_runtime::metrics::value(&exposition, name, &[]).unwrap_or_default()
+        let value = zen_runtime::metrics::value(&exposition, name, &[]).unwrap_or_default();
+        value.to_string().parse().expect("a counter or a gauge of things")
     }
 
     fn waiting(&self) -> u64 {
@@ -291,7 +292,7 @@ async fn a_rolling_restart_of_the_egresses_loses_nothing() {
     assert_eq!(missing(&accepted, &times), Vec::<&String>::new());
     let twice: BTreeMap<_, _> = times.iter().filter(|(_, times)| **times > 1).collect();
     assert_eq!(twice, BTreeMap::new(), "a drain leaves nothing to be repeated");
-    assert_eq!(ingesters.each_ref().map(|i| i.metric("zen_ingester_lost_leases_total")), [0.0, 0.0]);
+    assert_eq!(ingesters.each_ref().map(|i| i.metric("zen_ingester_lost_leases_total")), [0, 0]);
 }
 
 /// An egress that is killed takes nothing with it: what it had is delivered by the other at once.
@@ -362,7 +363,7 @@ async fn direct_delivery_needs_no_egress() {
         let mesh = Mesh::new(&manifests(&upstream, &format!("mode: {mode}")));
         let ingester = mesh.ingester("ingester-0");
         let load = Load::start(&[&ingester], 1);
-        until("events were taken in", || ingester.metric("zen_ingester_accepted_total") >= 20.0).await;
+        until("events were taken in", || ingester.metric("zen_ingester_accepted_total") >= 20).await;
         let accepted = load.end().await;
         if arrives {
             until("everything is delivered", || ingester.waiting() == 0).await;
@@ -380,11 +381,11 @@ async fn a_replica_that_leaves_asks_its_clients_to_connect_anew() {
     let mesh = Mesh::new(&manifests(&upstream, "mode: Direct"));
     let ingester = mesh.ingester("ingester-0");
     let load = Load::start(&[&ingester], 4);
-    until("events were taken in", || ingester.metric("zen_ingester_accepted_total") >= 50.0).await;
-    assert_eq!(ingester.metric("zen_ingester_connections"), 4.0);
+    until("events were taken in", || ingester.metric("zen_ingester_accepted_total") >= 50).await;
+    assert_eq!(ingester.metric("zen_ingester_connections"), 4);
     ingester.replica.ingester.leave(true);
     let before = ingester.metric("zen_ingester_accepted_total");
-    until("they go on", || ingester.metric("zen_ingester_accepted_total") >= before + 50.0).await;
+    until("they go on", || ingester.metric("zen_ingester_accepted_total") >= before + 50).await;
     load.end().await;
-    until("no connection is left", || ingester.metric("zen_ingester_connections") == 0.0).await;
+    until("no connection is left", || ingester.metric("zen_ingester_connections") == 0).await;
 }

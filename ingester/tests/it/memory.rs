@@ -14,7 +14,8 @@ use zen_model::{DeadReason, Event, EventId, Namespace, ObjectKey, Settlement, Ti
 use zen_queue::handover::{Adopted, Batch, Budget, Cursor, Exported, Page};
 use zen_queue::{
     AdoptError, BoxFuture, CommitError, Committed, DeadFilter, DeadLetter, DeliveryId, Demand, DestinationStats, Error,
-    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, QueueId, Quotas, Settled, Stats,
+    EventDetail, EventFilter, EventSummary, Fault, Health, LeaseToken, Leased, NewEvent, Queue, QueueId, Quotas,
+    Settled, Stats,
 };
 
 #[derive(Debug, Default)]

@@ -108,7 +108,8 @@ async fn each_mode_has_its_carrier() {
 /// Replicas divide what each delivers by itself; none goes without.
 #[tokio::test(start_paused = true)]
 async fn direct_concurrency_is_divided_among_the_replicas() {
-    let direct = |name: &str, concurrency| sample(name, |d| (d.mode, d.concurrency) = (DeliveryMode::Direct, concurrency));
+    let direct =
+        |name: &str, concurrency| sample(name, |d| (d.mode, d.concurrency) = (DeliveryMode::Direct, concurrency));
     let fed = Fed::with([direct("many", 9), direct("one", 1)]);
     fed.handle.replicas(2);
     for _ in 0..50 {

@@ -99,3 +99,34 @@ async fn pauses_grow_to_the_longest_and_no_further() {
     // Ten minutes at 10 s each, doubled by jitter at most, and a few quick ones before.
     assert!((30..=80).contains(&tries), "{tries} attempts");
 }
+
+/// A peer that is no longer wanted is not dialled again, and its session ends when it ends.
+#[tokio::test]
+async fn an_end_leaves_the_session_that_is_up() {
+    let mesh = Mesh::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let mut listening = listen_on(listener, mesh.server("egress", "ingester"), egress(), Options::default());
+    let metrics = Metrics::default();
+    let dialer = Dialer::new(address.into(), mesh.client("ingester", "egress"), ingester(), metrics.clone());
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let keeping = tokio::spawn(async move {
+        let unwanted = async {
+            let _ = ended.await;
+        };
+        let until_its_end = |mut session: zen_link::IngesterSession| async move {
+            while let Some(Ok(_)) = session.receiver.next().await {}
+        };
+        dialer.keep_connected_until(unwanted, until_its_end).await;
+    });
+    let mut session = listening.session().await;
+    drop(end);
+    let frame = zen_link::frame::FromEgress { draining: true, ..Default::default() };
+    session.sender.send(frame).await.expect("the session is up");
+    assert!(!keeping.is_finished());
+    drop(session.sender);
+    while let Some(Ok(_)) = session.receiver.next().await {}
+    listening.handlers.clear();
+    timeout(PATIENCE, keeping).await.expect("in time").expect("no panic");
+    assert!(text(&metrics).contains(r#"zen_link_dials_total{outcome="ok"} 1"#));
+}

@@ -57,11 +57,8 @@ async fn what_says_the_same_is_no_news() {
     reports.replace([seen.clone()]);
     reports.replace([seen.clone()]);
     let mut broken = seen;
-    broken.verdict.problems = Arc::from([Found {
-        field: "spec.path".to_owned(),
-        reason: ObjectReason::Invalid,
-        message: "no".to_owned(),
-    }]);
+    broken.verdict.problems =
+        Arc::from([Found { field: "spec.path".to_owned(), reason: ObjectReason::Invalid, message: "no".to_owned() }]);
     reports.replace([broken]);
     let report = reports.after(&query(0, 0)).await;
     assert_eq!(report.revision, 3);

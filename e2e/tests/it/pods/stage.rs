@@ -30,7 +30,7 @@ use zen_seal::RootKey;
 use crate::api_server::install;
 
 /// Far more than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// The release namespace.
 pub const NAMESPACE: &str = "zen-mesh";
 /// A name that the intake's certificate carries.
@@ -115,23 +115,15 @@ impl Stage {
 
     /// Says which egresses are ready.
     pub async fn egresses(&self, egresses: &[&Egress]) {
-        let slice = |(number, egress): (usize, &&Egress)| {
-            format!(
-                "
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: zen-egress-{number}, namespace: {NAMESPACE}, labels: {{kubernetes.io/service-name: zen-egress}}}}
-addressType: IPv4
-ports: [{{name: link, port: {}}}]
-endpoints: [{{addresses: ['{}'], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {}}}}}]
-",
-                egress.link.port(),
-                egress.link.ip(),
-                egress.name,
-            )
-        };
-        let slices: Vec<_> = egresses.iter().enumerate().map(slice).collect();
+        let slices: Vec<_> =
+            egresses.iter().map(|egress| slice("zen-egress", "link", &egress.name, egress.link)).collect();
         self.apply(&slices.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+
+    /// Says that this ingester is ready.
+    pub async fn peer(&self, ingester: &Ingester) {
+        let address = ingester.addresses().control;
+        self.apply(&[&slice("zen-ingester-peers", "control", &ingester.name, address)]).await;
     }
 
     fn platform(&self, component: Component, run: &Path) -> Platform {
@@ -153,6 +145,22 @@ endpoints: [{{addresses: ['{}'], conditions: {{ready: true}}, targetRef: {{kind:
         }
         keys
     }
+}
+
+/// One pod behind a Service of the mesh.
+fn slice(service: &str, port: &str, pod: &str, address: SocketAddr) -> String {
+    format!(
+        "
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {pod}, namespace: {NAMESPACE}, labels: {{kubernetes.io/service-name: {service}}}}}
+addressType: IPv4
+ports: [{{name: {port}, port: {}}}]
+endpoints: [{{addresses: ['{}'], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {pod}}}}}]
+",
+        address.port(),
+        address.ip(),
+    )
 }
 
 pub fn roots(pem: &str) -> RootCertStore {
@@ -200,7 +208,8 @@ impl PodIssuer {
         };
         let csr = SigningRequest::from_pem(&request.csr).expect("a request");
         csr.check(&due).expect("the names are due");
-        let signed = self.operator.issuer.sign_csr(&csr, &due, Timestamp::now(), Duration::from_hours(1)).expect("signed");
+        let signed =
+            self.operator.issuer.sign_csr(&csr, &due, Timestamp::now(), Duration::from_hours(1)).expect("signed");
         let roots = self.operator.bundle.clone();
         Ok(Certificate { chain: signed.chain_pem, roots, not_after: signed.validity.until })
     }
@@ -241,21 +250,33 @@ impl Ingester {
 
     /// Starts the container; returns when it knows who it is and what it has to do.
     pub async fn start(&mut self, stage: &Stage, more: &[&str]) {
+        let pod = self.pod(stage, &self.name, "run", more).await;
+        self.addresses = Some(pod.addresses());
+        let shutdown = Shutdown::manual();
+        let begun = shutdown.clone();
+        self.running = Some((shutdown, tokio::spawn(async move { Box::pin(pod.serve(&begun)).await.unwrap() })));
+    }
+
+    /// Another pod on the volume of this one, which is gone: it empties the queue and ends by itself.
+    pub async fn empty(self, stage: &Stage) {
+        assert!(self.running.is_none());
+        let pod = self.pod(stage, &format!("{}-drain", self.name), "run-of-drain", &["--drain"]).await;
+        let ended = tokio::time::timeout(PATIENCE, Box::pin(pod.serve(&Shutdown::manual()))).await;
+        ended.expect("ends by itself").unwrap();
+    }
+
+    async fn pod(&self, stage: &Stage, name: &str, run: &str, more: &[&str]) -> zen_ingester::pod::Pod {
         let folder = self.volumes.path();
-        let (keys, run, state) = (stage.keys(folder), folder.join("run"), folder.join("state"));
-        let mut arguments = common("zen-ingester", &self.name, &keys, &run);
-        for (option, value) in [("--state", state.to_str().unwrap()), ("--intake", ANY), ("--api", ANY)] {
+        let (keys, run, queue) = (stage.keys(folder), folder.join(run), folder.join("state"));
+        let mut arguments = common("zen-ingester", name, &keys, &run);
+        for (option, value) in [("--state", queue.to_str().unwrap()), ("--intake", ANY), ("--api", ANY)] {
             arguments.extend([option.to_owned(), value.to_owned()]);
         }
         arguments.extend(more.iter().map(|text| (*text).to_owned()));
         let arguments = zen_ingester::pod::Arguments::parse_from(arguments);
         let platform = stage.platform(Component::Ingester, &run);
         let starting = Box::pin(zen_ingester::pod::Pod::start(arguments, platform));
-        let pod = tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap();
-        self.addresses = Some(pod.addresses());
-        let shutdown = Shutdown::manual();
-        let begun = shutdown.clone();
-        self.running = Some((shutdown, tokio::spawn(async move { Box::pin(pod.serve(&begun)).await.unwrap() })));
+        tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap()
     }
 
     pub fn addresses(&self) -> zen_ingester::pod::Addresses {
@@ -319,7 +340,7 @@ fn common(program: &str, name: &str, keys: &Path, run: &Path) -> Vec<String> {
         ("--pod-name", name.to_owned()),
         ("--pod-namespace", NAMESPACE.to_owned()),
         ("--admin", ANY.to_owned()),
-        ("--control", ANY.to_owned()),
+        ("--control", format!("{}:0", own_address())),
         ("--keys", path(keys)),
         ("--run", path(run)),
     ];

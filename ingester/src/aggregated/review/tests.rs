@@ -24,7 +24,7 @@ fn action(namespace: &str) -> Action {
     }
 }
 
-fn answer(status: serde_json::Value) -> Reply {
+fn answer(status: &serde_json::Value) -> Reply {
     Reply::ok(
         json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {}, "status": status}),
     )
@@ -34,7 +34,7 @@ fn answer(status: serde_json::Value) -> Reply {
 async fn an_allowance_counts_for_this_caller_and_this_only_for_a_while() {
     let server = ApiServer::new();
     let reviewer = Reviewer::new(server.client());
-    server.expect(Call::post(PATH), answer(json!({"allowed": true})));
+    server.expect(Call::post(PATH), answer(&json!({"allowed": true})));
     reviewer.check(&caller("mary"), action("team-a")).await.expect("allowed");
     reviewer.check(&caller("mary"), action("team-a")).await.expect("still allowed");
     let asked = server.received();
@@ -45,13 +45,13 @@ async fn an_allowance_counts_for_this_caller_and_this_only_for_a_while() {
     assert_eq!(body["spec"]["resourceAttributes"]["subresource"], "payload");
 
     // Another caller, another namespace: asked anew.
-    server.expect(Call::post(PATH), answer(json!({"allowed": false})));
+    server.expect(Call::post(PATH), answer(&json!({"allowed": false})));
     assert!(matches!(reviewer.check(&caller("eve"), action("team-a")).await, Err(Error::Forbidden(_))));
-    server.expect(Call::post(PATH), answer(json!({"allowed": false})));
+    server.expect(Call::post(PATH), answer(&json!({"allowed": false})));
     assert!(matches!(reviewer.check(&caller("mary"), action("team-b")).await, Err(Error::Forbidden(_))));
     // And so later.
     tokio::time::advance(FRESH).await;
-    server.expect(Call::post(PATH), answer(json!({"allowed": false})));
+    server.expect(Call::post(PATH), answer(&json!({"allowed": false})));
     assert!(matches!(reviewer.check(&caller("mary"), action("team-a")).await, Err(Error::Forbidden(_))));
     server.finish();
 }
@@ -62,7 +62,7 @@ async fn without_an_answer_nothing_is_allowed() {
     let reviewer = Reviewer::new(server.client());
     server.expect(Call::post(PATH), Reply::internal());
     assert!(matches!(reviewer.check(&caller("mary"), action("team-a")).await, Err(Error::Unavailable(_))));
-    server.expect(Call::post(PATH), answer(json!({"allowed": true, "denied": true})));
+    server.expect(Call::post(PATH), answer(&json!({"allowed": true, "denied": true})));
     assert!(matches!(reviewer.check(&caller("mary"), action("team-a")).await, Err(Error::Forbidden(_))));
     server.finish();
 }
