@@ -100,10 +100,23 @@ impl Cluster {
     /// Sends a component a signal: `STOP` and `CONT` suspend and resume it.
     pub async fn signal(&self, component: Component, signal: &str) -> Result<()> {
         let pid = self.pid(component)?;
+        self.inside(&format!("kill -{signal} {pid}")).await.map(drop)
+    }
+
+    /// Ends every process of a container with SIGKILL, as the kernel would when memory is short.
+    pub async fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        let template = format!("jsonpath={{.status.containerStatuses[?(@.name==\"{container}\")].containerID}}");
+        let id = self.kubectl(&["get", "pod", pod, "--namespace", namespace, "--output", &template]).await?;
+        let id = id.strip_prefix("containerd://").with_context(|| format!("{container} of {pod} does not run"))?;
+        // A cgroup has the container's id in its path.
+        let kill = format!("grep -l {id} /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs --no-run-if-empty kill -KILL");
+        self.inside(&kill).await.map(drop)
+    }
+
+    /// A line of shell in the cluster's pid and mount namespaces.
+    async fn inside(&self, line: &str) -> Result<String> {
         let target = self.record.init_pid.to_string();
-        let arguments = ["--target", &target, "--pid", "--mount", "--", "/bin/sh", "-c"];
-        let kill = format!("kill -{signal} {pid}");
-        self.run("nsenter", arguments.into_iter().chain([kill.as_str()]), None).await.map(drop)
+        self.run("nsenter", ["--target", &target, "--pid", "--mount", "--", "/bin/sh", "-c", line], None).await
     }
 
     /// Ends a component and keeps it down until [`Cluster::release`].

@@ -132,6 +132,23 @@ async fn a_component_that_is_killed_comes_back_and_pods_live_on() {
 }
 
 #[tokio::test]
+async fn a_container_that_is_killed_is_started_again_in_its_pod() {
+    let cluster = Cluster::open().await.unwrap();
+    let namespace = Namespace::new(&cluster, "container").await.unwrap();
+    start_shell(&cluster, &namespace).await;
+    for kills in ["1", "2"] {
+        cluster.kill_container(&namespace.name, "shell", "shell").await.unwrap();
+        until("it runs again", SOON, async || {
+            let template = "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";
+            let pod = ["get", "pod", "shell", "--namespace", &namespace.name, "--output", template];
+            Ok((cluster.kubectl(&pod).await? == format!("{kills} true")).then_some(()))
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_component_that_is_held_stays_down() {
     let cluster = Cluster::open().await.unwrap();
     cluster.hold(Component::ApiServer).await.unwrap();
