@@ -125,7 +125,8 @@ fn kubeconfig(server: &str, ca: &str, user: &str, pair: &Pair) -> String {
 
 fn put(folder: &Path, name: &str, content: &str) -> anyhow::Result<()> {
     let path = folder.join(name);
-    let mode = if name.ends_with(".crt") || name.ends_with(".pub") { 0o644 } else { 0o600 };
+    let is_public = matches!(name.rsplit_once('.'), Some((_, "crt" | "pub")));
+    let mode = if is_public { 0o644 } else { 0o600 };
     let mut options = fs::OpenOptions::new();
     let file = options.write(true).create(true).truncate(true).mode(mode).open(&path);
     let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, content.as_bytes()));
