@@ -1,5 +1,5 @@
 //! What tests on real pods share: a [`Cluster`] that `cargo xtask cluster up` made, its [`Component`]s to kill, a
-//! [`Namespace`] that goes with its test, a [`Target`] pod, the API server's [`audit`] log.
+//! [`Namespace`] that goes with its test, a [`Source`] of webhooks, a [`Target`] pod, the API server's [`audit`] log.
 //!
 //! `cargo xtask test --only node` makes a cluster, installs the mesh and runs the tests. With a cluster in
 //! `target/cluster` (`cargo xtask cluster up`, `install`), `cargo test -p zen-e2e-node -- --test-threads=1` runs them on
@@ -10,6 +10,7 @@ mod cluster;
 mod component;
 mod images;
 mod namespace;
+mod source;
 mod target;
 mod wait;
 
@@ -17,6 +18,7 @@ pub use cluster::Cluster;
 pub use component::Component;
 pub use images::{PAUSE, binary, reference};
 pub use namespace::Namespace;
+pub use source::{Answer, Source};
 pub use target::{Delivery, Target};
 pub use wait::until;
 
