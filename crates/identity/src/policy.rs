@@ -11,11 +11,15 @@ pub enum Component {
     Ingester,
     /// ServiceAccount `zen-egress`.
     Egress,
+    /// ServiceAccount `zenlock-webhook`.
+    ZenLock,
+    /// ServiceAccount `zen-audit`.
+    Audit,
 }
 
 impl Component {
     /// Every component.
-    pub const ALL: [Self; 3] = [Self::Operator, Self::Ingester, Self::Egress];
+    pub const ALL: [Self; 5] = [Self::Operator, Self::Ingester, Self::Egress, Self::ZenLock, Self::Audit];
 
     /// The name of its ServiceAccount.
     pub const fn account(self) -> &'static str {
@@ -23,6 +27,8 @@ impl Component {
             Self::Operator => "zen-operator",
             Self::Ingester => "zen-ingester",
             Self::Egress => "zen-egress",
+            Self::ZenLock => "zenlock-webhook",
+            Self::Audit => "zen-audit",
         }
     }
 }
@@ -42,11 +48,14 @@ pub enum Action {
     Peer,
     /// Have a certificate from the identity service. The operator needs none from there: it signs its own.
     Issue,
+    /// Hand over entries of the audit log, each component its own.
+    Audit,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 6] = [Self::Link, Self::Report, Self::Drain, Self::Adopt, Self::Peer, Self::Issue];
+    pub const ALL: [Self; 7] =
+        [Self::Link, Self::Report, Self::Drain, Self::Adopt, Self::Peer, Self::Issue, Self::Audit];
 
     /// Stable label for logs and metrics.
     pub const fn label(self) -> &'static str {
@@ -57,6 +66,7 @@ impl Action {
             Self::Adopt => "adopt",
             Self::Peer => "peer",
             Self::Issue => "issue",
+            Self::Audit => "audit",
         }
     }
 
@@ -65,7 +75,8 @@ impl Action {
         match self {
             Self::Link | Self::Adopt | Self::Peer => &[Component::Ingester],
             Self::Report | Self::Drain => &[Component::Operator],
-            Self::Issue => &[Component::Ingester, Component::Egress],
+            Self::Issue => &[Component::Ingester, Component::Egress, Component::ZenLock, Component::Audit],
+            Self::Audit => &[Component::Operator, Component::Ingester, Component::Egress, Component::ZenLock],
         }
     }
 }
@@ -100,14 +111,15 @@ impl Denied {
 pub struct Mesh {
     domain: TrustDomain,
     namespace: String,
-    ids: [SpiffeId; 3],
+    ids: [SpiffeId; 5],
 }
 
 impl Mesh {
     /// The mesh of this trust domain whose release namespace is `namespace`. Fails for what is no namespace.
     pub fn new(domain: &TrustDomain, namespace: &str) -> Result<Self, SpiffeIdError> {
         let id = |component: Component| SpiffeId::workload(domain, namespace, component.account());
-        let ids = [id(Component::Operator)?, id(Component::Ingester)?, id(Component::Egress)?];
+        let [operator, ingester, egress, lock, audit] = Component::ALL.map(id);
+        let ids = [operator?, ingester?, egress?, lock?, audit?];
         Ok(Self { domain: domain.clone(), namespace: namespace.to_owned(), ids })
     }
 
@@ -190,6 +202,23 @@ mod tests {
             (C::Egress, A::Adopt, false),
             (C::Egress, A::Peer, false),
             (C::Egress, A::Issue, true),
+            (C::ZenLock, A::Link, false),
+            (C::ZenLock, A::Report, false),
+            (C::ZenLock, A::Drain, false),
+            (C::ZenLock, A::Adopt, false),
+            (C::ZenLock, A::Peer, false),
+            (C::ZenLock, A::Issue, true),
+            (C::Audit, A::Link, false),
+            (C::Audit, A::Report, false),
+            (C::Audit, A::Drain, false),
+            (C::Audit, A::Adopt, false),
+            (C::Audit, A::Peer, false),
+            (C::Audit, A::Issue, true),
+            (C::Operator, A::Audit, true),
+            (C::Ingester, A::Audit, true),
+            (C::Egress, A::Audit, true),
+            (C::ZenLock, A::Audit, true),
+            (C::Audit, A::Audit, false),
         ];
         assert_eq!(rows.len(), Component::ALL.len() * Action::ALL.len());
         for (component, action, allowed) in rows {

@@ -59,11 +59,27 @@ pub async fn serve(
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), zen_pki::Error> {
+    let control = [Action::Report, Action::Drain, Action::Adopt, Action::Peer];
+    serve_for(&control, listener, identity, router, shutdown).await
+}
+
+/// As [`serve`], for another API than that of control: only who may do one of `actions` gets through the handshake.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_for(
+    actions: &[Action],
+    listener: TcpListener,
+    identity: &Identity,
+    router: Router,
+    shutdown: CancellationToken,
+) -> Result<(), zen_pki::Error> {
     let mesh = Mesh::of(identity.id()).ok_or_else(|| zen_pki::Error::Malformed {
         what: identity.id().to_string(),
         reason: "it is not the id of a workload of a mesh".to_owned(),
     })?;
-    let allowed = mesh.permitted(&[Action::Report, Action::Drain, Action::Adopt, Action::Peer]);
+    let allowed = mesh.permitted(actions);
     let mut tls = (*zen_pki::mtls_server(identity, allowed)?).clone();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     serve_tls(listener, Arc::new(tls), router, shutdown, move |extensions, certificates| {

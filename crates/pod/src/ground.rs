@@ -41,13 +41,7 @@ pub struct Ground {
     pub end: CancellationToken,
     /// Where the admin server listens.
     pub admin: SocketAddr,
-    gates: Gates,
-}
-
-#[derive(Debug)]
-struct Gates {
-    identity: Gate,
-    configuration: Gate,
+    identified: Gate,
 }
 
 /// What a pod has to know before it can serve.
@@ -105,7 +99,7 @@ impl Ground {
     /// Listens for health checks, and answers them from now on: not ready.
     pub fn lay(arguments: Arguments, platform: Platform) -> Result<Self, Error> {
         let readiness = Readiness::new();
-        let gates = Gates { identity: readiness.gate("identity"), configuration: readiness.gate("configuration") };
+        let identified = readiness.gate("identity");
         let listener = bind("health and metrics", arguments.admin)?;
         let admin = address("health and metrics", &listener)?;
         let (server, metrics) = admin::Server::pending(readiness.clone());
@@ -116,46 +110,48 @@ impl Ground {
                 tracing::error!(%error, "the admin server failed");
             }
         });
-        Ok(Self { arguments, platform, readiness, metrics, tasks, end, admin, gates })
+        Ok(Self { arguments, platform, readiness, metrics, tasks, end, admin, identified })
     }
 
     /// Waits for identity and configuration; both are kept fresh from then on. What lies in the in-memory volume is enough:
     /// neither operator nor API server have to be there.
     pub async fn know(&mut self, plane: Plane) -> Result<Known, Error> {
-        let Self { platform, gates, arguments, .. } = self;
+        let gate = self.readiness.gate("configuration");
         let objects = cluster::Options {
             plane,
-            mesh_namespace: Namespace::from(arguments.pod_namespace.as_str()),
-            cache: Some(arguments.objects()),
+            mesh_namespace: Namespace::from(self.arguments.pod_namespace.as_str()),
+            cache: Some(self.arguments.objects()),
         };
-        let identified = async {
-            let identity =
-                until_said(&gates.identity, platform.identity.obtain(), || platform.identity.problem()).await;
-            gates.identity.open();
-            tracing::info!(id = %identity.id(), "identity");
-            identity
-        };
+        let starting = Cluster::start(self.platform.client.clone(), objects);
         let configured = async {
-            let starting = Cluster::start(platform.client.clone(), objects);
-            let cluster = until_said(&gates.configuration, starting, || {
+            let cluster = until_said(&gate, starting, || {
                 Some(
                     "the objects of the cluster are being read; is the API server there, and what is granted?"
                         .to_owned(),
                 )
             });
             let cluster = cluster.await?;
-            gates.configuration.open();
+            gate.open();
             Ok::<_, Error>(cluster)
         };
-        let (identity, cluster) = tokio::join!(identified, configured);
-        let cluster = cluster?;
+        let (identified, cluster) = tokio::join!(self.identify(), configured);
+        let (identity, mesh) = identified?;
+        Ok(Known { identity, mesh, cluster: cluster? })
+    }
+
+    /// Waits for the identity alone, for pods that compile nothing. It is kept fresh from then on.
+    pub async fn identify(&mut self) -> Result<(Identity, Mesh), Error> {
+        let client = self.platform.identity.clone();
+        let identity = until_said(&self.identified, client.obtain(), || client.problem()).await;
+        self.identified.open();
+        tracing::info!(id = %identity.id(), "identity");
         let mesh = Mesh::of(identity.id()).ok_or_else(|| Error::Stranger(identity.id().to_string()))?;
-        let (client, own) = (self.platform.identity.clone(), identity.clone());
+        let own = identity.clone();
         self.tasks.spawn("identity", async move {
             let changed = client.keep_fresh(&own).await;
             tracing::error!(%changed, "this process ends so that another one takes it on");
         });
-        Ok(Known { identity, mesh, cluster })
+        Ok((identity, mesh))
     }
 
     /// Serves the control API: only workloads of the same mesh get in, each route says for whom it is. Returns its address.

@@ -188,7 +188,7 @@ impl Shared {
 fn serving(settings: &Settings, component: Component) -> Option<&std::collections::BTreeSet<String>> {
     match component {
         Component::Ingester => Some(&settings.serving).filter(|names| !names.is_empty()),
-        Component::Operator | Component::Egress => None,
+        Component::Operator | Component::Egress | Component::ZenLock | Component::Audit => None,
     }
 }
 
