@@ -65,10 +65,16 @@ fn reasons() -> String {
             "Of the identity service and of the control API, with the same body as the intake's. They also stand in the \
              operator's audit lines.",
         ),
+        (
+            Area::Lock,
+            "Refusals of pods and ZenLocks",
+            "Of `zenlock-webhook`: to who creates a pod or a ZenLock (kubectl prints the message), and to pods that ask for \
+             plaintext. The message names the pod, the ZenLock, the key and what to do.",
+        ),
     ];
     for (area, title, note) in areas {
         let _ = write!(text, "\n## {title}\n\n{note}\n\n");
-        let refusals = matches!(area, Area::Intake | Area::Trust);
+        let refusals = matches!(area, Area::Intake | Area::Trust | Area::Lock);
         text.push_str(if refusals {
             "| code | status | meaning | what to do |\n|---|---|---|---|\n"
         } else {

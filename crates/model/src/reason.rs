@@ -4,12 +4,14 @@
 
 mod condition;
 mod dead;
+mod lock;
 mod object;
 mod refusal;
 mod trust;
 
 pub use condition::ConditionReason;
 pub use dead::DeadReason;
+pub use lock::LockRefusal;
 pub use object::ObjectReason;
 pub use refusal::Refusal;
 pub use trust::TrustRefusal;
@@ -25,6 +27,8 @@ pub enum Area {
     DeadLetter,
     /// The answer of the identity service or a control API to one of our own parts.
     Trust,
+    /// The answer of `zenlock-webhook` to the API server, to a pod or to a plane.
+    Lock,
 }
 
 /// One documented code.
@@ -34,7 +38,7 @@ pub struct Row {
     pub code: &'static str,
     /// Where it appears.
     pub area: Area,
-    /// HTTP status of a refusal (intake, trust); 0 elsewhere.
+    /// HTTP status of a refusal (intake, trust, lock); 0 elsewhere.
     pub status: u16,
     /// What happened, one sentence for people.
     pub meaning: &'static str,
@@ -49,7 +53,8 @@ pub fn table() -> Vec<Row> {
     let condition = ConditionReason::ALL.iter().map(|reason| reason.row());
     let dead = DeadReason::ALL.iter().map(|reason| reason.row());
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
-    intake.chain(object).chain(condition).chain(dead).chain(trust).collect()
+    let lock = LockRefusal::ALL.iter().map(|refusal| refusal.row());
+    intake.chain(object).chain(condition).chain(dead).chain(trust).chain(lock).collect()
 }
 
 #[cfg(test)]
@@ -67,7 +72,7 @@ mod tests {
             assert!(row.code.chars().all(|c| c.is_ascii_alphanumeric()), "{}", row.code);
             assert!(row.code.starts_with(|c: char| c.is_ascii_uppercase()), "{}", row.code);
             assert!(row.meaning.ends_with('.') && row.hint.ends_with('.'), "{}", row.code);
-            let refuses = matches!(row.area, Area::Intake | Area::Trust);
+            let refuses = matches!(row.area, Area::Intake | Area::Trust | Area::Lock);
             assert_eq!(refuses, (400..600).contains(&row.status), "{}", row.code);
         }
     }
