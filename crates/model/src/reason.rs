@@ -4,14 +4,14 @@
 
 mod condition;
 mod dead;
-mod lock;
+mod lock_refusal;
 mod object;
 mod refusal;
 mod trust;
 
 pub use condition::ConditionReason;
 pub use dead::DeadReason;
-pub use lock::LockRefusal;
+pub use lock_refusal::LockRefusal;
 pub use object::ObjectReason;
 pub use refusal::Refusal;
 pub use trust::TrustRefusal;
