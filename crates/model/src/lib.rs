@@ -16,7 +16,7 @@ pub mod time;
 pub use event::Event;
 pub use fault::Fault;
 pub use name::{EventId, Name, Namespace, ObjectKey};
-pub use reason::{DeadReason, ObjectReason, Refusal};
+pub use reason::{DeadReason, LockReason, ObjectReason, Refusal};
 pub use secret::Secret;
 pub use settle::Settlement;
 pub use time::Timestamp;

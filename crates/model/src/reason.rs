@@ -4,6 +4,7 @@
 
 mod condition;
 mod dead;
+mod lock_reason;
 mod lock_refusal;
 mod object;
 mod refusal;
@@ -11,6 +12,7 @@ mod trust;
 
 pub use condition::ConditionReason;
 pub use dead::DeadReason;
+pub use lock_reason::LockReason;
 pub use lock_refusal::LockRefusal;
 pub use object::ObjectReason;
 pub use refusal::Refusal;
@@ -49,7 +51,7 @@ pub struct Row {
 /// Every code of every area, in the order of the documentation.
 pub fn table() -> Vec<Row> {
     let intake = Refusal::ALL.iter().map(|refusal| refusal.row());
-    let object = ObjectReason::ALL.iter().map(|reason| reason.row());
+    let object = ObjectReason::all().map(ObjectReason::row);
     let condition = ConditionReason::ALL.iter().map(|reason| reason.row());
     let dead = DeadReason::ALL.iter().map(|reason| reason.row());
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());

@@ -234,7 +234,7 @@ pub mod words {
 /// The shared copy of a text that many objects have.
 pub fn shared(text: &str) -> Text {
     static KNOWN: LazyLock<BTreeSet<&'static str>> = LazyLock::new(|| {
-        let object = ObjectReason::ALL.iter().map(|reason| reason.code());
+        let object = ObjectReason::all().map(ObjectReason::code);
         let condition = ConditionReason::ALL.iter().map(|reason| reason.code());
         object.chain(condition).chain(words::ALL).collect()
     });

@@ -1,4 +1,4 @@
-use super::{Area, Row};
+use super::{Area, LockReason, Row};
 
 /// The reason of a verdict on an object: of its conditions, and of the lines of `zen check`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -45,11 +45,18 @@ pub enum ObjectReason {
     AmbiguousYaml,
     /// A tolerance where the scheme has no timestamp, and other settings without effect.
     NoEffect,
+    /// The `ZenLock`, or one that the object names, cannot be opened.
+    Lock(LockReason),
+}
+
+impl From<LockReason> for ObjectReason {
+    fn from(reason: LockReason) -> Self {
+        Self::Lock(reason)
+    }
 }
 
 impl ObjectReason {
-    /// Every reason.
-    pub const ALL: [Self; 21] = [
+    const OWN: [Self; 21] = [
         Self::Accepted,
         Self::Unreadable,
         Self::UnknownField,
@@ -72,6 +79,11 @@ impl ObjectReason {
         Self::AmbiguousYaml,
         Self::NoEffect,
     ];
+
+    /// Every reason, those of `ZenLocks` last.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::OWN.into_iter().chain(LockReason::ALL.into_iter().map(Self::Lock))
+    }
 
     /// Code, meaning and hint: the one function that decides them.
     pub const fn row(self) -> Row {
@@ -165,6 +177,7 @@ impl ObjectReason {
                 "The setting has no effect here.",
                 "Remove it, or see the message for what would make it work.",
             ),
+            Self::Lock(reason) => return reason.row(),
         };
         Row { code, area: Area::Object, status: 0, meaning, hint }
     }

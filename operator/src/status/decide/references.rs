@@ -29,12 +29,13 @@ pub(super) const fn is_about(reason: ObjectReason) -> bool {
             | R::BadSecret
             | R::RefNotPermitted
             | R::BadCertificate
+            | R::Lock(_)
     )
 }
 
 /// As [`is_about`], of what a pod found: it also looks at the Services themselves.
 pub(super) fn concerns(problem: &Found<'_>) -> bool {
-    let known = ObjectReason::ALL.into_iter().find(|reason| reason.code() == problem.reason);
+    let known = ObjectReason::all().find(|reason| reason.code() == problem.reason);
     known.is_some_and(is_about)
         || (known == Some(ObjectReason::TargetNotAllowed) && problem.field.starts_with("spec.target.service"))
 }

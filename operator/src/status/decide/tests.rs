@@ -129,7 +129,7 @@ fn nothing_is_said_without_a_verdict() {
 #[test]
 fn every_reason_has_its_condition() {
     use ObjectReason as R;
-    for reason in ObjectReason::ALL {
+    for reason in ObjectReason::all() {
         let own = [problem(reason, "spec.field")];
         let mut case = Case::new(Kind::Webhook);
         case.verdict = Some(verdict(reason.is_warning(), &own));
@@ -144,7 +144,8 @@ fn every_reason_has_its_condition() {
             | R::EmptySecret
             | R::BadSecret
             | R::RefNotPermitted
-            | R::BadCertificate => {
+            | R::BadCertificate
+            | R::Lock(_) => {
                 format!("Accepted=True Accepted, ResolvedRefs=False {code}, Programmed=True Programmed")
             }
             _ => format!("Accepted=False {code}, ResolvedRefs=True ResolvedRefs, Programmed=False {code}"),
