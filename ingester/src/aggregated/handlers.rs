@@ -3,10 +3,10 @@
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::extract::{FromRequestParts, Path, Query};
 use axum::response::{IntoResponse, Response};
-use axum::{Extension, Json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
@@ -21,7 +21,7 @@ use zen_verify::signing_keys;
 use super::error::Error;
 use super::listing::{self, Narrowed};
 use super::object::object;
-use super::replicas::Answers;
+use super::replicas::{Answers, Replicas};
 use super::review::Action;
 use super::{Api, Caller, merge};
 use crate::admin::types::{DeadLetterDetail, DryRun, Replay, ReplayRequest, Status};
@@ -67,80 +67,85 @@ fn narrowed(query: Narrow) -> Result<Narrowed, Error> {
     Ok(narrowed)
 }
 
-impl Api {
-    async fn may(&self, caller: &Caller, action: Action) -> Result<(), Error> {
-        self.parts.reviewer.check(caller, action).await
+/// A request: who asks, and for what.
+pub(super) struct Call {
+    api: Api,
+    caller: Caller,
+    target: Target,
+}
+
+impl FromRequestParts<Api> for Call {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Error> {
+        let target = Target::from_request_parts(parts, api).await?;
+        // Nobody gets here whom the middleware did not see.
+        let caller = parts.extensions.get().cloned().ok_or(Error::Unauthenticated)?;
+        Ok(Self { api: api.clone(), caller, target })
     }
 }
 
-pub(super) async fn dead_letters(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-    query: Narrow,
-    headers: HeaderMap,
-) -> Result<Response, Error> {
+impl Call {
+    async fn may(
+        &self,
+        verb: &'static str,
+        resource: &'static str,
+        subresource: Option<&'static str>,
+    ) -> Result<(), Error> {
+        self.api.parts.reviewer.check(&self.caller, self.target.action(verb, resource, subresource)).await
+    }
+
+    fn replicas(&self) -> &Replicas {
+        &self.api.parts.replicas
+    }
+}
+
+pub(super) async fn dead_letters(call: Call, query: Narrow, headers: HeaderMap) -> Result<Response, Error> {
     let narrowed = narrowed(query)?;
-    api.may(&caller, target.action("list", "deadletters", None)).await?;
-    let path = narrowed.path("/dead-letters", target.namespace.as_deref());
-    let Answers { found, missing } = api.parts.replicas.get::<Vec<DeadLetter>>(&path).await?;
-    let mut letters: Vec<_> = found.into_iter().flatten().collect();
-    letters.sort_by(|a, b| (a.since, &a.id).cmp(&(b.since, &b.id)));
-    letters.truncate(narrowed.limit());
+    call.may("list", "deadletters", None).await?;
+    let path = narrowed.path("/dead-letters", call.target.namespace.as_deref());
+    let Answers { found, coverage } = call.replicas().get::<Vec<DeadLetter>>(&path).await?;
+    let letters = merge::dead_letters(found, narrowed.limit());
     let items: Vec<_> = letters.iter().map(|letter| dead_letter_object(letter, letter)).collect();
-    Ok(listing::answer("DeadLetter", &items, &missing, &headers))
+    Ok(listing::answer("DeadLetter", &items, coverage, &headers))
 }
 
 fn dead_letter_object(letter: &DeadLetter, status: &impl Serialize) -> Value {
     object("DeadLetter", Some(&letter.destination.namespace), &letter.id, Some(letter.since), status)
 }
 
-pub(super) async fn dead_letter(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-) -> Result<Json<Value>, Error> {
-    api.may(&caller, target.action("get", "deadletters", None)).await?;
-    let detail = find_dead_letter(&api, &target, false).await?;
+pub(super) async fn dead_letter(call: Call) -> Result<Json<Value>, Error> {
+    call.may("get", "deadletters", None).await?;
+    let detail = find_dead_letter(&call, false).await?;
     Ok(Json(dead_letter_object(&detail.letter, &detail)))
 }
 
 /// The dead letter with its payload, which people with lesser roles do not see.
-pub(super) async fn payload(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-) -> Result<Json<Value>, Error> {
-    api.may(&caller, target.action("get", "deadletters", Some("payload"))).await?;
-    let detail = find_dead_letter(&api, &target, true).await?;
+pub(super) async fn payload(call: Call) -> Result<Json<Value>, Error> {
+    call.may("get", "deadletters", Some("payload")).await?;
+    let detail = find_dead_letter(&call, true).await?;
     Ok(Json(dead_letter_object(&detail.letter, &detail)))
 }
 
-async fn find_dead_letter(api: &Api, target: &Target, payload: bool) -> Result<DeadLetterDetail, Error> {
-    let (_, name) = target.names();
+async fn find_dead_letter(call: &Call, payload: bool) -> Result<DeadLetterDetail, Error> {
+    let (_, name) = call.target.names();
     let path = format!("/dead-letters/{}?payload={payload}", segment(name));
-    let mut answers = api.parts.replicas.get::<DeadLetterDetail>(&path).await?;
+    let mut answers = call.replicas().get::<DeadLetterDetail>(&path).await?;
     // One of another namespace is not there for this caller.
-    answers.found.retain(|detail| target.is_in(&detail.letter.destination.namespace));
-    answers.found.pop().ok_or_else(|| answers.none("dead letter", name))
+    answers.found.retain(|detail| call.target.is_in(&detail.letter.destination.namespace));
+    answers.found.pop().ok_or_else(|| answers.coverage.none("dead letter", name))
 }
 
-pub(super) async fn events(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-    query: Narrow,
-    headers: HeaderMap,
-) -> Result<Response, Error> {
+pub(super) async fn events(call: Call, query: Narrow, headers: HeaderMap) -> Result<Response, Error> {
     let narrowed = narrowed(query)?;
-    api.may(&caller, target.action("list", "webhookevents", None)).await?;
-    let path = narrowed.path("/events", target.namespace.as_deref());
-    let Answers { found, missing } = api.parts.replicas.get::<Vec<EventSummary>>(&path).await?;
+    call.may("list", "webhookevents", None).await?;
+    let path = narrowed.path("/events", call.target.namespace.as_deref());
+    let Answers { found, coverage } = call.replicas().get::<Vec<EventSummary>>(&path).await?;
     let mut events: Vec<_> = found.into_iter().flatten().collect();
     events.sort_by_key(|event| Reverse((event.accepted, event.seq)));
     events.truncate(narrowed.limit());
     let items: Vec<_> = events.iter().map(|event| event_object(event, event)).collect();
-    Ok(listing::answer("WebhookEvent", &items, &missing, &headers))
+    Ok(listing::answer("WebhookEvent", &items, coverage, &headers))
 }
 
 fn event_object(event: &EventSummary, status: &impl Serialize) -> Value {
@@ -148,53 +153,37 @@ fn event_object(event: &EventSummary, status: &impl Serialize) -> Value {
 }
 
 /// Every event of this id: sources may use one twice, and a drained replica's history stays behind.
-pub(super) async fn event(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-) -> Result<Json<Value>, Error> {
-    api.may(&caller, target.action("get", "webhookevents", None)).await?;
-    let (namespace, name) = target.names();
-    let answers = api.parts.replicas.get::<Vec<EventDetail>>(&format!("/events/{}", segment(name))).await?;
+pub(super) async fn event(call: Call) -> Result<Json<Value>, Error> {
+    call.may("get", "webhookevents", None).await?;
+    let (namespace, name) = call.target.names();
+    let answers = call.replicas().get::<Vec<EventDetail>>(&format!("/events/{}", segment(name))).await?;
     let all = answers.found.iter().flatten();
-    let of_namespace: Vec<_> = all.filter(|event| target.is_in(&event.summary.webhook.namespace)).collect();
+    let of_namespace: Vec<_> = all.filter(|event| call.target.is_in(&event.summary.webhook.namespace)).collect();
     let Some(first) = of_namespace.iter().max_by_key(|event| event.summary.accepted) else {
-        return Err(answers.none("event", name));
+        return Err(answers.coverage.none("event", name));
     };
     let status = json!({"events": of_namespace});
     Ok(Json(object("WebhookEvent", Some(&namespace.into()), name, Some(first.summary.accepted), &status)))
 }
 
 /// One object: what is in effect in a namespace, or everywhere, and how it does.
-pub(super) async fn statuses(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-    headers: HeaderMap,
-) -> Result<Response, Error> {
-    api.may(&caller, target.action("list", "meshstatuses", None)).await?;
-    let Answers { found, missing } = api.parts.replicas.get::<Status>("/status").await?;
-    let namespace = target.namespace.as_deref().map(Namespace::from);
-    let Some(status) = merge::statuses(found, namespace.as_ref()) else {
-        return Err(Error::Unavailable(missing.join(", ")));
-    };
+pub(super) async fn statuses(call: Call, headers: HeaderMap) -> Result<Response, Error> {
+    call.may("list", "meshstatuses", None).await?;
+    let Answers { found, coverage } = call.replicas().get::<Status>("/status").await?;
+    let namespace = call.target.namespace.as_deref().map(Namespace::from);
+    let status = merge::statuses(found, namespace.as_ref()).ok_or_else(|| coverage.none("status", "mesh"))?;
     let item = object("MeshStatus", namespace.as_ref(), "mesh", None, &status);
-    Ok(listing::answer("MeshStatus", &[item], &missing, &headers))
+    Ok(listing::answer("MeshStatus", &[item], coverage, &headers))
 }
 
 /// Body: a Replay whose `spec` is the request. With `dryRun` the status tells the count.
-pub(super) async fn start_replay(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-    body: Result<Json<Value>, JsonRejection>,
-) -> Result<Response, Error> {
-    api.may(&caller, target.action("create", "replays", None)).await?;
+pub(super) async fn start_replay(call: Call, body: Result<Json<Value>, JsonRejection>) -> Result<Response, Error> {
+    call.may("create", "replays", None).await?;
     let Json(mut body) = body.map_err(|rejection| Error::json(&rejection))?;
     let spec = body.get_mut("spec").map(Value::take).unwrap_or_default();
     let mut request: ReplayRequest =
         serde_json::from_value(spec).map_err(|error| Error::BadRequest(format!("spec: {error}")))?;
-    let (namespace, _) = target.names();
+    let (namespace, _) = call.target.names();
     let namespace = Namespace::from(namespace);
     if let Some(other) = request.filter.destination.as_ref().filter(|key| key.namespace != namespace) {
         return Err(Error::BadRequest(format!("Destination {other} is not of the namespace {namespace}")));
@@ -203,91 +192,65 @@ pub(super) async fn start_replay(
     let id = generate_request_id();
     request.id = Some(id.clone());
     // Each replica paces its own share.
-    let replicas = u32::try_from(api.parts.replicas.peers.borrow().len()).unwrap_or(0).saturating_add(1);
+    let replicas = u32::try_from(call.replicas().peers.borrow().len()).unwrap_or(0).saturating_add(1);
     request.rate = request.rate.map(|rate| if rate == 0 { 0 } else { (rate / replicas).max(1) });
     let body: Bytes = serde_json::to_vec(&request).map_err(|error| Error::BadRequest(error.to_string()))?.into();
     if request.dry_run {
-        let Answers { found, missing } = api.parts.replicas.post::<DryRun>("/replays", body).await?;
-        if !missing.is_empty() {
-            return Err(Error::Unavailable(missing.join(", ")));
-        }
+        let Answers { found, coverage } = call.replicas().post::<DryRun>("/replays", body).await?;
+        coverage.complete()?;
         let count = DryRun { count: found.iter().map(|dry| dry.count).sum() };
         return Ok(Json(object("Replay", Some(&namespace), &id, None, &count)).into_response());
     }
-    let Answers { found, missing } = api.parts.replicas.post::<Replay>("/replays", body).await?;
-    for text in &missing {
-        tracing::warn!(replay = id, missing = text, "a replica takes no part in a replay");
-    }
-    let started = merge::replays(found).pop().ok_or_else(|| Error::Unavailable(missing.join(", ")))?;
-    Ok((StatusCode::CREATED, Json(replay_object(&started))).into_response())
+    let Answers { found, coverage } = call.replicas().post::<Replay>("/replays", body).await?;
+    let started = merge::replays(found).pop().ok_or_else(|| coverage.none("replay", &id))?;
+    Ok(listing::warned((StatusCode::CREATED, Json(replay_object(&started))).into_response(), coverage))
 }
 
 fn replay_object(replay: &Replay) -> Value {
     object("Replay", replay.namespace.as_ref(), &replay.id, Some(replay.started), replay)
 }
 
-pub(super) async fn replays(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-    headers: HeaderMap,
-) -> Result<Response, Error> {
-    api.may(&caller, target.action("list", "replays", None)).await?;
-    let Answers { found, missing } = api.parts.replicas.get::<Vec<Replay>>("/replays").await?;
+pub(super) async fn replays(call: Call, headers: HeaderMap) -> Result<Response, Error> {
+    call.may("list", "replays", None).await?;
+    let Answers { found, coverage } = call.replicas().get::<Vec<Replay>>("/replays").await?;
     let all = merge::replays(found.into_iter().flatten().collect());
-    let own = all
-        .iter()
-        .filter(|replay| target.namespace.is_none() || replay.namespace.as_ref().is_some_and(|of| target.is_in(of)));
+    let own = all.iter().filter(|replay| {
+        call.target.namespace.is_none() || replay.namespace.as_ref().is_some_and(|of| call.target.is_in(of))
+    });
     let items: Vec<_> = own.map(replay_object).collect();
-    Ok(listing::answer("Replay", &items, &missing, &headers))
+    Ok(listing::answer("Replay", &items, coverage, &headers))
 }
 
-pub(super) async fn replay(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-) -> Result<Json<Value>, Error> {
-    api.may(&caller, target.action("get", "replays", None)).await?;
-    find_replay(&api, &target).await.map(|replay| Json(replay_object(&replay)))
+pub(super) async fn replay(call: Call) -> Result<Json<Value>, Error> {
+    call.may("get", "replays", None).await?;
+    find_replay(&call).await.map(|replay| Json(replay_object(&replay)))
 }
 
-async fn find_replay(api: &Api, target: &Target) -> Result<Replay, Error> {
-    let (_, name) = target.names();
-    let answers = api.parts.replicas.get::<Replay>(&format!("/replays/{}", segment(name))).await?;
-    let Answers { found, missing } = answers;
-    let own = found.into_iter().filter(|replay| replay.namespace.as_ref().is_some_and(|of| target.is_in(of))).collect();
-    let none = Answers { found: Vec::<()>::new(), missing };
-    merge::replays(own).pop().ok_or_else(|| none.none("replay", name))
+async fn find_replay(call: &Call) -> Result<Replay, Error> {
+    let (_, name) = call.target.names();
+    let Answers { found, coverage } = call.replicas().get::<Replay>(&format!("/replays/{}", segment(name))).await?;
+    let own =
+        found.into_iter().filter(|replay| replay.namespace.as_ref().is_some_and(|of| call.target.is_in(of))).collect();
+    merge::replays(own).pop().ok_or_else(|| coverage.none("replay", name))
 }
 
-pub(super) async fn cancel_replay(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-) -> Result<Json<Value>, Error> {
-    api.may(&caller, target.action("create", "replays", Some("cancel"))).await?;
+pub(super) async fn cancel_replay(call: Call) -> Result<Json<Value>, Error> {
+    call.may("create", "replays", Some("cancel")).await?;
     // Only one of this namespace.
-    find_replay(&api, &target).await?;
-    let (_, name) = target.names();
-    let Answers { found, missing } =
-        api.parts.replicas.delete::<Replay>(&format!("/replays/{}", segment(name))).await?;
-    if !missing.is_empty() {
-        return Err(Error::Unavailable(missing.join(", ")));
-    }
+    find_replay(&call).await?;
+    let (_, name) = call.target.names();
+    let Answers { found, coverage } = call.replicas().delete::<Replay>(&format!("/replays/{}", segment(name))).await?;
+    coverage.complete()?;
     let cancelled = merge::replays(found).pop().ok_or_else(|| Error::NotFound("replay", name.to_owned()))?;
     Ok(Json(replay_object(&cancelled)))
 }
 
 /// The key that a target verifies `X-Zen-Signature` with, whether or not the Destination exists yet.
-pub(super) async fn signing_key(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    target: Target,
-) -> Result<Json<Value>, Error> {
-    api.may(&caller, target.action("get", "signingkeys", None)).await?;
-    let (namespace, name) = target.names();
+pub(super) async fn signing_key(call: Call) -> Result<Json<Value>, Error> {
+    call.may("get", "signingkeys", None).await?;
+    let (namespace, name) = call.target.names();
     let key = ObjectKey::new(namespace, name);
-    let derived = api.parts.signing_keys.destination_key(&key);
+    let derived = call.api.parts.signing_keys.destination_key(&key);
     let status = json!({
         "destination": key, "key_id": signing_keys::VERSION, "key": URL_SAFE_NO_PAD.encode(derived.expose()),
     });

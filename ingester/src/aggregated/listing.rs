@@ -10,6 +10,7 @@ use serde_json::Value;
 use zen_model::{ObjectKey, Timestamp};
 
 use super::error::Error;
+use super::replicas::Coverage;
 use super::{object, table};
 
 /// A listing without a limit holds so many lines, and never more than [`MAX_LIMIT`].
@@ -72,18 +73,17 @@ impl Narrowed {
     }
 }
 
-/// A list, as a table where one is asked for. Replicas that did not answer are named in a warning (RFC 9111, 299), which
-/// kubectl prints.
-pub(super) fn answer(kind: &str, items: &[Value], missing: &[String], headers: &HeaderMap) -> Response {
+/// A list, as a table where one is asked for.
+pub(super) fn answer(kind: &str, items: &[Value], coverage: Coverage, headers: &HeaderMap) -> Response {
     let body = if table::is_wanted(headers) { table::table(kind, items) } else { object::list(kind, items) };
-    let mut response = Json(body).into_response();
-    for text in missing {
-        let text: String =
-            text.chars().filter(|c| c.is_ascii() && !c.is_ascii_control() && !"\"\\".contains(*c)).collect();
-        let warning = format!("299 - \"this answer is not complete: {text}\"");
-        if let Ok(value) = HeaderValue::from_str(&warning) {
-            response.headers_mut().append(http::header::WARNING, value);
-        }
+    warned(Json(body).into_response(), coverage)
+}
+
+/// An answer that not every replica has a part in says so in a warning (RFC 9111, 299), which kubectl prints.
+pub(super) fn warned(mut response: Response, coverage: Coverage) -> Response {
+    let warning = coverage.gap().map(|gap| format!("299 - \"this answer is not complete: {gap}\""));
+    if let Some(warning) = warning.and_then(|text| HeaderValue::try_from(text).ok()) {
+        response.headers_mut().append(http::header::WARNING, warning);
     }
     response
 }

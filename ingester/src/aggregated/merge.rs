@@ -1,9 +1,10 @@
 //! One answer of several replicas' answers. Pure.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use zen_model::Namespace;
+use zen_queue::DeadLetter;
 
 use crate::admin::types::{DestinationStatus, LastVerified, Replay, ReplayState, Status, WebhookStatus};
 
@@ -113,6 +114,17 @@ fn severity(breaker: &str) -> u8 {
     }
 }
 
+/// Oldest first, each once: while one replica hands over to another, and where that is taken back, both may have it, under
+/// one id.
+pub(super) fn dead_letters(all: Vec<Vec<DeadLetter>>, limit: usize) -> Vec<DeadLetter> {
+    let mut letters: Vec<_> = all.into_iter().flatten().collect();
+    letters.sort_by(|a, b| (a.since, &a.id).cmp(&(b.since, &b.id)));
+    let mut seen = HashSet::new();
+    letters.retain(|letter| seen.insert(letter.id.clone()));
+    letters.truncate(limit);
+    letters
+}
+
 /// The shares of each replay as one: it runs while one share runs, and failed where one failed.
 pub(super) fn replays(shares: Vec<Replay>) -> Vec<Replay> {
     let mut merged: Vec<Replay> = Vec::new();
@@ -216,6 +228,31 @@ mod tests {
         let merged = merged.expect("there");
         assert!(merged.webhooks.iter().all(|webhook| webhook.key.namespace.as_str() == "a"));
         assert_eq!((merged.queue.committed, merged.queue.bytes, merged.queue.disk_bytes), (0, 10, 0));
+    }
+
+    /// DESIGN 13: a handover that was cut off or taken back shows nothing twice, and hides nothing.
+    #[test]
+    fn a_dead_letter_that_two_replicas_have_is_one() {
+        let letter = |id: &str, destination: &str, since| DeadLetter {
+            id: id.to_owned(),
+            event: "e".into(),
+            webhook: ObjectKey::new("a", "hook"),
+            destination: ObjectKey::new("a", destination),
+            r#type: String::new(),
+            reason: "Expired".to_owned(),
+            attempts: 1,
+            accepted: Timestamp(1),
+            since: Timestamp(since),
+            last_status: 0,
+            last_error: None,
+            bytes: 1,
+            last_response: None,
+        };
+        let one = vec![letter("7-1", "ci", 10), letter("7-2", "audit", 11)];
+        let other = vec![letter("7-1", "ci", 10), letter("9-1", "ci", 5)];
+        let ids = |letters: Vec<DeadLetter>| letters.into_iter().map(|letter| letter.id).collect::<Vec<_>>();
+        assert_eq!(ids(dead_letters(vec![one.clone(), other.clone()], 9)), ["9-1", "7-1", "7-2"]);
+        assert_eq!(ids(dead_letters(vec![one, other], 2)), ["9-1", "7-1"]);
     }
 
     #[test]

@@ -35,18 +35,32 @@ pub struct Replicas {
 pub(super) struct Answers<T> {
     /// Of those that had something to say.
     pub found: Vec<T>,
-    /// Those that could not be asked: the answer is not complete.
-    pub missing: Vec<String>,
+    /// Whether that is all.
+    pub coverage: Coverage,
 }
 
-impl<T> Answers<T> {
-    /// Something may be missing, so that "there is none" cannot be said.
-    pub(super) fn none(&self, what: &'static str, name: &str) -> Error {
-        if self.missing.is_empty() {
-            Error::NotFound(what, name.to_owned())
-        } else {
-            Error::Unavailable(format!("replicas that may know it do not answer: {}", self.missing.join(", ")))
-        }
+/// How many replicas an answer is made of. Callers are told numbers; which replica and why stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Coverage {
+    asked: usize,
+    silent: usize,
+}
+
+impl Coverage {
+    /// What is missing, where something is.
+    pub(super) fn gap(self) -> Option<String> {
+        let Self { asked, silent } = self;
+        (silent > 0).then(|| format!("{silent} of {asked} replicas did not answer"))
+    }
+
+    /// An error where something is missing.
+    pub(super) fn complete(self) -> Result<(), Error> {
+        self.gap().map_or(Ok(()), |gap| Err(Error::Unavailable(gap)))
+    }
+
+    /// Why nothing was found: "there is none" cannot be said where somebody did not answer.
+    pub(super) fn none(self, what: &'static str, name: &str) -> Error {
+        self.complete().err().unwrap_or_else(|| Error::NotFound(what, name.to_owned()))
     }
 }
 
@@ -72,28 +86,37 @@ impl Replicas {
             peers.iter().map(|address| self.ask_peer(*address, method, path, body.clone())).collect();
         let (own, others) =
             tokio::join!(self.ask_own(method, path, body.clone()), others.collect::<Vec<Result<_, String>>>());
-        let mut answers = Answers { found: Vec::new(), missing: Vec::new() };
+        let mut answers = Answers { found: Vec::new(), coverage: Coverage { asked: 1 + others.len(), silent: 0 } };
+        let mut refusal = None;
         for answer in std::iter::once(own).chain(others) {
-            let (status, body) = match answer {
-                Ok(answer) => answer,
-                Err(missing) => {
-                    answers.missing.push(missing);
-                    continue;
-                }
-            };
-            match status {
-                status if status.is_success() => match serde_json::from_slice(&body) {
-                    Ok(found) => answers.found.push(found),
+            let said = answer.and_then(|(status, body)| match status {
+                status if status.is_success() => {
                     // Another release may word it differently.
-                    Err(error) => answers.missing.push(format!("its answer cannot be read: {error}")),
-                },
-                StatusCode::NOT_FOUND => {}
-                StatusCode::BAD_REQUEST => return Err(Error::BadRequest(message(&body))),
-                StatusCode::CONFLICT => return Err(Error::Conflict(message(&body))),
-                _ => answers.missing.push(message(&body)),
+                    let found = serde_json::from_slice(&body).map_err(|error| format!("unreadable: {error}"))?;
+                    answers.found.push(found);
+                    Ok(())
+                }
+                StatusCode::NOT_FOUND => Ok(()),
+                StatusCode::BAD_REQUEST => {
+                    refusal = Some(Error::BadRequest(message(&body)));
+                    Err(message(&body))
+                }
+                StatusCode::CONFLICT => {
+                    refusal = Some(Error::Conflict(message(&body)));
+                    Err(message(&body))
+                }
+                status => Err(format!("{status}: {}", message(&body))),
+            });
+            if let Err(reason) = said {
+                tracing::warn!(%method, path = path.split('?').next(), reason, "a replica has no answer");
+                answers.coverage.silent += 1;
             }
         }
-        Ok(answers)
+        // One that refuses what others do is as good as silent: what they did is done.
+        match refusal {
+            Some(refusal) if answers.found.is_empty() => Err(refusal),
+            _ => Ok(answers),
+        }
     }
 
     async fn ask_own(&self, method: &Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
@@ -121,10 +144,9 @@ impl Replicas {
         let peer = Peer { address, id: self.client.id().clone() };
         let body = (!body.is_empty()).then_some(body);
         let answer = self.client.request(&peer, method.clone(), &format!("{PREFIX}{path}"), body).await;
-        answer.map(|answer| (answer.status(), answer.into_body())).map_err(|error| {
-            tracing::warn!(%address, %error, "a peer does not answer");
-            format!("the replica at {address}: {error}")
-        })
+        answer
+            .map(|answer| (answer.status(), answer.into_body()))
+            .map_err(|error| format!("the replica at {address}: {error}"))
     }
 }
 

@@ -32,7 +32,8 @@ pub struct State {
     claims: HashMap<[u8; 16], EventId>,
     duplicates: u64,
     numbers: HashMap<ObjectKey, u32>,
-    seq: u64,
+    /// Of the last event.
+    pub seq: u64,
     lease: u64,
 }
 
@@ -317,7 +318,8 @@ impl Queue for Memory {
     fn stats(&self) -> Stats {
         let now = Instant::now();
         self.with(|state| {
-            let mut stats = Stats { committed: state.seq, duplicates: state.duplicates, ..Stats::default() };
+            let mut stats =
+                Stats { committed: state.events.len() as u64, duplicates: state.duplicates, ..Stats::default() };
             for delivery in state.deliveries.values().filter(|delivery| !delivery.done) {
                 let counts: &mut DestinationStats = stats.destinations.entry(delivery.destination.clone()).or_default();
                 match delivery.dead {
