@@ -57,7 +57,9 @@ pub(super) fn status(
     let host = format!("{}.{namespace}.svc", names::INGESTER);
     let of = move |workloads: &Followed<Workloads>| {
         let content = workloads.content.as_deref();
-        let name = content.and_then(|workloads| workloads.intake.names.first()).unwrap_or(&host);
+        // A wildcard is a name of the certificate, and none that a source can call.
+        let name = content.and_then(|workloads| workloads.intake.names.iter().find(|name| !name.contains('*')));
+        let name = name.unwrap_or(&host);
         let port = content.map_or(443, |workloads| workloads.ingester.service.port);
         let intake = if port == 443 { name.clone() } else { format!("{name}:{port}") };
         status::Settings { ingester_replicas: content.map_or(0, |workloads| workloads.ingester.replicas), intake }
@@ -101,6 +103,8 @@ mod tests {
         for (from, to, intake) in [
             ("x", "x", "zen-ingester.zen-mesh.svc"),
             ("names: []", "names: [in.example.com]", "in.example.com"),
+            ("names: []", "names: ['*.example.com', in.example.com]", "in.example.com"),
+            ("names: []", "names: ['*.example.com']", "zen-ingester.zen-mesh.svc"),
             ("port: 443", "port: 8443", "zen-ingester.zen-mesh.svc:8443"),
         ] {
             let (_tell, told) = watch::channel(workloads(&DEFAULT.replace(from, to)));
