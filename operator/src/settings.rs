@@ -185,6 +185,9 @@ pub struct NetworkPolicies {
     /// `NetworkPolicyPeer`s that may reach the intake; empty: anywhere.
     #[serde(default)]
     pub intake_from: Vec<Value>,
+    /// Where the API server listens, seen from pods: of its Service, and of what stands behind it.
+    #[serde(default = "api_server")]
+    pub api_server_ports: Vec<u16>,
 }
 
 /// The file cannot be used; the message names line and field.
@@ -221,6 +224,11 @@ impl Workloads {
         if !["IfNotPresent", "Always", "Never"].contains(&policy) {
             return Err(Error(format!("images.pullPolicy is {policy:?}: it must be IfNotPresent, Always or Never")));
         }
+        let ports = &self.network_policies.api_server_ports;
+        if ports.is_empty() || ports.contains(&0) {
+            // A policy without ports would let everything out, and port 0 nothing.
+            return Err(Error("networkPolicies.apiServerPorts must name ports from 1 to 65535".to_owned()));
+        }
         if self.ingester.service.node_port.is_some() && self.ingester.service.r#type == ServiceType::ClusterIP {
             return Err(Error("ingester.service.nodePort has no effect with type ClusterIP".to_owned()));
         }
@@ -242,7 +250,7 @@ impl Default for Switch {
 
 impl Default for NetworkPolicies {
     fn default() -> Self {
-        Self { enabled: true, intake_from: Vec::new() }
+        Self { enabled: true, intake_from: Vec::new(), api_server_ports: api_server() }
     }
 }
 
@@ -252,6 +260,10 @@ fn yes() -> bool {
 
 fn https() -> u16 {
     443
+}
+
+fn api_server() -> Vec<u16> {
+    vec![https(), 6443]
 }
 
 fn info() -> String {
@@ -295,7 +307,7 @@ ingester:
   service: {annotations: {}, port: 443, type: ClusterIP}
   storage: {className: '', size: 10Gi}
 intake: {names: [], tlsSecret: ''}
-networkPolicies: {enabled: true, intakeFrom: []}
+networkPolicies: {enabled: true, intakeFrom: [], apiServerPorts: [443, 6443]}
 podDisruptionBudgets: {enabled: true}
 spread: true
 ";
@@ -316,6 +328,7 @@ egress: {replicas: 1}
         let least = Workloads::parse(LEAST).expect("valid");
         assert!(least.api.enabled && least.network_policies.enabled && least.spread);
         assert_eq!((least.ingester.service.port, &*least.images.pull_policy), (443, "IfNotPresent"));
+        assert_eq!(least.network_policies, full.network_policies);
     }
 
     #[test]
@@ -330,6 +343,8 @@ egress: {replicas: 1}
             ("{size: 1Gi}}", "{size: 1Gi}, service: {nodePort: 30443}}", "nodePort"),
             ("{size: 1Gi}}", "{size: 1Gi}, service: {type: Ingress}}", "Ingress"),
             ("images:", "image:", "image"),
+            ("images:", "networkPolicies: {apiServerPorts: []}\nimages:", "apiServerPorts"),
+            ("images:", "networkPolicies: {apiServerPorts: [0]}\nimages:", "apiServerPorts"),
             ("replicas: 1}", "replicas: 1, pod: {hostNetwork: true}}", "hostNetwork"),
         ] {
             let text = LEAST.replace(from, to);

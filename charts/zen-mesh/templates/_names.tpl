@@ -57,7 +57,7 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{/* Names of the certificate that the built-in CA makes for the intake, as a JSON list. The first is the host of URLs in the status. */}}
+{{/* Names of the certificate that the built-in CA makes for the intake, as a JSON list. The first without a wildcard is the host of URLs in the status. */}}
 {{- define "zen-mesh.intakeNames" -}}
 {{- $names := .Values.intake.names -}}
 {{- if ne .Values.intake.exposure.type "none" -}}
@@ -84,6 +84,7 @@ Names and the API server. A policy cannot select the API server, nor a node's DN
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
 - ports:
-    - {port: 443, protocol: TCP}
-    - {port: 6443, protocol: TCP}
+    {{- range .Values.networkPolicies.apiServerPorts }}
+    - {port: {{ int . }}, protocol: TCP}
+    {{- end }}
 {{- end }}

@@ -85,6 +85,9 @@ fn shape<'a>(inputs: &'a Inputs<'a>, keys: &'a str) -> Shape<'a> {
         container_ports.push(port("api", ports::API));
     }
     let mut environment = Vec::new();
+    if !workloads.api.enabled {
+        environment.push(json!({"name": "ZEN_API_ENABLED", "value": "false"}));
+    }
     if !workloads.intake.tls_secret.is_empty() {
         // Watched by name, not mounted: another certificate is in effect within a second, not after the kubelet's sync.
         environment.push(json!({"name": "ZEN_INTAKE_SECRET", "value": workloads.intake.tls_secret}));

@@ -10,8 +10,6 @@ use super::{Inputs, object};
 use crate::names::{EGRESS, INGESTER, OPERATOR, port};
 use crate::object::Object;
 
-/// Where the API server listens, seen from pods.
-const API_SERVER: [u16; 2] = [443, 6443];
 /// Networks that no public target is in; mode Direct reaches public targets only.
 const PRIVATE_V4: [&str; 6] =
     ["10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"];
@@ -30,7 +28,7 @@ pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
     }
     inbound.push(json!({"from": pods(&[OPERATOR, INGESTER]), "ports": [tcp(port::CONTROL)]}));
     inbound.push(metrics());
-    let mut outbound = cluster();
+    let mut outbound = cluster(inputs);
     outbound.push(json!({"to": pods(&[EGRESS]), "ports": [tcp(port::LINK)]}));
     outbound.push(json!({"to": pods(&[INGESTER]), "ports": [tcp(port::CONTROL)]}));
     outbound.push(json!({"to": [
@@ -46,7 +44,7 @@ pub(super) fn egress(inputs: &Inputs<'_>) -> Object {
         json!({"from": pods(&[OPERATOR]), "ports": [tcp(port::CONTROL)]}),
         metrics(),
     ];
-    let mut outbound = cluster();
+    let mut outbound = cluster(inputs);
     // Targets are anywhere; which, the guard decides for each attempt. Metadata addresses are out of reach in any case.
     outbound.push(json!({"to": [
         {"namespaceSelector": {}},
@@ -67,10 +65,11 @@ fn policy(inputs: &Inputs<'_>, component: &'static str, inbound: &[Value], outbo
 }
 
 /// Names, the API server, and the identity service.
-fn cluster() -> Vec<Value> {
+fn cluster(inputs: &Inputs<'_>) -> Vec<Value> {
+    let api_server: Vec<_> = inputs.workloads.network_policies.api_server_ports.iter().copied().map(tcp).collect();
     vec![
         json!({"ports": [{"port": 53, "protocol": "UDP"}, tcp(53)]}),
-        json!({"ports": API_SERVER.map(tcp)}),
+        json!({"ports": api_server}),
         json!({"to": pods(&[OPERATOR]), "ports": [tcp(port::IDENTITY)]}),
     ]
 }

@@ -99,6 +99,22 @@ fn what_is_switched_off_is_unwanted_and_nothing_else() {
     assert!(decided(DEFAULT, |_| {}).unwanted.is_empty());
 }
 
+/// Nobody listens at a port that no Service leads to and no policy lets through.
+#[test]
+fn a_pod_serves_no_api_that_is_switched_off() {
+    let of = |text: &str| {
+        let plan = decided(text, |_| {});
+        let set = &plan.wanted[&Id::new::<StatefulSet>("zen-mesh", "zen-ingester")];
+        let container = &set.body()["spec"]["template"]["spec"]["containers"][0];
+        let variables = container["env"].as_array().expect("variables").clone();
+        let switch = variables.into_iter().find(|variable| variable["name"] == "ZEN_API_ENABLED");
+        (switch, container["ports"].to_string().contains("9443"))
+    };
+    assert_eq!(of(DEFAULT), (None, true));
+    let off = json!({"name": "ZEN_API_ENABLED", "value": "false"});
+    assert_eq!(of(&DEFAULT.replace("api: {enabled: true}", "api: {enabled: false}")), (Some(off), false));
+}
+
 #[test]
 fn pods_wait_for_what_they_mount_and_nothing_that_runs_is_deleted_for_it() {
     for change in [|inputs: &mut Inputs<'_>| inputs.trust = None, |inputs: &mut Inputs<'_>| inputs.keys = None] {
@@ -172,4 +188,13 @@ fn intake_from_names_who_may_send() {
     let plan = decided(&text, |_| {});
     let policy = &plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", "zen-ingester")];
     assert_eq!(policy.body()["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"]["a"], "b");
+}
+
+#[test]
+fn pods_reach_the_api_server_where_it_is() {
+    let plan = decided(&DEFAULT.replace("apiServerPorts: [443, 6443]", "apiServerPorts: [443, 16443]"), |_| {});
+    for name in ["zen-ingester", "zen-egress"] {
+        let policy = plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", name)].body();
+        assert_eq!(policy["spec"]["egress"][1]["ports"][1]["port"], 16443, "{name}");
+    }
 }

@@ -133,7 +133,7 @@ fn the_shape_of_the_data_plane() {
         "egress": {"replicas": 2, "pod": pod("512Mi"), "log": "info"},
         "intake": {"tlsSecret": "", "names": []},
         "api": {"enabled": true},
-        "networkPolicies": {"enabled": true, "intakeFrom": []},
+        "networkPolicies": {"enabled": true, "intakeFrom": [], "apiServerPorts": [443, 6443]},
         "podDisruptionBudgets": {"enabled": true},
         "spread": true,
     });

@@ -93,6 +93,8 @@ fn values_out_of_bounds_are_refused() {
         ("ingester.service.port=70000", "at '/ingester/service/port': maximum"),
         (r#"intake.exposure.hosts=["Hooks_example"]"#, "at '/intake/exposure/hosts/0'"),
         (r#"networkPolicies.intakeFrom=[{"ips":[]}]"#, "at '/networkPolicies/intakeFrom/0'"),
+        ("networkPolicies.apiServerPorts=[]", "at '/networkPolicies/apiServerPorts'"),
+        ("networkPolicies.apiServerPorts=[70000]", "at '/networkPolicies/apiServerPorts/0'"),
         (r#"operator.pod.labels={"a":1}"#, "at '/operator/pod/labels/a'"),
     ] {
         let message = Helm::find().expect("helm").render(&["--set-json", set]).expect_err("refused").to_string();

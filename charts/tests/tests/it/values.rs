@@ -357,6 +357,7 @@ fn intake() -> Vec<Row> {
 fn switches() -> Vec<Row> {
     let peers = r#"networkPolicies.intakeFrom=[{"ipBlock":{"cidr":"192.0.2.0/24"}}]"#;
     let none = || Value::Null;
+    let api_server = || json!({"ports": [{"port": 16443, "protocol": "TCP"}]});
     vec![
         row(&["api.enabled=false"], "workloads", "/api/enabled", json!(false)),
         row(&["api.enabled=false"], "RoleBinding/zen-ingester-authentication-reader", "", none()),
@@ -365,6 +366,19 @@ fn switches() -> Vec<Row> {
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-operator", "", none()),
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-mesh-hooks", "", none()),
         row(&[peers], "workloads", "/networkPolicies/intakeFrom", json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}])),
+        row(
+            &["networkPolicies.apiServerPorts=[16443]"],
+            "workloads",
+            "/networkPolicies/apiServerPorts",
+            json!([16443]),
+        ),
+        row(&["networkPolicies.apiServerPorts=[16443]"], "NetworkPolicy/zen-operator", "/spec/egress/1", api_server()),
+        row(
+            &["networkPolicies.apiServerPorts=[16443]"],
+            "NetworkPolicy/zen-mesh-hooks",
+            "/spec/egress/1",
+            api_server(),
+        ),
         row(&["podDisruptionBudgets.enabled=false"], "workloads", "/podDisruptionBudgets/enabled", json!(false)),
         row(&["podDisruptionBudgets.enabled=false"], "PodDisruptionBudget/zen-operator", "", none()),
         row(&["spread=false"], "workloads", "/spread", json!(false)),
