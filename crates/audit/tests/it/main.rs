@@ -1,0 +1,7 @@
+//! The log over real files.
+
+mod crash;
+mod faults;
+mod log;
+mod mutations;
+mod support;
