@@ -106,8 +106,12 @@ mod tests {
 
     #[test]
     fn body_is_not_copied_when_a_record_is_read() {
-        let event = Event { id: "1".into(), body: Bytes::from_static(b"payload"), ..Event::default() };
+        let header = Header { name: "x-a".into(), value: Bytes::from_static(b"b") };
+        let (headers, extensions) = (vec![header.clone()], vec![header]);
+        let event =
+            Event { id: "1".into(), headers, extensions, body: Bytes::from_static(b"payload"), ..Event::default() };
         let record = Bytes::from(event.encode_to_vec());
+        assert!(record.ends_with(b"payload"), "the queue cuts it off there");
         let read = Event::decode(record.clone()).expect("decodes");
         assert_eq!(read, event);
         let range = record.as_ptr() as usize..record.as_ptr() as usize + record.len();

@@ -24,6 +24,7 @@ mod query;
 mod reader;
 mod recent;
 mod schema;
+mod segments;
 mod shared;
 mod sql;
 mod state;
@@ -31,6 +32,7 @@ mod timer;
 pub mod wal;
 mod writer;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::Path;
@@ -56,6 +58,7 @@ use crate::{
 use command::{Bury, Command, Expire, Job, Replay};
 use query::events::Context;
 use reader::{For, Readers};
+use segments::Segments;
 use shared::Shared;
 
 /// The queue in one folder of this machine.
@@ -83,6 +86,8 @@ impl Embedded {
         let checkpointer =
             checkpoint::Checkpointer::start(log, Arc::clone(&shared)).map_err(|error| failed(error.to_string()))?;
         let now = shared.clock.now();
+        let segments = Segments::open(folder, &conn, shared.options.segment_bytes, Arc::clone(&shared.segment_bytes));
+        let segments = segments.map_err(|error| failed(error.to_string()))?;
         let mut writer = writer::Writer {
             upkeep: writer::Upkeep::new(now, shared.options.history_age),
             shared: Arc::clone(&shared),
@@ -90,6 +95,7 @@ impl Embedded {
             numbers,
             journal,
             claims,
+            segments: RefCell::new(segments),
             seq,
             parked: Vec::new(),
             jobs: VecDeque::new(),
@@ -140,7 +146,7 @@ impl Embedded {
                 let granted = lane.leased.iter().filter(|(_, lease)| !lease.exported);
                 granted.map(move |(&seq, _)| DeliveryId { seq, destination: of })
             });
-            Context { keyring: self.shared.keyring.clone(), names, leased: leased.collect(), own: self.shared.own }
+            Context { records: self.shared.records.clone(), names, leased: leased.collect(), own: self.shared.own }
         };
         let folder = self.shared.folder.clone();
         let answered = self.readers.run(For::Listings, move |conn| {
@@ -238,11 +244,11 @@ impl Queue for Embedded {
     }
 
     fn dead_letters(&self, filter: DeadFilter) -> BoxFuture<'_, Result<Vec<DeadLetter>, Error>> {
-        Box::pin(self.listing(move |conn, context| query::dead::list(conn, &context.keyring, &context.names, &filter)))
+        Box::pin(self.listing(move |conn, context| query::dead::list(conn, &context.records, &context.names, &filter)))
     }
 
     fn dead_letter(&self, id: DeliveryId) -> BoxFuture<'_, Result<Option<(DeadLetter, Event)>, Error>> {
-        Box::pin(self.listing(move |conn, context| query::dead::get(conn, &context.keyring, &context.names, id)))
+        Box::pin(self.listing(move |conn, context| query::dead::get(conn, &context.records, &context.names, id)))
     }
 
     fn replay(&self, filter: DeadFilter, limit: u64) -> BoxFuture<'_, Result<u64, Error>> {
@@ -312,7 +318,7 @@ fn stats(shared: &Shared) -> Stats {
         name.push(suffix);
         fs::metadata(name).ok().map(|file| file.len())
     });
-    let disk_bytes = disk_bytes.sum();
+    let disk_bytes = disk_bytes.sum::<u64>() + shared.segment_bytes.load(Ordering::Relaxed);
     let state = shared.state();
     let destinations = state.lanes.iter().map(|lane| {
         let leased = lane.granted();

@@ -3,22 +3,28 @@
 mod adopt;
 mod end;
 mod forget;
+mod hot;
 
 pub(crate) use adopt::{Arrival, Arrived};
 pub(crate) use end::{RESPONSE_BYTES, response_aad};
+use hot::Hot;
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use zen_model::{EventId, ObjectKey};
 use zen_seal::Keyring;
 
-use super::claims::{self, Claims};
+use super::claims::{self, AlreadyHash, Claims};
 use super::command::Incoming;
-use super::journal::{self, Accepted, Entry, What};
+use super::journal::{self, Entry, Growing, What};
 use super::lane::{Origin, Tries, Waiting};
 use super::numbers::{Numbered, Numbers};
-use super::sql::{int, uint};
+use super::segments::{Place, Segments};
+use super::sql::{self, int, uint};
 use super::state::State;
 use crate::{Claim, Committed, DeliveryId, LeaseToken};
 
@@ -28,16 +34,35 @@ pub(crate) struct Batch<'a> {
     pub keyring: &'a Keyring,
     pub numbers: &'a Numbers,
     pub claims: &'a Claims,
+    pub segments: &'a RefCell<Segments>,
+    /// Records of this size go to a segment.
+    pub large: usize,
     /// The highest sequence number that was given out.
     pub seq: u64,
-    pub entries: Vec<Entry>,
+    pub history: Growing,
     pub effects: Vec<Effect>,
     /// Numbers given out in this batch, known to others when it is durable.
     pub new_webhooks: Vec<(ObjectKey, u32)>,
     pub new_destinations: Vec<(ObjectKey, u32)>,
-    pub new_claims: BTreeMap<u32, claims::Row>,
-    claimed: HashMap<[u8; 16], EventId>,
+    pub new_claims: BTreeMap<u32, claims::NewRow>,
+    claimed: HashMap<[u8; 16], EventId, BuildHasherDefault<AlreadyHash>>,
+    insert_event: Hot<'a>,
+    insert_ready: Hot<'a>,
+    delete_ready: Hot<'a>,
+    delete_event: Hot<'a>,
     pub(crate) webhook_bytes: BTreeMap<u32, i64>,
+}
+
+const INSERT_EVENT: &str =
+    "INSERT INTO event(seq, webhook, id, at, dests, refs, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const DELETE_EVENT: &str = "DELETE FROM event WHERE seq = ?1 AND refs <= 1";
+
+/// What a batch leaves for the time after its commit.
+pub(crate) struct Done {
+    pub seq: u64,
+    pub effects: Vec<Effect>,
+    pub new_webhooks: Vec<(ObjectKey, u32)>,
+    pub new_destinations: Vec<(ObjectKey, u32)>,
 }
 
 /// What memory must do after the commit.
@@ -93,6 +118,7 @@ impl<'a> Batch<'a> {
         keyring: &'a Keyring,
         numbers: &'a Numbers,
         claims: &'a Claims,
+        segments: &'a RefCell<Segments>,
         seq: u64,
     ) -> Self {
         Self {
@@ -100,19 +126,25 @@ impl<'a> Batch<'a> {
             keyring,
             numbers,
             claims,
+            segments,
+            large: usize::MAX,
             seq,
-            entries: Vec::new(),
+            history: Growing::default(),
             effects: Vec::new(),
             new_webhooks: Vec::new(),
             new_destinations: Vec::new(),
             new_claims: BTreeMap::new(),
-            claimed: HashMap::new(),
+            claimed: HashMap::default(),
+            insert_event: Hot::new(INSERT_EVENT),
+            insert_ready: Hot::new("INSERT INTO ready(dest, seq, at, bytes, webhook) VALUES (?1, ?2, ?3, ?4, ?5)"),
+            delete_ready: Hot::new("DELETE FROM ready WHERE dest = ?1 AND seq = ?2"),
+            delete_event: Hot::new(DELETE_EVENT),
             webhook_bytes: BTreeMap::new(),
         }
     }
 
-    /// Stores an event, unless its claim is taken. Texts that only the history needs are moved there.
-    pub(crate) fn commit(&mut self, incoming: &mut Incoming) -> rusqlite::Result<Outcome> {
+    /// Stores an event, unless its claim is taken.
+    pub(crate) fn commit(&mut self, incoming: &Incoming) -> rusqlite::Result<Outcome> {
         if let Some(claim) = incoming.claim {
             if let Some(id) = self.claimed.get(&claim.hash) {
                 return Ok(Outcome::Duplicate { id: id.clone(), rearmed: 0 });
@@ -132,42 +164,35 @@ impl<'a> Batch<'a> {
         if let Some(claim) = incoming.claim {
             self.claim(claim, incoming, webhook, seq);
         }
-        let mut entry = Entry::new(What::Accepted, seq, 0, incoming.at);
         let deliveries = u32::try_from(dests.len()).unwrap_or(u32::MAX);
-        entry.accepted = Some(Accepted {
-            id: incoming.id.as_str().to_owned(),
-            r#type: std::mem::take(&mut incoming.r#type),
-            request_id: std::mem::take(&mut incoming.request_id),
-            webhook,
-            bytes: incoming.body_bytes,
-            dests,
-            at: 0,
-        });
-        self.entries.push(entry);
+        self.history.accepted(seq, &incoming.event, webhook, &dests);
         Ok(Outcome::Accepted { id: incoming.id.clone(), seq, deliveries })
     }
 
     fn insert_event(&mut self, incoming: &Incoming, webhook: u32, seq: u64, dests: &[u32]) -> rusqlite::Result<()> {
-        let numbers: Vec<u8> = dests.iter().flat_map(|dest| dest.to_be_bytes()).collect();
-        self.conn
-            .prepare_cached(
-                "INSERT INTO event(seq, webhook, id, at, dests, refs, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                int(seq),
-                webhook,
-                incoming.id.as_str(),
-                int(incoming.at),
-                numbers,
-                int(dests.len() as u64),
-                incoming.sealed
-            ])?;
+        let record = self.store(seq, &incoming.sealed)?;
+        let (first, all): ([u8; 4], Vec<u8>);
+        let numbers = if let [dest] = dests {
+            first = dest.to_be_bytes();
+            first.as_slice()
+        } else {
+            all = dests.iter().flat_map(|dest| dest.to_be_bytes()).collect();
+            all.as_slice()
+        };
+        self.insert_event.on(self.conn)?.execute(params![
+            int(seq),
+            webhook,
+            incoming.id.as_str(),
+            int(incoming.at),
+            numbers,
+            int(dests.len() as u64),
+            record
+        ])?;
         let bytes = u32::try_from(incoming.record.len()).unwrap_or(u32::MAX);
         let waiting = Waiting { seq, at: incoming.at, bytes, webhook };
         for &dest in dests {
-            self.conn
-                .prepare_cached("INSERT INTO ready(dest, seq, at, bytes, webhook) VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![dest, int(seq), int(incoming.at), bytes, webhook])?;
+            let row = params![dest, int(seq), int(incoming.at), bytes, webhook];
+            self.insert_ready.on(self.conn)?.execute(row)?;
             self.effects.push(Effect::Append { dest, waiting });
         }
         *self.webhook_bytes.entry(webhook).or_default() += i64::from(bytes);
@@ -176,9 +201,7 @@ impl<'a> Batch<'a> {
 
     fn claim(&mut self, claim: Claim, incoming: &Incoming, webhook: u32, seq: u64) {
         let expires = incoming.now.saturating_add(super::clock::millis(claim.window));
-        let id = incoming.id.as_str().to_owned();
-        let stored = claims::Stored { hash: claim.hash.to_vec(), seq, expires, id };
-        self.new_claims.entry(webhook).or_default().claims.push(stored);
+        self.new_claims.entry(webhook).or_default().push(claim.hash, seq, expires, incoming.id.as_str());
         self.claimed.insert(claim.hash, incoming.id.clone());
     }
 
@@ -203,7 +226,7 @@ impl<'a> Batch<'a> {
         let Some(waiting) = self.take_dead(delivery)? else { return Ok(false) };
         let tries = Tries::default();
         self.insert_retry(dest, now, waiting, tries)?;
-        self.entries.push(Entry::new(what, seq, dest, now));
+        self.history.push(&Entry::new(what, seq, dest, now));
         self.effects.push(Effect::Revived { dest, due: now, waiting });
         Ok(true)
     }
@@ -247,17 +270,66 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
+    /// Puts a sealed record where it belongs. Returns what stands in the table.
+    pub(crate) fn store<'s>(&self, seq: u64, sealed: &'s [u8]) -> rusqlite::Result<Cow<'s, [u8]>> {
+        if sealed.len() < self.large {
+            return Ok(Cow::Borrowed(sealed));
+        }
+        let place = self.segments.borrow_mut().append(sealed).map_err(sql::io)?;
+        self.name(place, seq)?;
+        Ok(Cow::Owned(place.encode().to_vec()))
+    }
+
+    /// Says whose record lies at a place.
+    pub(crate) fn name(&self, place: Place, seq: u64) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached("INSERT INTO body(segment, start, length, seq) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![int(place.segment), int(place.start), place.length, int(seq)])?;
+        Ok(())
+    }
+
+    /// Nobody's any more.
+    pub(crate) fn free(&self, place: Place) -> rusqlite::Result<()> {
+        self.conn
+            .prepare_cached("DELETE FROM body WHERE segment = ?1 AND start = ?2")?
+            .execute([int(place.segment), int(place.start)])?;
+        self.segments.borrow_mut().free(place);
+        Ok(())
+    }
+
+    /// Deletes an event's row if nobody else needs it, with the record beside it. False: somebody does.
+    fn delete(&mut self, waiting: Waiting) -> rusqlite::Result<bool> {
+        if !self.segments.borrow().may_hold(waiting.bytes as usize + zen_seal::OVERHEAD) {
+            return Ok(self.delete_event.on(self.conn)?.execute([int(waiting.seq)])? > 0);
+        }
+        // A length is known without reading the record.
+        let sql = format!("{DELETE_EVENT} RETURNING CASE length(record) WHEN {} THEN record END", Place::BYTES);
+        let stored = self
+            .conn
+            .prepare_cached(&sql)?
+            .query_row([int(waiting.seq)], |row| row.get::<_, Option<Vec<u8>>>(0))
+            .optional()?;
+        if let Some(place) = stored.iter().flatten().find_map(|stored| Place::decode(stored)) {
+            self.free(place)?;
+        }
+        Ok(stored.is_some())
+    }
+
     /// One delivery of the event ended for good; with the last one the event's row goes.
     pub(crate) fn unref(&mut self, waiting: Waiting) -> rusqlite::Result<()> {
-        let deleted =
-            self.conn.prepare_cached("DELETE FROM event WHERE seq = ?1 AND refs <= 1")?.execute([int(waiting.seq)])?;
-        if deleted == 0 {
-            self.conn.prepare_cached("UPDATE event SET refs = refs - 1 WHERE seq = ?1")?.execute([int(waiting.seq)])?;
-        } else {
+        if self.delete(waiting)? {
             *self.webhook_bytes.entry(waiting.webhook).or_default() -= i64::from(waiting.bytes);
             self.effects.push(Effect::EventGone { webhook: waiting.webhook, bytes: waiting.bytes });
+        } else {
+            self.conn.prepare_cached("UPDATE event SET refs = refs - 1 WHERE seq = ?1")?.execute([int(waiting.seq)])?;
         }
         Ok(())
+    }
+
+    /// What is left to do when the transaction is committed. Gives the statements back.
+    pub(crate) fn done(self) -> Done {
+        let Self { seq, effects, new_webhooks, new_destinations, .. } = self;
+        Done { seq, effects, new_webhooks, new_destinations }
     }
 
     /// Writes what the batch has in common. Nothing may be added after it.
@@ -276,9 +348,8 @@ impl<'a> Batch<'a> {
                 .execute(params![webhook, bytes])?;
         }
         let mut written = None;
-        if !self.entries.is_empty() {
-            let entries = journal::Batch { entries: std::mem::take(&mut self.entries) };
-            written = Some(journal.write(self.conn, self.keyring, &entries, now, self.seq)?);
+        if !self.history.is_empty() {
+            written = Some(journal.write(self.conn, self.keyring, &self.history, now, self.seq)?);
         }
         Ok((claims, written))
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use zen_model::settle::Attempt;
-use zen_model::{DeadReason, EventId, Namespace, ObjectKey};
+use zen_model::{DeadReason, Event, EventId, Namespace, ObjectKey};
 
 use super::batch::Arrival;
 use super::inbox::Weigh;
@@ -42,10 +42,9 @@ pub(crate) enum Command {
 pub(crate) struct Incoming {
     pub webhook: ObjectKey,
     pub id: EventId,
-    pub r#type: String,
-    pub request_id: String,
     pub at: u64,
-    pub body_bytes: u64,
+    /// Its body is the end of `record`.
+    pub event: Event,
     pub destinations: Vec<ObjectKey>,
     pub claim: Option<Claim>,
     pub record: Bytes,

@@ -10,7 +10,13 @@ use crate::Fault;
 
 /// The fault behind an error of the store.
 pub(crate) fn of(error: &rusqlite::Error, folder: &Path) -> Fault {
-    let rusqlite::Error::SqliteFailure(failure, _) = error else { return Fault::Io };
+    let failure = match error {
+        rusqlite::Error::SqliteFailure(failure, _) => failure,
+        rusqlite::Error::ToSqlConversionFailure(error) => {
+            return error.downcast_ref().map_or(Fault::Io, of_io);
+        }
+        _ => return Fault::Io,
+    };
     match failure.code {
         ErrorCode::DiskFull => Fault::DiskFull,
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => Fault::ReadOnly,

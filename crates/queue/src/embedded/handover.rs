@@ -30,10 +30,10 @@ impl Embedded {
         self.shared.timer.notify_one();
         let next = picked.next.map(Cursor);
         let tokens: Vec<LeaseToken> = picked.waiting.iter().map(|picked| picked.token).collect();
-        let (names, keyring) = (self.shared.state().names(), self.shared.keyring.clone());
+        let (names, records) = (self.shared.state().names(), self.shared.records.clone());
         let (queue, folder) = (self.shared.own.queue, self.shared.folder.clone());
         let answered = self.readers.run(For::Listings, move |conn| {
-            read::page(conn, &keyring, &names, queue, &picked, now)
+            read::page(conn, &records, &names, queue, &picked, now)
                 .map_err(|error| Error::Unavailable(fault::of(&error, &folder)))
         });
         let read = self.shared.answer(answered).await.unwrap_or(Err(Error::Closed));

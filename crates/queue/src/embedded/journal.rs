@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use prost::Message;
+use prost::encoding::{self, WireType, encode_key, encode_varint, encoded_len_varint};
 use rusqlite::{Connection, params};
+use zen_model::Event;
 use zen_model::settle::{Attempt, Class};
 use zen_seal::{Aad, Keyring};
 
@@ -71,6 +73,69 @@ pub(crate) struct Entry {
     pub due: u64,
     #[prost(uint32, tag = "12")]
     pub reason: u32,
+}
+
+/// A [`Batch`] while it grows: encoded as it comes.
+#[derive(Debug, Default)]
+pub(crate) struct Growing {
+    body: Vec<u8>,
+}
+
+impl Growing {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.body.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, entry: &Entry) {
+        encoding::message::encode(1, entry, &mut self.body);
+    }
+
+    /// An [`Entry`] that an event was accepted, from what lies elsewhere: nothing is copied but into the history.
+    pub(crate) fn accepted(&mut self, seq: u64, event: &Event, webhook: u32, dests: &[u32]) {
+        let texts = [event.id.as_str(), event.r#type.as_str(), event.request_id.as_str()];
+        let bytes = event.body.len() as u64;
+        let packed: usize = dests.iter().map(|dest| encoded_len_varint(u64::from(*dest))).sum();
+        let inner = texts.map(|text| text_len(text.len())).iter().sum::<usize>()
+            + number_len(u64::from(webhook))
+            + number_len(bytes)
+            + text_len(packed);
+        let outer = number_len(seq) + number_len(What::Accepted as u64) + number_len(event.time) + text_len(inner);
+        self.length(1, outer);
+        self.number(1, seq);
+        self.number(2, What::Accepted as u64);
+        self.number(4, event.time);
+        self.length(5, inner);
+        for (tag, text) in (1..).zip(texts) {
+            self.length(tag, text.len());
+            self.body.extend_from_slice(text.as_bytes());
+        }
+        self.number(4, u64::from(webhook));
+        self.number(5, bytes);
+        self.length(6, packed);
+        for dest in dests {
+            encode_varint(u64::from(*dest), &mut self.body);
+        }
+    }
+
+    fn number(&mut self, tag: u32, value: u64) {
+        encode_key(tag, WireType::Varint, &mut self.body);
+        encode_varint(value, &mut self.body);
+    }
+
+    fn length(&mut self, tag: u32, bytes: usize) {
+        encode_key(tag, WireType::LengthDelimited, &mut self.body);
+        encode_varint(bytes as u64, &mut self.body);
+    }
+}
+
+/// Bytes of a number as a field; every tag here fits into one.
+fn number_len(value: u64) -> usize {
+    1 + encoded_len_varint(value)
+}
+
+/// Bytes of a text, or anything else of that length, as a field.
+fn text_len(bytes: usize) -> usize {
+    number_len(bytes as u64) + bytes
 }
 
 /// What a listing shows of an event whose record may be gone.
@@ -167,12 +232,12 @@ impl Journal {
         &self,
         conn: &Connection,
         keyring: &Keyring,
-        batch: &Batch,
+        batch: &Growing,
         at: u64,
         seq: u64,
     ) -> rusqlite::Result<Written> {
         let number = self.last_batch + 1;
-        let body = keyring.seal(&aad(number), &batch.encode_to_vec());
+        let body = keyring.seal(&aad(number), &batch.body);
         conn.prepare_cached("INSERT INTO journal(batch, at, seq, body) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
             int(number),
             int(at),
@@ -219,3 +284,33 @@ impl Journal {
 /// A row that becomes part of the history when its transaction commits.
 #[derive(Debug)]
 pub(crate) struct Written(Row);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_grew_reads_as_a_batch(
+            (seq, time, webhook) in (any::<u64>(), any::<u64>(), any::<u32>()),
+            dests in proptest::collection::vec(any::<u32>(), 0..4),
+            (id, r#type, request_id, bytes) in (".{1,40}", ".{0,40}", ".{0,300}", 0_usize..300),
+        ) {
+            let mut dead = Entry::new(What::Dead, seq, webhook, time);
+            dead.error.clone_from(&id);
+            let body = vec![0; bytes].into();
+            let event = Event { id, r#type, request_id, time, body, ..Event::default() };
+            let mut growing = Growing::default();
+            growing.push(&dead);
+            growing.accepted(seq, &event, webhook, &dests);
+            growing.push(&dead);
+            let mut accepted = Entry::new(What::Accepted, seq, 0, time);
+            let Event { id, r#type, request_id, .. } = event;
+            accepted.accepted = Some(Accepted { id, r#type, request_id, webhook, bytes: bytes as u64, dests, at: 0 });
+            let read = Batch::decode(growing.body.as_slice());
+            prop_assert_eq!(read, Ok(Batch { entries: vec![dead.clone(), accepted, dead] }));
+        }
+    }
+}

@@ -1,12 +1,12 @@
 //! Committing, leasing and settling, on the caller's side of the writer.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message;
 use tokio::sync::oneshot;
-use zen_model::{DeadReason, Event, EventId, Settlement, Timestamp};
+use zen_model::{DeadReason, Event, EventId, ObjectKey, Settlement, Timestamp};
 
 use super::clock::millis;
 use super::command::{Command, Ending, How, Incoming, Settle};
@@ -15,7 +15,7 @@ use super::query;
 use super::reader::For;
 use super::shared::Shared;
 use super::state::{Grant, Held};
-use super::{Embedded, closed};
+use super::{Embedded, closed, fault, sql};
 use crate::{CommitError, Committed, Demand, Error, LeaseToken, Leased, NewEvent, Settled};
 
 impl Embedded {
@@ -27,11 +27,12 @@ impl Embedded {
         if event.id.is_empty() {
             event.id = fresh_id();
         }
-        let mut seen = BTreeSet::new();
-        let destinations: Vec<_> = destinations.into_iter().filter(|key| seen.insert(key.clone())).collect();
+        let destinations = distinct(destinations);
         let webhook = event.webhook_key();
         let record = Bytes::from(event.encode_to_vec());
         let size = record.len();
+        // The body is the record's last field: from here on it lies in memory once.
+        event.body = record.slice(size - event.body.len()..);
         self.shared.ledger.reserve(&webhook.namespace, &destinations, size)?;
         let sealed = if destinations.is_empty() {
             Vec::new()
@@ -43,9 +44,7 @@ impl Embedded {
             webhook,
             id: EventId::from(event.id.as_str()),
             at: event.time,
-            body_bytes: event.body.len() as u64,
-            r#type: event.r#type,
-            request_id: event.request_id,
+            event,
             destinations,
             claim,
             record,
@@ -97,25 +96,24 @@ impl Embedded {
         let mut damaged = Vec::new();
         let mut leased = Vec::with_capacity(grants.len());
         for (grant, record) in grants.into_iter().zip(records) {
-            let event = record.as_ref().and_then(|record| Event::decode(record.clone()).ok());
-            match (record, event) {
-                (Some(record), Some(event)) => leased.push(Leased {
+            match record {
+                Some((record, event)) => leased.push(Leased {
                     token: grant.token,
                     attempts: grant.tries.attempts,
                     first_attempt: grant.tries.first.map(Timestamp),
                     record,
                     event,
                 }),
-                _ => damaged.push(grant.token),
+                None => damaged.push(grant.token),
             }
         }
         self.end(&damaged, How::Dead(DeadReason::RecordDamaged));
         Ok(leased)
     }
 
-    /// The records of grants, in their order; none for one that cannot be read.
-    async fn records(&self, grants: &[Grant]) -> Result<Vec<Option<Bytes>>, Error> {
-        let mut records: Vec<Option<Bytes>> = {
+    /// The records of grants with their events, in their order; none for one that cannot be read.
+    async fn records(&self, grants: &[Grant]) -> Result<Vec<Option<(Bytes, Event)>>, Error> {
+        let mut records: Vec<Option<(Bytes, Event)>> = {
             let mut state = self.shared.state();
             grants.iter().map(|grant| state.recent(grant.waiting.seq)).collect()
         };
@@ -125,13 +123,22 @@ impl Embedded {
             return Ok(records);
         }
         let seqs: Vec<u64> = missing.iter().map(|at| grants[*at].waiting.seq).collect();
-        let (names, keyring) = (self.shared.state().names(), self.shared.keyring.clone());
+        let (names, stored) = (self.shared.state().names(), self.shared.records.clone());
+        let folder = self.shared.folder.clone();
         let answered = self.readers.run(For::Records, move |conn| {
-            let read = |seq| query::event(conn, &keyring, &names, seq);
-            // A page that cannot be read costs its own deliveries, not the others'.
-            seqs.into_iter().map(|seq| read(seq).ok().flatten().and_then(|stored| stored.record)).collect::<Vec<_>>()
+            let opened = |seq| match query::event(conn, &stored, &names, seq) {
+                // No descriptor is free, say: that is no damage. These deliveries stay due.
+                Err(error) if sql::is_io(&error) => Err(Error::Unavailable(fault::of(&error, &folder))),
+                // A page that cannot be read costs its own deliveries, not the others'.
+                read => Ok(read.ok().flatten().and_then(|stored| {
+                    let record = stored.record?;
+                    let event = Event::decode(record.clone()).ok()?;
+                    Some((record, event))
+                })),
+            };
+            seqs.into_iter().map(opened).collect::<Result<Vec<_>, _>>()
         });
-        let read = self.shared.answer(answered).await.ok_or(Error::Closed)?;
+        let read = self.shared.answer(answered).await.ok_or(Error::Closed)??;
         for (at, record) in missing.into_iter().zip(read) {
             records[at] = record;
         }
@@ -217,6 +224,26 @@ impl Embedded {
     }
 }
 
+/// Each destination once, in their order. Most events have one; few have more than a handful.
+fn distinct(mut destinations: Vec<ObjectKey>) -> Vec<ObjectKey> {
+    match destinations.len() {
+        0 | 1 => {}
+        2..=16 => {
+            for at in (1..destinations.len()).rev() {
+                let (before, from) = destinations.split_at(at);
+                if before.contains(&from[0]) {
+                    destinations.remove(at);
+                }
+            }
+        }
+        _ => {
+            let mut seen = HashSet::with_capacity(destinations.len());
+            destinations.retain(|key| seen.insert(key.clone()));
+        }
+    }
+    destinations
+}
+
 /// UUID version 7 (RFC 9562): milliseconds and 74 random bits, so that no restart and no other replica makes an equal one.
 fn fresh_id() -> String {
     let mut random = [0; 10];
@@ -239,6 +266,21 @@ impl Drop for Granted<'_> {
             let now = self.1.clock.now();
             self.1.state().ungrant(&self.0, now);
             self.1.changed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_are_distinct_and_keep_their_order() {
+        for count in [0, 1, 2, 5, 40] {
+            let keys: Vec<_> = (0..count).map(|n| ObjectKey::new("a", format!("d{n}"))).collect();
+            let twice: Vec<_> = keys.iter().chain(keys.iter().rev()).cloned().collect();
+            assert_eq!(distinct(keys.clone()), keys);
+            assert_eq!(distinct(twice), keys);
         }
     }
 }

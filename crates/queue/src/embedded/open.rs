@@ -162,7 +162,7 @@ fn prepare(conn: &Connection, keyring: &Keyring, unique_ids: bool) -> Result<(),
         0 if application == 0 => create(conn, keyring, unique_ids).map_err(|error| explain(&error))?,
         schema::VERSION if application == schema::APPLICATION => {}
         older if application == schema::APPLICATION && (1..schema::VERSION).contains(&older) => {
-            migrate(conn).map_err(|error| explain(&error))?;
+            migrate(conn, older).map_err(|error| explain(&error))?;
         }
         newer if application == schema::APPLICATION && newer > schema::VERSION => {
             return Err(format!(
@@ -188,6 +188,7 @@ fn create(conn: &Connection, keyring: &Keyring, unique_ids: bool) -> rusqlite::R
     conn.execute_batch("BEGIN IMMEDIATE")?;
     conn.execute_batch(schema::CREATE)?;
     conn.execute_batch(schema::HANDOVER)?;
+    conn.execute_batch(schema::BODIES)?;
     identify(conn, unique_ids)?;
     conn.execute("INSERT INTO meta(key, value) VALUES ('check', ?1)", [keyring.seal(&check(), b"zen-mesh queue")])?;
     conn.execute_batch(&format!(
@@ -198,10 +199,13 @@ fn create(conn: &Connection, keyring: &Keyring, unique_ids: bool) -> rusqlite::R
 }
 
 /// Brings an older folder up to date, in one transaction.
-fn migrate(conn: &Connection) -> rusqlite::Result<()> {
+fn migrate(conn: &Connection, version: i64) -> rusqlite::Result<()> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
-    conn.execute_batch(schema::HANDOVER)?;
-    identify(conn, false)?;
+    if version < 2 {
+        conn.execute_batch(schema::HANDOVER)?;
+        identify(conn, false)?;
+    }
+    conn.execute_batch(schema::BODIES)?;
     conn.execute_batch(&format!("PRAGMA user_version={}; COMMIT", schema::VERSION))
 }
 

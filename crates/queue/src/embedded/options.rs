@@ -33,6 +33,13 @@ pub struct Options {
     pub reserve_bytes: u64,
     /// After a crash in a handover: how long what may be at the peer is leased to nobody, unless that is settled earlier.
     pub hold_in_doubt: Duration,
+    /// Records of at least so many bytes go to files of their own, see `large_batch_bytes`; smaller ones always lie in
+    /// the tables.
+    pub large_record_bytes: usize,
+    /// ... if those of one batch have so many bytes together: below it a second file to sync costs more than it saves.
+    pub large_batch_bytes: usize,
+    /// Such a file is full at this size.
+    pub segment_bytes: u64,
     /// How often a failing store is tried again.
     pub probe_every: Duration,
     /// One of several replicas, which may adopt from one another: events and Destinations are numbered so that no two
@@ -60,6 +67,9 @@ impl Default for Options {
             wal_bytes: 64 << 20,
             reserve_bytes: 32 << 20,
             hold_in_doubt: Duration::from_mins(10),
+            large_record_bytes: 8 << 10,
+            large_batch_bytes: 64 << 10,
+            segment_bytes: 16 << 20,
             probe_every: Duration::from_secs(1),
             unique_ids: false,
             hold_paused_clock: false,
@@ -95,6 +105,14 @@ pub enum Point {
     BeforeCheckpoint,
     /// It was.
     AfterCheckpoint,
+    /// The large records of a batch are appended to their segment.
+    BodiesWritten,
+    /// They are synced; the commit that names them is next.
+    BodiesSynced,
+    /// What was left in a segment was copied to another; the commit is next.
+    BeforeMove,
+    /// That is durable; the first one's file is still there.
+    Moved,
     /// A page is held and on its way out.
     Exported,
     /// The transaction holds every row of a page that came in; the commit is next.
@@ -117,6 +135,9 @@ impl Point {
         Self::BeforeCheckpoint,
         Self::AfterCheckpoint,
     ];
+
+    /// The points of large records: of their way in, and of their way to another file.
+    pub const BODIES: [Self; 4] = [Self::BodiesWritten, Self::BodiesSynced, Self::BeforeMove, Self::Moved];
 
     /// The points of a handover, on both sides.
     pub const HANDOVER: [Self; 5] =

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use prost::Message;
 use rusqlite::{Connection, OptionalExtension};
 use zen_model::{Event, ObjectKey};
-use zen_seal::{Aad, Keyring};
+use zen_seal::Aad;
 
-use super::sql::int;
+use super::segments::{self, Place, Records};
+use super::sql::{self, int};
 use super::state::Names;
 
 /// Binds a record to its tenant, Webhook and event.
@@ -27,22 +28,39 @@ pub(crate) struct StoredEvent {
     pub record: Option<Bytes>,
 }
 
-/// Reads and opens one record. None: there is no such event.
+/// Reads and opens one record. None: there is no such event. An error: perhaps another time.
 pub(crate) fn event(
     conn: &Connection,
-    keyring: &Keyring,
+    records: &Records,
     names: &Names,
     seq: u64,
 ) -> rusqlite::Result<Option<StoredEvent>> {
-    let row = conn
-        .prepare_cached("SELECT webhook, id, record FROM event WHERE seq = ?1")?
-        .query_row([int(seq)], |row| Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?)))
-        .optional()?;
-    Ok(row.map(|(webhook, id, sealed)| {
+    let mut tried = None;
+    loop {
+        let row = conn
+            .prepare_cached("SELECT webhook, id, record FROM event WHERE seq = ?1")?
+            .query_row([int(seq)], |row| {
+                Ok((row.get::<_, u32>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
+            })
+            .optional()?;
+        let Some((webhook, id, stored)) = row else { return Ok(None) };
+        let place = Place::decode(&stored);
+        let sealed = match place {
+            None => Some(stored),
+            Some(place) => match records.read(place) {
+                Err(error) if !segments::is_gone(&error) => return Err(sql::io(error)),
+                read => read.ok(),
+            },
+        };
         let webhook = names.webhook(webhook);
-        let record = keyring.open(&record_aad(&webhook, &id), sealed).ok().map(Bytes::from);
-        StoredEvent { webhook, id, record }
-    }))
+        let record = sealed.and_then(|sealed| records.keyring.open(&record_aad(&webhook, &id), sealed).ok());
+        // The writer may have moved it after its place was read: only what is damaged at one place twice is so.
+        if record.is_none() && place.is_some() && tried != place {
+            tried = place;
+            continue;
+        }
+        return Ok(Some(StoredEvent { webhook, id, record: record.map(Bytes::from) }));
+    }
 }
 
 impl StoredEvent {

@@ -1,13 +1,24 @@
-//! Plain records of recent commits, so that the lease that follows at once needs neither a read nor a decryption.
+//! Plain records of recent commits and their events, so that the lease that follows at once needs no read, no decryption
+//! and no decoding.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
 use bytes::Bytes;
+use zen_model::Event;
+
+use super::state::ByNumber;
+
+/// A record, and the event in it.
+type Plain = (Bytes, Event);
+
+/// About what an event's texts need beside the record.
+const TEXTS: usize = 768;
 
 #[derive(Debug)]
 pub(crate) struct Recent {
     /// Record and how many more leases will ask for it.
-    records: HashMap<u64, (Bytes, u32)>,
+    records: HashMap<u64, (Plain, u32), BuildHasherDefault<ByNumber>>,
     order: VecDeque<u64>,
     bytes: usize,
     max: usize,
@@ -15,16 +26,17 @@ pub(crate) struct Recent {
 
 impl Recent {
     pub(crate) fn new(max: usize) -> Self {
-        Self { records: HashMap::new(), order: VecDeque::new(), bytes: 0, max }
+        Self { records: HashMap::default(), order: VecDeque::new(), bytes: 0, max }
     }
 
     /// Keeps a record for `uses` leases; the oldest give way.
-    pub(crate) fn keep(&mut self, seq: u64, record: Bytes, uses: u32) {
-        if uses == 0 || record.len() > self.max / 4 {
+    pub(crate) fn keep(&mut self, seq: u64, plain: Plain, uses: u32) {
+        let weight = weight(&plain);
+        if uses == 0 || weight > self.max / 4 {
             return;
         }
-        self.bytes += record.len();
-        self.records.insert(seq, (record, uses));
+        self.bytes += weight;
+        self.records.insert(seq, (plain, uses));
         self.order.push_back(seq);
         while self.bytes > self.max {
             let Some(oldest) = self.order.pop_front() else { break };
@@ -37,21 +49,25 @@ impl Recent {
     }
 
     /// The record, for one lease.
-    pub(crate) fn take(&mut self, seq: u64) -> Option<Bytes> {
-        let (record, uses) = self.records.get_mut(&seq)?;
+    pub(crate) fn take(&mut self, seq: u64) -> Option<Plain> {
+        let (plain, uses) = self.records.get_mut(&seq)?;
         *uses -= 1;
-        if *uses == 0 { self.remove(seq) } else { Some(record.clone()) }
+        if *uses == 0 { self.remove(seq) } else { Some(plain.clone()) }
     }
 
     pub(crate) fn clear(&mut self) {
         *self = Self::new(self.max);
     }
 
-    fn remove(&mut self, seq: u64) -> Option<Bytes> {
-        let (record, _) = self.records.remove(&seq)?;
-        self.bytes -= record.len();
-        Some(record)
+    fn remove(&mut self, seq: u64) -> Option<Plain> {
+        let (plain, _) = self.records.remove(&seq)?;
+        self.bytes -= weight(&plain);
+        Some(plain)
     }
+}
+
+fn weight((record, _): &Plain) -> usize {
+    record.len() + TEXTS
 }
 
 #[cfg(test)]
@@ -60,15 +76,16 @@ mod tests {
 
     #[test]
     fn bounded_and_used_up() {
-        let mut recent = Recent::new(400);
+        let plain = |bytes: usize| (Bytes::from(vec![0; bytes]), Event::default());
+        let mut recent = Recent::new(4 * (100 + TEXTS));
         for seq in 0..1000 {
-            recent.keep(seq, Bytes::from(vec![0; 100]), 2);
+            recent.keep(seq, plain(100), 2);
         }
-        assert_eq!((recent.bytes, recent.records.len(), recent.order.len()), (400, 4, 4));
+        assert_eq!((recent.bytes, recent.records.len(), recent.order.len()), (4 * (100 + TEXTS), 4, 4));
         assert!(recent.take(995).is_none());
         assert!(recent.take(999).is_some() && recent.take(999).is_some() && recent.take(999).is_none());
         for seq in 1000..2000 {
-            recent.keep(seq, Bytes::from(vec![0; 10]), 1);
+            recent.keep(seq, plain(10), 1);
             recent.take(seq);
         }
         assert!(recent.order.len() < 200, "{}", recent.order.len());

@@ -4,7 +4,7 @@
 //! the same rows. Everything that a batch of them has in common (claims, history, counters) is one row a batch.
 
 /// Kept in `user_version`. A newer one is refused, an older one is carried on.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// Marks the file as ours (`application_id`): `ZenQ`.
 pub(crate) const APPLICATION: i64 = 0x5A65_6E51;
@@ -63,4 +63,11 @@ CREATE INDEX adopted_at ON adopted(at);
 
 -- Waiting deliveries on their way to a peer, and the due time of those in back-off: after a crash they may be there.
 CREATE TABLE handing(dest INTEGER NOT NULL, seq INTEGER NOT NULL, due INTEGER, PRIMARY KEY(dest, seq)) WITHOUT ROWID;
+";
+
+/// From version 2 to 3: large records beside the database. The record's place stands in `event.record` in its stead.
+pub(crate) const BODIES: &str = "
+CREATE TABLE body(
+  segment INTEGER NOT NULL, start INTEGER NOT NULL, length INTEGER NOT NULL, seq INTEGER NOT NULL,
+  PRIMARY KEY(segment, start)) WITHOUT ROWID;
 ";

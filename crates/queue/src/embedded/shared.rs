@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot, watch};
 use zen_seal::Keyring;
@@ -14,6 +14,7 @@ use super::ledger::Ledger;
 use super::metrics::Metrics;
 use super::open::Own;
 use super::options::{Options, Point};
+use super::segments::Records;
 use super::state::State;
 use crate::{Error, Fault, Health};
 
@@ -23,6 +24,10 @@ pub(crate) struct Shared {
     pub own: Own,
     pub options: Options,
     pub keyring: Keyring,
+    /// Reads what the tables name.
+    pub records: Records,
+    /// Bytes of the files with large records.
+    pub segment_bytes: Arc<AtomicU64>,
     pub clock: Clock,
     pub inbox: Inbox<Command>,
     pub ledger: Ledger,
@@ -46,11 +51,14 @@ impl Shared {
         state: State,
         ledger: Ledger,
     ) -> Self {
+        let records = Records::new(keyring.clone(), &folder);
         Self {
             folder,
             own,
             inbox: Inbox::new(options.inbox_events, options.inbox_bytes),
             options,
+            records,
+            segment_bytes: Arc::default(),
             keyring,
             clock: Clock::start(),
             ledger,

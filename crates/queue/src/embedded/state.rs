@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zen_model::{DeadReason, Namespace, ObjectKey};
+use zen_model::{DeadReason, Event, Namespace, ObjectKey};
 
 use super::clock::millis;
 use super::lane::{Lane, Lease, Origin, Tries, Waiting};
@@ -207,8 +207,8 @@ impl State {
         }
     }
 
-    /// The plain record, where a recent commit left it.
-    pub(crate) fn recent(&mut self, seq: u64) -> Option<Bytes> {
+    /// The plain record and its event, where a recent commit left them.
+    pub(crate) fn recent(&mut self, seq: u64) -> Option<(Bytes, Event)> {
         self.recent.take(seq)
     }
 
@@ -304,9 +304,9 @@ impl Names {
     }
 }
 
-/// Numbers of destinations are dense or hashes of names: one multiplication spreads both.
+/// Numbers that are dense, or hashes already: one multiplication spreads both.
 #[derive(Debug, Default)]
-struct ByNumber(u64);
+pub(crate) struct ByNumber(u64);
 
 impl Hasher for ByNumber {
     fn finish(&self) -> u64 {
@@ -316,6 +316,10 @@ impl Hasher for ByNumber {
     fn write(&mut self, _: &[u8]) {}
 
     fn write_u32(&mut self, number: u32) {
-        self.0 = u64::from(number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     }
 }

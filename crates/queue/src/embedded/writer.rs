@@ -1,12 +1,14 @@
 //! The one thread that writes. It takes what waits in the inbox, puts it into one transaction, commits, carries the
 //! effects into memory and answers: group commit without a timer.
 
+mod gather;
 mod handover;
 mod jobs;
 mod upkeep;
 
 pub(crate) use upkeep::Upkeep;
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use tokio::time::Instant;
 use tracing::{error, info};
 use zen_model::ObjectKey;
 
-use super::batch::{self, Batch, Effect, Outcome};
+use super::batch::{self, Batch, Done, Effect, Outcome};
 use super::checkpoint::Checkpointer;
 use super::claims::Claims;
 use super::command::{Answer, Command, Incoming, Job, Settle};
@@ -26,9 +28,11 @@ use super::inbox::Wait;
 use super::journal::Journal;
 use super::lane::Lane;
 use super::numbers::Numbers;
-use super::options::Point;
+use super::options::{Options, Point};
 use super::reader::Readers;
+use super::segments::Segments;
 use super::shared::Shared;
+use super::sql;
 use crate::{CommitError, Committed, DeliveryId, Error, Fault, Health, LeaseToken};
 
 pub(crate) struct Writer {
@@ -37,6 +41,7 @@ pub(crate) struct Writer {
     pub numbers: Numbers,
     pub journal: Journal,
     pub claims: Claims,
+    pub segments: RefCell<Segments>,
     /// The highest sequence number that was given out.
     pub seq: u64,
     /// Settlements of failed batches, tried again when the store works.
@@ -147,8 +152,9 @@ impl Writer {
             Ok((durable, effects)) => {
                 self.shared.step(Point::Committed);
                 self.shared.metrics.committed(began, taken.commits.len() + taken.settles.len());
-                self.upkeep.wrote(taken.commits.iter().map(|incoming| incoming.sealed.len() as u64).sum());
-                self.remember(&taken, &durable, effects);
+                let sizes = || taken.commits.iter().map(|incoming| incoming.sealed.len());
+                self.wrote(sizes);
+                self.remember(&mut taken, &durable, effects);
                 self.tell(taken, durable);
             }
             Err(error) => self.failed(&error, taken),
@@ -166,12 +172,13 @@ impl Writer {
     }
 
     fn transaction(&mut self, taken: &mut Taken) -> rusqlite::Result<(Durable, Vec<Effect>)> {
-        let Self { conn, shared, numbers, journal, claims, .. } = self;
+        let Self { conn, shared, numbers, journal, claims, segments, .. } = self;
         begin(conn)?;
-        let mut batch = Batch::new(conn, &shared.keyring, numbers, claims, self.seq);
+        let mut batch = Batch::new(conn, &shared.keyring, numbers, claims, segments, self.seq);
+        batch.large = large(&shared.options, taken.commits.iter().map(|incoming| incoming.sealed.len()));
         let mut now = 0;
         let mut outcomes = Vec::with_capacity(taken.commits.len());
-        for incoming in &mut taken.commits {
+        for incoming in &taken.commits {
             now = now.max(incoming.now);
             outcomes.push(batch.commit(incoming)?);
         }
@@ -184,13 +191,15 @@ impl Writer {
         }
         shared.step(Point::Written);
         let (new_claims, written) = batch.finish(journal, now)?;
-        let Batch { seq, effects, new_webhooks, new_destinations, .. } = batch;
+        let Done { seq, effects, new_webhooks, new_destinations } = batch.done();
         let bounds = (shared.options.history_bytes, now.saturating_sub(self.upkeep.history_age));
         let trimmed = if written.is_some() { journal.trim(conn, bounds.0, bounds.1)? } else { 0 };
         let over = new_claims.iter().any(|new| claims.is_over(new.webhook));
         let swept = if over { claims.sweep(conn, None, 64)? } else { Vec::new() };
+        sync(segments, shared)?;
         shared.step(Point::BeforeCommit);
         conn.prepare_cached("COMMIT")?.execute([])?;
+        segments.borrow_mut().committed();
 
         self.seq = seq;
         for new in &new_claims {
@@ -225,18 +234,19 @@ impl Writer {
     }
 
     /// Carries a durable batch into memory.
-    fn remember(&self, taken: &Taken, durable: &Durable, effects: Vec<Effect>) {
+    fn remember(&self, taken: &mut Taken, durable: &Durable, effects: Vec<Effect>) {
         let now = self.upkeep.now;
         let mut state = self.shared.state();
         state.counts.batches += 1;
         state.counts.claims = self.claims.len();
         state.counts.claims_dropped = self.claims.dropped;
-        for (incoming, outcome) in taken.commits.iter().zip(&durable.outcomes) {
+        for (incoming, outcome) in taken.commits.iter_mut().zip(&durable.outcomes) {
             match outcome {
                 Outcome::Accepted { seq, deliveries, .. } => {
                     state.counts.committed += 1;
                     state.counts.unrouted += u64::from(*deliveries == 0);
-                    state.recent.keep(*seq, incoming.record.clone(), *deliveries);
+                    let event = std::mem::take(&mut incoming.event);
+                    state.recent.keep(*seq, (incoming.record.clone(), event), *deliveries);
                 }
                 Outcome::Duplicate { .. } => {
                     state.counts.duplicates += 1;
@@ -269,6 +279,7 @@ impl Writer {
         if !self.conn.is_autocommit() {
             let _ = self.conn.execute_batch("ROLLBACK");
         }
+        self.segments.borrow_mut().rolled_back();
         let fault = fault::of(error, &self.shared.folder);
         if self.fault != Some(fault) {
             error!(folder = %self.shared.folder.display(), fault = fault.label(), %error,
@@ -353,6 +364,24 @@ impl Writer {
             let _ = closing.send(());
         }
     }
+}
+
+/// From which size on the records of a batch go to a segment.
+pub(crate) fn large(options: &Options, records: impl Iterator<Item = usize>) -> usize {
+    let least = options.large_record_bytes.max(1);
+    let bytes: usize = records.filter(|bytes| *bytes >= least).sum();
+    if bytes >= options.large_batch_bytes.max(1) { least } else { usize::MAX }
+}
+
+/// Makes the large records of a batch durable, before the commit that names them.
+pub(crate) fn sync(segments: &RefCell<Segments>, shared: &Shared) -> rusqlite::Result<()> {
+    let mut segments = segments.borrow_mut();
+    if segments.is_dirty() {
+        shared.step(Point::BodiesWritten);
+        segments.sync().map_err(sql::io)?;
+        shared.step(Point::BodiesSynced);
+    }
+    Ok(())
 }
 
 pub(crate) fn begin(conn: &Connection) -> rusqlite::Result<()> {

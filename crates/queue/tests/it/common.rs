@@ -16,13 +16,18 @@ pub fn ci() -> ObjectKey {
 
 /// An event of about 1 KiB whose claim follows from its id.
 pub fn new(id: &str) -> NewEvent {
+    sized(id, 1000)
+}
+
+/// The same with a body of this size.
+pub fn sized(id: &str, bytes: usize) -> NewEvent {
     let event = Event {
         id: id.to_owned(),
         namespace: "team-a".to_owned(),
         webhook: "github".to_owned(),
         r#type: "push".to_owned(),
         time: Timestamp::now().0,
-        body: Bytes::from(vec![b'x'; 1000]),
+        body: Bytes::from(vec![b'x'; bytes]),
         ..Event::default()
     };
     // The index of claims goes by the first half: as in a real hash, it differs.

@@ -59,3 +59,10 @@ async fn conforms_with_unique_ids() {
 async fn conforms_with_the_smallest_bounds() {
     run(Options { recent_bytes: 0, batch_commands: 1, wal_bytes: 64 << 10, ..Options::default() }).await;
 }
+
+/// Every record beside the tables, in segments of a few.
+#[tokio::test(start_paused = true)]
+async fn conforms_with_every_record_in_a_segment() {
+    let segments = Options { large_record_bytes: 1, large_batch_bytes: 1, segment_bytes: 2000, ..Options::default() };
+    run(Options { recent_bytes: 0, ..segments }).await;
+}

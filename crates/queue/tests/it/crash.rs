@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use zen_model::{DeadReason, Settlement};
 use zen_queue::embedded::{Point, Steps};
-use zen_queue::{Committed, Options, Queue};
+use zen_queue::{Committed, DeadFilter, Options, Queue, Settled};
 
-use crate::common::{ack, lease, new, open};
+use crate::common::{ack, lease, new, open, sized};
 
 /// What a process said before it died.
 #[derive(Default)]
@@ -56,10 +57,19 @@ impl Steps for Abort {
     }
 }
 
-fn child(folder: &Path, life: u32, step: Option<(usize, u64)>) -> Child {
+/// Bodies that lie in segments.
+const LARGE: usize = 20_000;
+
+/// Every point that a queue with such bodies comes to.
+fn points() -> Vec<Point> {
+    Point::ALL.into_iter().chain(Point::BODIES).collect()
+}
+
+fn child(folder: &Path, life: u32, step: Option<(usize, u64)>, body: usize) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     command.args(["--exact", "crash::lives_until_it_is_killed", "--nocapture", "--ignored"]);
     command.env("QUEUE_TEST_FOLDER", folder).env("QUEUE_TEST_LIFE", life.to_string());
+    command.env("QUEUE_TEST_BODY", body.to_string());
     if let Some((point, at)) = step {
         command.env("QUEUE_TEST_STEP", format!("{point} {at}"));
     }
@@ -73,11 +83,13 @@ async fn lives_until_it_is_killed() {
     let life = std::env::var("QUEUE_TEST_LIFE").expect("set");
     let steps = std::env::var("QUEUE_TEST_STEP").ok().map(|step| {
         let (point, at) = step.split_once(' ').expect("two numbers");
-        let point = Point::ALL[point.parse::<usize>().expect("a number")];
+        let point = points()[point.parse::<usize>().expect("a number")];
         Arc::new(Abort { point, visits: AtomicU64::new(0), at: at.parse().expect("a number") }) as Arc<dyn Steps>
     });
-    // A small log, so that it is folded often.
-    let options = Options { steps, wal_bytes: 256 << 10, ..Options::default() };
+    let body: usize = std::env::var("QUEUE_TEST_BODY").expect("set").parse().expect("a number");
+    // A small log and small segments, so that they are folded, emptied and copied often.
+    let small = Options { wal_bytes: 256 << 10, segment_bytes: 400_000, large_batch_bytes: 1, ..Options::default() };
+    let options = Options { steps, ..small };
     let queue = open(Path::new(&folder), options).expect("opens");
     let mut tasks = tokio::task::JoinSet::new();
     for producer in 0..8 {
@@ -86,7 +98,7 @@ async fn lives_until_it_is_killed() {
             for n in 0.. {
                 let id = format!("{life}-{producer}-{n}");
                 say("sent", &[&id]);
-                match queue.commit(new(&id)).await {
+                match queue.commit(sized(&id, body)).await {
                     Ok(Committed::Accepted { .. }) => say("accepted", &[&id]),
                     other => say("error", &[&format!("{other:?}")]),
                 }
@@ -102,7 +114,17 @@ async fn lives_until_it_is_killed() {
             }
             let ids: Vec<&str> = leased.iter().map(|leased| leased.event.id.as_str()).collect();
             say("settling", &ids);
-            if ack(&queue, &leased).await.is_ok() {
+            // Every eighth large one stays as a dead letter, so that segments get sparse.
+            let (dead, done): (Vec<_>, Vec<_>) =
+                leased.iter().cloned().partition(|leased| body == LARGE && leased.token.delivery.seq % 8 == 0);
+            let reason = DeadReason::Rejected;
+            let bury = |leased: &zen_queue::Leased| Settled {
+                token: leased.token,
+                settlement: Settlement::Dead { reason },
+                attempt: None,
+            };
+            queue.settle(dead.iter().map(bury).collect()).await.expect("settles");
+            if ack(&queue, &done).await.is_ok() {
                 say("settled", &ids);
             }
         }
@@ -140,6 +162,14 @@ async fn compare(folder: &Path, said: &Said) {
     for id in &said.accepted {
         assert!(waiting.contains(id) || said.settling.contains(id), "{id} was acknowledged and is lost");
     }
+    // What was buried can still be read, whole.
+    let all = DeadFilter { limit: 10_000, ..DeadFilter::default() };
+    for letter in queue.dead_letters(all).await.expect("lists") {
+        let id = letter.id.parse().expect("an id");
+        let (letter, event) = queue.dead_letter(id).await.expect("reads").expect("there");
+        assert_eq!(letter.reason, "Rejected", "{}", letter.event);
+        assert!([1000, LARGE].contains(&event.body.len()), "{}", letter.event);
+    }
     for id in &said.settled {
         assert!(!waiting.contains(id), "{id} was settled and came back");
     }
@@ -165,7 +195,9 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
     let mut said = Said::default();
     for life in 0..26 {
         let lines = fastrand::u64(50..3000);
-        listen(child(folder.path(), life, None), &mut said, Some(lines));
+        // Large ones and small ones in turn: they lie side by side.
+        let body = if life % 2 == 0 { 1000 } else { LARGE };
+        listen(child(folder.path(), life, None, body), &mut said, Some(lines));
     }
     assert!(said.accepted.len() > 1000 && said.settled.len() > 100, "{} accepted", said.accepted.len());
     compare(folder.path(), &said).await;
@@ -177,7 +209,21 @@ async fn nothing_acknowledged_is_lost_at_any_step_of_a_batch() {
         let folder = tempfile::tempdir().expect("folder");
         let mut said = Said::default();
         for (life, at) in [1, 2, 9].into_iter().enumerate() {
-            listen(child(folder.path(), u32::try_from(life).expect("few"), Some((point, at))), &mut said, None);
+            let child = child(folder.path(), u32::try_from(life).expect("few"), Some((point, at)), 1000);
+            listen(child, &mut said, None);
+        }
+        compare(folder.path(), &said).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_large_is_lost_at_any_step_either() {
+    for point in 0..points().len() {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut said = Said::default();
+        for (life, at) in [1, 2, 5].into_iter().enumerate() {
+            let child = child(folder.path(), u32::try_from(life).expect("few"), Some((point, at)), LARGE);
+            listen(child, &mut said, None);
         }
         compare(folder.path(), &said).await;
     }

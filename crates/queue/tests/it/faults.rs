@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use zen_queue::{CommitError, Embedded, Fault, Health, Options, Queue};
 
-use crate::common::{ack, lease, new, open};
+use crate::common::{ack, lease, new, open, sized};
 
 fn options() -> Options {
     let probe_every = Duration::from_millis(50);
@@ -38,9 +38,13 @@ fn passed(output: &std::process::Output) {
 }
 
 async fn fill(queue: &Arc<Embedded>) -> (u64, Fault) {
+    fill_with(queue, 1000).await
+}
+
+async fn fill_with(queue: &Arc<Embedded>, body: usize) -> (u64, Fault) {
     let mut accepted = 0;
     loop {
-        match queue.commit(new(&format!("{}-{accepted}", fastrand::u64(..)))).await {
+        match queue.commit(sized(&format!("{}-{accepted}", fastrand::u64(..)), body)).await {
             Ok(_) => accepted += 1,
             Err(CommitError::Unavailable(fault)) => return (accepted, fault),
             Err(other) => unreachable!("{other:?}"),
@@ -102,6 +106,49 @@ async fn on_a_full_disk() {
     assert_eq!(queue.stats().destinations[&crate::common::ci()].waiting, accepted + 1);
     assert_eq!(drain(&queue).await, accepted + 1);
     queue.commit(new("last")).await.expect("commits");
+    queue.close().await;
+    let queue = open(folder, options()).expect("opens");
+    let left = lease(&queue, 10).await;
+    assert_eq!(left.iter().map(|leased| leased.event.id.as_str()).collect::<Vec<_>>(), ["last"]);
+    queue.close().await;
+}
+
+#[test]
+fn a_disk_full_of_large_records_is_told_of_and_recovers() {
+    if !may_mount() {
+        eprintln!("skipped: this machine allows no mount");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("folder");
+    let script = "unshare -m sh -c 'mount -t tmpfs -o size=24m none $FOLDER && exec $TEST'";
+    passed(&run(script, "on_a_disk_full_of_large_records", folder.path()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run in a mount namespace by the test above"]
+async fn on_a_disk_full_of_large_records() {
+    let Ok(folder) = std::env::var("QUEUE_TEST_FOLDER") else { return };
+    let folder = Path::new(&folder);
+    let options = || Options { segment_bytes: 1 << 20, ..options() };
+    let queue = open(folder, options()).expect("opens");
+    for round in 0..3 {
+        // Once with the reserve in place, then with somebody who takes it.
+        let hog = folder.join("hog");
+        if round > 0 {
+            std::fs::write(&hog, vec![1; 8 << 20]).expect("writes");
+            let _ = std::fs::OpenOptions::new().append(true).open(&hog).map(|mut hog| {
+                use std::io::Write;
+                let _ = hog.write_all(&vec![1; round << 22]);
+            });
+        }
+        let (accepted, fault) = fill_with(&queue, 100_000).await;
+        assert_eq!(fault, Fault::DiskFull);
+        assert!(accepted > 10, "{accepted}");
+        assert_eq!(drain(&queue).await, accepted);
+        let _ = std::fs::remove_file(&hog);
+        until(&queue, |health| *health == Health::Ok).await;
+    }
+    queue.commit(sized("last", 100_000)).await.expect("commits");
     queue.close().await;
     let queue = open(folder, options()).expect("opens");
     let left = lease(&queue, 10).await;

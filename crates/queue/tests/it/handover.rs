@@ -15,12 +15,18 @@ use zen_queue::embedded::{Point, Steps};
 use zen_queue::handover::{Budget, Cursor};
 use zen_queue::{Committed, DeadFilter, Demand, Embedded, Leased, NewEvent, Options, Queue, Settled};
 
-use crate::common::{ack, lease, new, open};
+use crate::common::{ack, lease, new, open, sized};
+
+/// Of a record that lies in a segment.
+const LARGE: usize = 3000;
 
 const BUDGET: Budget = Budget { bytes: 20_000, hold: Duration::from_mins(1) };
 
 fn options() -> Options {
-    Options { unique_ids: true, wal_bytes: 256 << 10, ..Options::default() }
+    // Large records beside the tables, in small segments, so that those are filled and emptied.
+    let segments =
+        Options { large_record_bytes: 1500, large_batch_bytes: 1, segment_bytes: 50_000, ..Options::default() };
+    Options { unique_ids: true, wal_bytes: 256 << 10, ..segments }
 }
 
 async fn hand_over(from: &Embedded, to: &Embedded) {
@@ -42,7 +48,7 @@ fn is_empty(queue: &Embedded) -> bool {
 async fn filled(queue: &Embedded) -> (BTreeSet<String>, BTreeSet<String>) {
     let (mut waiting, mut dead) = (BTreeSet::new(), BTreeSet::new());
     for n in 0..240 {
-        queue.commit(new(&format!("e{n}"))).await.expect("commits");
+        queue.commit(sized(&format!("e{n}"), if n % 3 == 0 { LARGE } else { 1000 })).await.expect("commits");
     }
     let leased = lease(queue, 160).await;
     let settled = leased.iter().enumerate().map(|(nth, leased)| {
@@ -60,6 +66,11 @@ async fn filled(queue: &Embedded) -> (BTreeSet<String>, BTreeSet<String>) {
     let ids = (0..240).map(|n| format!("e{n}")).filter(|id| !dead.contains(id) && !waiting.contains(id));
     waiting.extend(ids.collect::<Vec<_>>());
     (waiting, dead)
+}
+
+/// Every point of a handover with large records.
+fn points() -> Vec<Point> {
+    Point::HANDOVER.into_iter().chain([Point::BodiesWritten, Point::BodiesSynced]).collect()
 }
 
 struct Abort {
@@ -89,7 +100,7 @@ async fn hands_over_until_it_is_killed() {
     let Ok(folder) = std::env::var("QUEUE_TEST_FOLDER") else { return };
     let steps = std::env::var("QUEUE_TEST_STEP").ok().map(|step| {
         let (point, at) = step.split_once(' ').expect("two numbers");
-        let point = Point::HANDOVER[point.parse::<usize>().expect("a number")];
+        let point = points()[point.parse::<usize>().expect("a number")];
         Arc::new(Abort { point, visits: AtomicU64::new(0), at: at.parse().expect("a number") }) as Arc<dyn Steps>
     });
     let open = |name: &str| open(&Path::new(&folder).join(name), Options { steps: steps.clone(), ..options() });
@@ -167,6 +178,11 @@ async fn compare(
     let ids: Vec<String> = letters.iter().map(|letter| letter.event.as_str().to_owned()).collect();
     assert_eq!(&ids.iter().cloned().collect::<BTreeSet<_>>(), dead, "all dead letters");
     assert_eq!(ids.len(), dead.len(), "and none twice");
+    for letter in &letters {
+        let (_, event) = to.dead_letter(letter.id.parse().expect("an id")).await.expect("reads").expect("there");
+        assert_eq!(letter.reason, "Rejected");
+        assert!([1000, LARGE].contains(&event.body.len()), "{} is whole", event.id);
+    }
     for id in waiting.iter().chain(dead) {
         let repeat = to.commit(new(id)).await.expect("answers");
         assert!(matches!(repeat, Committed::Duplicate { .. }), "{id} has lost its claim: {repeat:?}");
@@ -187,13 +203,13 @@ async fn begun(folder: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
 
 #[tokio::test]
 async fn nothing_is_lost_at_any_step_of_a_handover() {
-    for point in 0..Point::HANDOVER.len() {
+    for (point, name) in points().into_iter().enumerate() {
         let folder = tempfile::tempdir().expect("folder");
         let (waiting, dead) = begun(folder.path()).await;
         let mut delivered = BTreeMap::new();
         for at in [1, 2, 4] {
             let done = live(folder.path(), Some((point, at)), None, &mut delivered);
-            assert!(!done, "it dies at {:?}", Point::HANDOVER[point]);
+            assert!(!done, "it dies at {name:?}");
         }
         assert!(live(folder.path(), None, None, &mut delivered), "and comes to an end");
         compare(folder.path(), &waiting, &dead, &delivered).await;
@@ -280,7 +296,7 @@ async fn an_older_folder_opens_and_hands_over() {
     from.close().await;
     let conn = Connection::open(folder.path().join("from/queue/queue.db")).expect("opens");
     conn.execute_batch(
-        "DROP TABLE origin; DROP TABLE adopted; DROP TABLE handing; DELETE FROM meta WHERE key IN ('queue', 'first');
+        "DROP TABLE origin; DROP TABLE adopted; DROP TABLE handing; DROP TABLE body; DELETE FROM meta WHERE key IN ('queue', 'first');
          PRAGMA user_version=1",
     )
     .expect("as version 1 left it");

@@ -1,5 +1,6 @@
 //! The embedded queue from outside.
 
+mod bodies;
 mod common;
 mod conforms;
 mod crash;

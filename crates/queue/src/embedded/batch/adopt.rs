@@ -167,18 +167,16 @@ impl Batch<'_> {
                 .prepare_cached("UPDATE event SET refs = refs + 1, dests = ?2 WHERE seq = ?1")?
                 .execute(params![int(seq), dests])?;
         } else {
-            self.conn
-                .prepare_cached(
-                    "INSERT INTO event(seq, webhook, id, at, dests, refs, record) VALUES (?1, ?2, ?3, ?4, ?5, 1, ?6)",
-                )?
-                .execute(params![
-                    int(seq),
-                    webhook,
-                    arrival.id,
-                    int(accepted),
-                    dest.to_be_bytes().as_slice(),
-                    arrival.sealed
-                ])?;
+            let record = self.store(seq, &arrival.sealed)?;
+            self.insert_event.on(self.conn)?.execute(params![
+                int(seq),
+                webhook,
+                arrival.id,
+                int(accepted),
+                dest.to_be_bytes().as_slice(),
+                1,
+                record
+            ])?;
             *self.webhook_bytes.entry(webhook).or_default() += i64::from(bytes);
             self.effects.push(Effect::EventHere { webhook, bytes });
             entry.accepted = Some(Accepted {
@@ -204,7 +202,7 @@ impl Batch<'_> {
                 self.effects.push(Effect::ArrivedDead { dest, bytes });
             }
         }
-        self.entries.push(entry);
+        self.history.push(&entry);
         Ok(())
     }
 
@@ -246,7 +244,7 @@ impl Batch<'_> {
         let mut rows = claims::Cached::default();
         for (webhook, page) in page {
             let webhook = self.webhook(webhook)?;
-            let mut row = claims::Row::default();
+            let mut row = claims::NewRow::default();
             for claim in page {
                 let Some(hash) = claim.hash.first_chunk().copied().filter(|_| claim.expires > now) else { continue };
                 let until = match held.get(&hash) {
@@ -257,14 +255,13 @@ impl Batch<'_> {
                     continue;
                 }
                 held.insert(hash, claim.expires);
-                let HeldClaim { seq, expires, id, .. } = claim.clone();
-                row.claims.push(claims::Stored { hash: hash.to_vec(), seq, expires, id });
-                if row.claims.len() == CLAIMS_A_ROW {
+                row.push(hash, claim.seq, claim.expires, &claim.id);
+                if row.len() == CLAIMS_A_ROW {
                     let row = std::mem::take(&mut row);
                     written.push(self.claims.write(self.conn, webhook, row, written.len() as u64)?);
                 }
             }
-            if !row.claims.is_empty() {
+            if row.len() > 0 {
                 written.push(self.claims.write(self.conn, webhook, row, written.len() as u64)?);
             }
         }

@@ -54,13 +54,13 @@ impl Batch<'_> {
                 self.back_off(token.delivery, &held, due, tries)?;
                 let mut entry = Entry::new(What::Attempt, held.waiting.seq, token.delivery.destination, now);
                 (entry.attempts, entry.due) = (tries.attempts, due);
-                self.entries.push(entry.with(attempt));
+                self.history.push(&entry.with(attempt));
             }
             How::Release { due: Some(due) } => self.back_off(token.delivery, &held, due, held.tries)?,
             How::Lost => {
                 let tries = Tries { lost: held.tries.lost + 1, ..held.tries };
                 self.back_off(token.delivery, &held, now, tries)?;
-                self.entries.push(Entry::new(What::LostLease, held.waiting.seq, token.delivery.destination, now));
+                self.history.push(&Entry::new(What::LostLease, held.waiting.seq, token.delivery.destination, now));
             }
         }
         Ok(())
@@ -101,19 +101,16 @@ impl Batch<'_> {
         }
         let mut entry = Entry::new(What::Dead, seq, dest, now);
         (entry.attempts, entry.reason) = (attempts, u32::from(reason as u8));
-        self.entries.push(entry.with(attempt));
+        self.history.push(&entry.with(attempt));
         self.effects.push(Effect::Died { delivery, origin });
         Ok(())
     }
 
     /// Deletes the row of a waiting delivery. False: there is none.
-    pub(crate) fn take_row(&self, delivery: DeliveryId, origin: Origin) -> rusqlite::Result<bool> {
+    pub(crate) fn take_row(&mut self, delivery: DeliveryId, origin: Origin) -> rusqlite::Result<bool> {
         let DeliveryId { seq, destination: dest } = delivery;
         let deleted = match origin {
-            Origin::Ready => self
-                .conn
-                .prepare_cached("DELETE FROM ready WHERE dest = ?1 AND seq = ?2")?
-                .execute(params![dest, int(seq)])?,
+            Origin::Ready => self.delete_ready.on(self.conn)?.execute(params![dest, int(seq)])?,
             Origin::Retry { due } => self
                 .conn
                 .prepare_cached("DELETE FROM retry WHERE dest = ?1 AND due = ?2 AND seq = ?3")?
@@ -157,7 +154,7 @@ impl Batch<'_> {
         self.unref(waiting)?;
         let mut entry = Entry::new(What::Delivered, delivery.seq, delivery.destination, now);
         entry.attempts = attempts;
-        self.entries.push(entry.with(attempt));
+        self.history.push(&entry.with(attempt));
         self.effects.push(Effect::Gone { delivery, origin, bytes: waiting.bytes });
         Ok(())
     }
@@ -221,7 +218,7 @@ impl Batch<'_> {
         if let Some(waiting) = self.take_dead(delivery)? {
             self.unref(waiting)?;
             let entry = Entry::new(What::Delivered, delivery.seq, delivery.destination, now);
-            self.entries.push(entry.with(ending.attempt.as_ref()));
+            self.history.push(&entry.with(ending.attempt.as_ref()));
             self.effects.push(Effect::DeadGone { dest: delivery.destination, bytes: waiting.bytes });
         }
         Ok(())

@@ -60,7 +60,7 @@ impl Batch<'_> {
         };
         self.unmark(delivery)?;
         self.unref(waiting)?;
-        self.entries.push(Entry::new(What::HandedOver, seq, dest, now));
+        self.history.push(&Entry::new(What::HandedOver, seq, dest, now));
         self.effects.push(Effect::Gone { delivery, origin, bytes: waiting.bytes });
         Ok(())
     }
@@ -72,7 +72,7 @@ impl Batch<'_> {
         }
         if let Some(waiting) = self.take_dead(delivery)? {
             self.unref(waiting)?;
-            self.entries.push(Entry::new(What::HandedOver, delivery.seq, delivery.destination, now));
+            self.history.push(&Entry::new(What::HandedOver, delivery.seq, delivery.destination, now));
             self.effects.push(Effect::DeadGone { dest: delivery.destination, bytes: waiting.bytes });
         }
         Ok(())

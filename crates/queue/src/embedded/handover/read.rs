@@ -5,7 +5,6 @@ use prost::Message as _;
 use rusqlite::{Connection, OptionalExtension, params};
 use tracing::error;
 use zen_model::DeadReason;
-use zen_seal::Keyring;
 
 use crate::DeliveryId;
 use crate::embedded::batch::response_aad;
@@ -13,13 +12,14 @@ use crate::embedded::claims;
 use crate::embedded::command::{Picked, PickedWaiting};
 use crate::embedded::lane::Origin;
 use crate::embedded::query;
+use crate::embedded::segments::Records;
 use crate::embedded::sql::{int, uint};
 use crate::embedded::state::Names;
 use crate::handover::{Batch, Claims, Dead, Delivery, Exported, Held, HeldClaim, Waiting};
 
 struct Reading<'a> {
     conn: &'a Connection,
-    keyring: &'a Keyring,
+    records: &'a Records,
     names: &'a Names,
     queue: [u8; 16],
 }
@@ -27,13 +27,13 @@ struct Reading<'a> {
 /// Reads what was picked. What is gone meanwhile, or makes no sense, is in neither of both.
 pub(super) fn page(
     conn: &Connection,
-    keyring: &Keyring,
+    records: &Records,
     names: &Names,
     queue: [u8; 16],
     picked: &Picked,
     now: u64,
 ) -> rusqlite::Result<(Batch, Exported)> {
-    let reading = Reading { conn, keyring, names, queue };
+    let reading = Reading { conn, records, names, queue };
     let mut batch = Batch { version: Batch::VERSION, queue: Bytes::copy_from_slice(&queue), ..Batch::default() };
     let mut exported = Exported::default();
     for waiting in &picked.waiting {
@@ -96,14 +96,14 @@ impl Reading<'_> {
             .prepare_cached("SELECT body FROM response WHERE dest = ?1 AND seq = ?2")?
             .query_row(at, |row| row.get::<_, Vec<u8>>(0))
             .optional()?;
-        let response = response.and_then(|sealed| self.keyring.open(&response_aad(id), sealed).ok());
+        let response = response.and_then(|sealed| self.records.keyring.open(&response_aad(id), sealed).ok());
         dead.response = response.unwrap_or_default().into();
         Ok(sound(Delivery { accepted, dead: Some(dead), ..delivery }, hops))
     }
 
     /// A delivery without where it stands, and how often it was handed over before it came here.
     fn delivery(&self, id: DeliveryId) -> rusqlite::Result<Option<(Delivery, u32)>> {
-        let Some(stored) = query::event(self.conn, self.keyring, self.names, id.seq)? else { return Ok(None) };
+        let Some(stored) = query::event(self.conn, self.records, self.names, id.seq)? else { return Ok(None) };
         let adopted = self
             .conn
             .prepare_cached(

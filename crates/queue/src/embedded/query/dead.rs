@@ -3,9 +3,9 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use zen_model::{DeadReason, Event, EventId, Timestamp};
-use zen_seal::Keyring;
 
 use crate::embedded::batch::response_aad;
+use crate::embedded::segments::Records;
 use crate::embedded::sql::{int, uint};
 use crate::embedded::state::Names;
 use crate::{DeadFilter, DeadLetter, DeliveryId};
@@ -117,7 +117,7 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Dead> {
 /// Dead letters that match, oldest first.
 pub(crate) fn list(
     conn: &Connection,
-    keyring: &Keyring,
+    records: &Records,
     names: &Names,
     filter: &DeadFilter,
 ) -> rusqlite::Result<Vec<DeadLetter>> {
@@ -130,13 +130,13 @@ pub(crate) fn list(
         ))?
         .query_map(params_from_iter(&condition.values), read)?
         .collect::<Result<_, _>>()?;
-    Ok(rows.into_iter().map(|row| show(conn, keyring, names, row).0).collect())
+    Ok(rows.into_iter().map(|row| show(conn, records, names, row).0).collect())
 }
 
 /// One dead letter with its event and the response that was kept.
 pub(crate) fn get(
     conn: &Connection,
-    keyring: &Keyring,
+    records: &Records,
     names: &Names,
     delivery: DeliveryId,
 ) -> rusqlite::Result<Option<(DeadLetter, Event)>> {
@@ -146,20 +146,20 @@ pub(crate) fn get(
         .query_row(at, read)
         .optional()?;
     let Some(row) = row else { return Ok(None) };
-    let (mut letter, event) = show(conn, keyring, names, row);
+    let (mut letter, event) = show(conn, records, names, row);
     let response = conn
         .prepare_cached("SELECT body FROM response WHERE dest = ?1 AND seq = ?2")?
         .query_row(at, |row| row.get::<_, Vec<u8>>(0))
         .optional()?;
     letter.last_response = response
-        .and_then(|sealed| keyring.open(&response_aad(delivery), sealed).ok())
+        .and_then(|sealed| records.keyring.open(&response_aad(delivery), sealed).ok())
         .map(|response| String::from_utf8_lossy(&response).into_owned());
     Ok(Some((letter, event)))
 }
 
-fn show(conn: &Connection, keyring: &Keyring, names: &Names, dead: Dead) -> (DeadLetter, Event) {
+fn show(conn: &Connection, records: &Records, names: &Names, dead: Dead) -> (DeadLetter, Event) {
     // A page that cannot be read costs the listing one event's details, not the listing.
-    let stored = super::event(conn, keyring, names, dead.delivery.seq).ok().flatten();
+    let stored = super::event(conn, records, names, dead.delivery.seq).ok().flatten();
     let damaged = stored.as_ref().is_none_or(|stored| stored.record.is_none());
     let event = stored.map(|stored| stored.decode()).unwrap_or_default();
     let letter = DeadLetter {

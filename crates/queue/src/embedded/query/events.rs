@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use zen_model::{DeadReason, EventId, Timestamp};
-use zen_seal::Keyring;
 
 use crate::embedded::journal::{self, Accepted, Entry, What};
 use crate::embedded::open::{NUMBERS, Own};
+use crate::embedded::segments::Records;
 use crate::embedded::sql::{int, uint};
 use crate::embedded::state::Names;
 use crate::{DeliveryId, DeliveryState, DeliverySummary, EventDetail, EventFilter, EventSummary, Step};
@@ -17,7 +17,7 @@ const MAX_LIMIT: usize = 10_000;
 
 /// What a listing needs beside the database.
 pub(crate) struct Context {
-    pub keyring: Keyring,
+    pub records: Records,
     pub names: std::sync::Arc<Names>,
     pub leased: HashSet<DeliveryId>,
     pub own: Own,
@@ -66,7 +66,7 @@ pub(crate) fn get(conn: &Connection, context: &Context, id: &EventId) -> rusqlit
             let history = found.steps.iter().flat_map(|entry| steps(context, entry)).collect();
             let mut request_id = found.accepted.request_id.clone();
             if request_id.is_empty()
-                && let Some(stored) = super::event(conn, &context.keyring, &context.names, found.seq)?
+                && let Some(stored) = super::event(conn, &context.records, &context.names, found.seq)?
             {
                 // Older than the history: the record itself says.
                 request_id = stored.decode().request_id;
@@ -96,7 +96,7 @@ fn search(
         if uint(row, 2)? < since {
             return Ok(());
         }
-        let Some(batch) = journal::open(&context.keyring, uint(row, 0)?, row.get(1)?) else { continue };
+        let Some(batch) = journal::open(&context.records.keyring, uint(row, 0)?, row.get(1)?) else { continue };
         for entry in batch.entries.into_iter().rev() {
             let seq = entry.seq;
             let Some(accepted) = entry.accepted.clone() else {
@@ -183,7 +183,7 @@ fn summary(conn: &Connection, context: &Context, found: &Found) -> rusqlite::Res
     }
     let mut accepted = found.accepted.clone();
     if accepted.r#type.is_empty()
-        && let Some(stored) = super::event(conn, &context.keyring, &context.names, found.seq)?
+        && let Some(stored) = super::event(conn, &context.records, &context.names, found.seq)?
     {
         // Older than the history: the record itself says.
         let event = stored.decode();

@@ -2,8 +2,8 @@
 
 use rusqlite::{OptionalExtension, params};
 
-use super::{Writer, begin};
-use crate::embedded::batch::{self, Batch};
+use super::{Writer, begin, large, sync};
+use crate::embedded::batch::{self, Batch, Done};
 use crate::embedded::claims::{Claims, New};
 use crate::embedded::command::{Adopt, Export, Forget, Heir, Picked, PickedWaiting};
 use crate::embedded::lane::{Origin, Tries, Waiting};
@@ -208,15 +208,17 @@ impl Writer {
         let Some(token) = self.shared.state().hold(dest, delivery, export.expires) else { return Ok(()) };
         let (origin, waiting, tries) = delivery;
         picked.waiting.push(PickedWaiting { token, origin, waiting, tries });
-        let batch = Batch::new(&self.conn, &self.shared.keyring, &self.numbers, &self.claims, self.seq);
+        let Self { conn, shared, numbers, claims, segments, .. } = self;
+        let batch = Batch::new(conn, &shared.keyring, numbers, claims, segments, self.seq);
         batch.hand(token.delivery, origin)
     }
 
     /// Stores a page of another replica in one durable commit.
     pub(super) fn adopt(&mut self, adopt: &Adopt) -> rusqlite::Result<Adopted> {
-        let Self { conn, shared, numbers, journal, claims, .. } = self;
+        let Self { conn, shared, numbers, journal, claims, segments, .. } = self;
         begin(conn)?;
-        let mut batch = Batch::new(conn, &shared.keyring, numbers, claims, self.seq);
+        let mut batch = Batch::new(conn, &shared.keyring, numbers, claims, segments, self.seq);
+        batch.large = large(&shared.options, adopt.arrivals.iter().map(|arrival| arrival.sealed.len()));
         let mut adopted = Adopted::default();
         for arrival in &adopt.arrivals {
             let new = batch.adopt(arrival, shared.own, adopt.now)?;
@@ -225,11 +227,13 @@ impl Writer {
         let new_claims = batch.adopt_claims(&adopt.claims, adopt.now)?;
         adopted.claims = new_claims.iter().map(New::len).sum();
         let (_, written) = batch.finish(journal, adopt.now)?;
-        let Batch { seq, effects, new_webhooks, new_destinations, .. } = batch;
+        let Done { seq, effects, new_webhooks, new_destinations } = batch.done();
         let over = new_claims.iter().any(|new| claims.is_over(new.webhook));
         let swept = if over { claims.sweep(conn, None, 64)? } else { Vec::new() };
+        sync(segments, shared)?;
         shared.step(Point::BeforeAdoption);
         conn.prepare_cached("COMMIT")?.execute([])?;
+        segments.borrow_mut().committed();
         shared.step(Point::Adopted);
         self.seq = seq;
         for new in &new_claims {
@@ -240,7 +244,7 @@ impl Writer {
             self.journal.committed(written);
         }
         self.name(new_webhooks, new_destinations);
-        self.upkeep.wrote(adopt.arrivals.iter().map(|arrival| arrival.sealed.len() as u64 + 256).sum());
+        self.wrote(|| adopt.arrivals.iter().map(|arrival| arrival.sealed.len()));
         self.count_claims();
         self.carry(effects, adopt.now);
         Ok(adopted)
@@ -248,9 +252,9 @@ impl Writer {
 
     /// Deletes what a peer has durably taken.
     pub(super) fn forget(&mut self, forget: &Forget) -> rusqlite::Result<()> {
-        let Self { conn, shared, numbers, journal, claims, .. } = self;
+        let Self { conn, shared, numbers, journal, claims, segments, .. } = self;
         begin(conn)?;
-        let mut batch = Batch::new(conn, &shared.keyring, numbers, claims, self.seq);
+        let mut batch = Batch::new(conn, &shared.keyring, numbers, claims, segments, self.seq);
         for held in &forget.exported.waiting {
             batch.forget(*held, forget.now)?;
         }
@@ -259,15 +263,16 @@ impl Writer {
         }
         let gone = Claims::take(conn, &forget.exported.claims)?;
         let (_, written) = batch.finish(journal, forget.now)?;
-        let effects = batch.effects;
+        let effects = batch.done().effects;
         shared.step(Point::BeforeForgetting);
         conn.prepare_cached("COMMIT")?.execute([])?;
+        segments.borrow_mut().committed();
         shared.step(Point::Forgotten);
         self.claims.swept(&gone);
         if let Some(written) = written {
             self.journal.committed(written);
         }
-        self.upkeep.wrote(effects.len() as u64 * 256);
+        self.upkeep.wrote(effects.len() as u64 * 256, 0);
         self.count_claims();
         self.carry(effects, forget.now);
         Ok(())

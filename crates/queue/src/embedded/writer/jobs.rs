@@ -85,15 +85,17 @@ impl Writer {
         step: impl FnOnce(&Self, &mut Batch<'_>) -> rusqlite::Result<bool>,
     ) -> rusqlite::Result<bool> {
         begin(&self.conn)?;
-        let mut batch = Batch::new(&self.conn, &self.shared.keyring, &self.numbers, &self.claims, self.seq);
+        let mut batch =
+            Batch::new(&self.conn, &self.shared.keyring, &self.numbers, &self.claims, &self.segments, self.seq);
         let more = step(self, &mut batch)?;
         let (_, written) = batch.finish(&self.journal, self.upkeep.now)?;
-        let effects = batch.effects;
+        let effects = batch.done().effects;
         self.conn.prepare_cached("COMMIT")?.execute([])?;
+        self.segments.borrow_mut().committed();
         if let Some(written) = written {
             self.journal.committed(written);
         }
-        self.upkeep.wrote(effects.len() as u64 * 256);
+        self.upkeep.wrote(effects.len() as u64 * 256, 0);
         let mut state = self.shared.state();
         batch::apply(&mut state, effects, &self.shared.ledger, self.upkeep.now);
         drop(state);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::params;
 use tracing::{error, info, warn};
 
-use super::Writer;
+use super::{Writer, gather};
 use crate::embedded::command::Answer;
 use crate::embedded::fault;
 use crate::embedded::inbox::Wait;
@@ -21,6 +21,9 @@ const KEEP_FREE_SHARE: i64 = 8;
 const KEEP_FREE_PAGES: i64 = 1024;
 /// Pages given back in one step: a step must not hold up a batch.
 const STEP_PAGES: i64 = 512;
+/// So many bytes of large records are written between two steps of copying: at most a quarter of a segment is ever
+/// copied, so that half of what comes in is more than enough.
+const GATHER_BYTES: u64 = 2 * gather::STEP_BYTES;
 /// The disk's room is measured after so many bytes.
 const MEASURE_BYTES: u64 = 1 << 20;
 /// How long nothing must happen until the log is folded and space given back.
@@ -36,6 +39,8 @@ pub(crate) struct Upkeep {
     unfolded: u64,
     /// Bytes written since the disk's room was last measured.
     unmeasured: u64,
+    /// Bytes written beside the tables since records were last copied together.
+    ungathered: u64,
     /// Something was written since the log was last folded in quiet.
     pub untidy: bool,
     /// Space is being given back, step by step.
@@ -46,7 +51,8 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     pub(crate) fn new(now: u64, history_age: Duration) -> Self {
         let history_age = super::super::clock::millis(history_age);
-        Self { now, history_age, unfolded: 0, unmeasured: MEASURE_BYTES, untidy: true, giving: false, batches: 0 }
+        let (unfolded, unmeasured, ungathered) = (0, MEASURE_BYTES, 0);
+        Self { now, history_age, unfolded, unmeasured, ungathered, untidy: true, giving: false, batches: 0 }
     }
 
     pub(crate) fn wait(&self) -> Wait {
@@ -57,18 +63,29 @@ impl Upkeep {
         }
     }
 
-    /// A batch with so many bytes of records was written.
-    pub(crate) fn wrote(&mut self, bytes: u64) {
+    /// A batch with so many bytes of records in the tables, and beside them, was written.
+    pub(crate) fn wrote(&mut self, bytes: u64, beside: u64) {
         // Index pages, history and the pages that deletions touch.
         let written = bytes + bytes / 2 + (32 << 10);
         self.unfolded += written;
-        self.unmeasured += written;
+        self.unmeasured += written + beside;
+        self.ungathered += beside;
         self.untidy = true;
         self.batches += 1;
     }
 }
 
 impl Writer {
+    /// A batch with records of these sizes was written.
+    pub(super) fn wrote<I: Iterator<Item = usize>>(&mut self, sizes: impl Fn() -> I) {
+        let large = super::large(&self.shared.options, sizes());
+        let (mut bytes, mut beside) = (0, 0);
+        for size in sizes() {
+            *if size < large { &mut bytes } else { &mut beside } += size as u64;
+        }
+        self.upkeep.wrote(bytes, beside);
+    }
+
     /// Reads on behind the windows of lanes.
     pub(crate) fn refill(&mut self, lanes: Vec<(u32, Option<Answer<()>>)>) {
         for (lane, answer) in lanes {
@@ -155,13 +172,20 @@ impl Writer {
             self.fold("PRAGMA wal_checkpoint(RESTART)");
         }
         if idle && self.upkeep.untidy {
-            self.upkeep.giving = self.give_back(KEEP_FREE_PAGES).unwrap_or(false);
+            self.upkeep.giving = self.gather_some() | self.give_back(KEEP_FREE_PAGES).unwrap_or(false);
             if !self.upkeep.giving {
                 self.fold_log();
+                self.segments.borrow_mut().give_back();
                 self.upkeep.untidy = false;
             }
-        } else if self.upkeep.batches.is_multiple_of(64) {
+            return;
+        }
+        if self.upkeep.batches.is_multiple_of(64) {
             let _ = self.give_back(KEEP_FREE_PAGES);
+        }
+        if self.upkeep.ungathered > GATHER_BYTES {
+            self.gather_some();
+            self.upkeep.ungathered = 0;
         }
     }
 
@@ -178,6 +202,7 @@ impl Writer {
                 // What was delivered makes room, as soon as it is given back.
                 self.fold_log();
                 while self.give_back(0).unwrap_or(false) {}
+                self.segments.borrow_mut().give_back();
                 self.fold_log();
             }
             let room = fault::room(folder).unwrap_or(0);
