@@ -2,6 +2,7 @@
 //! inputs in `corpus/` run as plain tests.
 
 mod adopt;
+mod age;
 mod csr;
 mod frame;
 mod manifest;
@@ -10,6 +11,7 @@ mod request;
 mod signature;
 
 pub use adopt::adopt;
+pub use age::age;
 pub use csr::csr;
 pub use frame::frame;
 pub use manifest::manifest;

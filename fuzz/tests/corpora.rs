@@ -5,8 +5,9 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 7] = [
+const TARGETS: [(&str, Target); 8] = [
     ("adopt", zen_fuzz::adopt),
+    ("age", zen_fuzz::age),
     ("csr", zen_fuzz::csr),
     ("frame", zen_fuzz::frame),
     ("manifest", zen_fuzz::manifest),

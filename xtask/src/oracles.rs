@@ -1,4 +1,4 @@
-//! The providers' own SDKs, against which signatures are checked: installed once into the user's cache folder.
+//! Other people's programs against which ours are checked: installed once into the user's cache folder.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,8 +8,9 @@ use anyhow::Context;
 
 use crate::{cache, run};
 
-/// The folder that tests find as `ZEN_ORACLES`: `node_modules` and `python` beneath it.
-pub fn installed() -> anyhow::Result<PathBuf> {
+/// The providers' own SDKs, for signatures. The folder that tests find as `ZEN_ORACLES`: `node_modules` and `python`
+/// beneath it.
+pub fn sdks() -> anyhow::Result<PathBuf> {
     let source = run::root().join("crates/verify/tests/oracle");
     let read = |name| fs::read(source.join(name)).with_context(|| format!("failed to read the oracle's {name}"));
     let (package, lock, requirements) = (read("package.json")?, read("package-lock.json")?, read("requirements.txt")?);
@@ -26,6 +27,28 @@ pub fn installed() -> anyhow::Result<PathBuf> {
         let mut pip = Command::new("python3");
         pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(source.join("requirements.txt"));
         run::done(pip.arg("--target").arg(folder.join("python")))
+    })?;
+    Ok(folder)
+}
+
+/// The public age tool and the age project's vectors. The folder that tests find as `ZEN_AGE_ORACLE`: `age`,
+/// `age-keygen` and `vectors` beneath it.
+pub fn age() -> anyhow::Result<PathBuf> {
+    let source = run::root().join("crates/lock/tests/oracle");
+    let read = |name| fs::read(source.join(name)).with_context(|| format!("failed to read the oracle's {name}"));
+    let (requirements, sums, program) = (read("go.mod")?, read("go.sum")?, read("oracle.go")?);
+    let inputs: [&[u8]; 3] = [&requirements, &sums, &program];
+    let folder = cache::folder()?.join("oracles").join(&cache::hash(&inputs)[..16]);
+    cache::once(&folder, "oracles", &inputs, || {
+        run::need("go", "golang-go", "the age oracle (Go 1.25 or later)")?;
+        eprintln!("xtask: building the age tool from its Go module");
+        let mut build = Command::new("go");
+        build.current_dir(&source).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
+        build.args(["build", "-trimpath", "-o"]).arg(&folder);
+        run::done(build.args(["filippo.io/age/cmd/age", "filippo.io/age/cmd/age-keygen", "."]))?;
+        // What an interrupted run left.
+        let _ = fs::remove_dir_all(folder.join("vectors"));
+        run::done(Command::new(folder.join("age-oracle")).arg(folder.join("vectors")))
     })?;
     Ok(folder)
 }

@@ -45,10 +45,10 @@ fn deny() -> anyhow::Result<()> {
 }
 
 fn tests() -> anyhow::Result<()> {
-    let (programs, oracles) = (programs::built(programs::TESTS)?, oracles::installed()?);
+    let (programs, sdks, age) = (programs::built(programs::TESTS)?, oracles::sdks()?, oracles::age()?);
     // Pods have a step of their own.
     let mut test = run::cargo(&["test", "--workspace", "--exclude", node::PACKAGE, "--no-fail-fast"]);
-    run::done(test.env("ZEN_CLUSTER_BIN", programs).env("ZEN_ORACLES", oracles))
+    run::done(test.env("ZEN_CLUSTER_BIN", programs).env("ZEN_ORACLES", sdks).env("ZEN_AGE_ORACLE", age))
 }
 
 fn seconds(since: SystemTime) -> u64 {
