@@ -6,12 +6,15 @@
 //!
 //! No I/O: callers hand in texts and get texts.
 
+mod dotenv;
 mod identity;
 mod inspect;
+pub mod manifest;
 mod open;
 mod recipient;
 mod seal;
 
+pub use dotenv::{DotenvError, dotenv};
 pub use identity::{Identity, IdentityError};
 pub use inspect::{Header, Stanza, inspect};
 pub use open::{Keyring, OpenError, Opened};
@@ -24,6 +27,8 @@ pub const MAX_PLAINTEXT: usize = 1 << 20;
 pub const MAX_KEYS: usize = 64;
 /// The most public keys that one age file is sealed to.
 pub const MAX_RECIPIENTS: usize = 64;
+/// The largest `ZenLock` as a manifest, in bytes: what etcd takes.
+pub const MAX_OBJECT: usize = 3 << 19;
 /// The longest armoured file, in bytes: a third more than the plaintext, the header and the line ends. What is longer
 /// is not looked at.
 pub const MAX_ARMORED: usize = 3 << 19;
