@@ -54,7 +54,7 @@ impl Helm {
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
         let home = tempfile::Builder::new().prefix("zen-helm-").tempdir().context("failed to make a folder")?;
         let mut command = Command::new(&self.program);
-        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "KUBECACHEDIR"] {
             command.env(variable, home.path());
         }
         // The cluster of the person who runs this is none of our business.

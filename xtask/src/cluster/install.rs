@@ -61,15 +61,15 @@ impl Tools {
     /// `kubectl` as administrator.
     pub fn kubectl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
+        command.env("KUBECACHEDIR", &self.home).arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
         command
     }
 
     fn helm(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.helm);
         command.env("KUBECONFIG", &self.kubeconfig).args(arguments).current_dir(run::root());
-        // Nothing in the user's home.
-        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        // Nothing in the user's home. What it learns of the API it keeps where kubectl does.
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "KUBECACHEDIR"] {
             command.env(variable, &self.home);
         }
         command
