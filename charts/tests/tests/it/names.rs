@@ -89,6 +89,15 @@ fn labels_select_what_they_should() {
     }
 }
 
+/// Also after a rollback: what the operator makes Helm itself does not see.
+#[test]
+fn whatever_helm_installs_is_waited_for() {
+    let rendering = default();
+    let hook = |id: &str| rendering.object(id)["metadata"]["annotations"]["helm.sh/hook"].clone();
+    assert_eq!(hook("Job/zen-mesh-wait"), "post-install,post-upgrade,post-rollback");
+    assert_eq!(hook("Job/zen-mesh-cleanup"), "pre-delete");
+}
+
 /// Service, ports and probes of the operator.
 #[test]
 fn the_operator_is_where_pods_look_for_it() {
