@@ -266,6 +266,15 @@ impl Writer {
     ///
     /// [`Error`]; whoever reports goes on without.
     pub async fn event(&self, regarding: &ObjectReference, notice: &Notice<'_>) -> Result<Outcome, Error> {
+        let mut outcome = self.say(regarding, notice).await;
+        if matches!(outcome, Err(Error::Gone(_))) {
+            // The API server keeps an Event for an hour: what goes on for longer is said anew.
+            outcome = self.say(regarding, notice).await;
+        }
+        self.count("Event", outcome)
+    }
+
+    async fn say(&self, regarding: &ObjectReference, notice: &Notice<'_>) -> Result<Outcome, Error> {
         let outcome = match self.0.events.next(regarding, notice) {
             None => Ok(Outcome::Unchanged),
             Some(event::Write::Create(event)) => {
@@ -278,7 +287,10 @@ impl Writer {
                 self.write(api.patch(&name, &params, &Patch::Merge(patch))).await.map(|_| Outcome::Applied)
             }
         };
-        self.count("Event", outcome)
+        if outcome.is_err() {
+            self.0.events.unsaid(regarding, notice);
+        }
+        outcome
     }
 
     fn events(&self, regarding: &ObjectReference) -> Api<k8s_openapi::api::events::v1::Event> {

@@ -57,7 +57,8 @@ struct Key {
 
 struct Said {
     name: String,
-    note: String,
+    /// None: the API server does not have it.
+    note: Option<String>,
     count: i32,
     /// When it was written last.
     written: Instant,
@@ -74,7 +75,7 @@ impl Aggregator {
     /// What is to be written for this notice; none when enough was said.
     pub(super) fn next(&self, regarding: &ObjectReference, notice: &Notice<'_>) -> Option<Write> {
         let now = Instant::now();
-        let key = Key { object: identity(regarding), reason: notice.reason.to_owned(), warning: notice.warning };
+        let key = Key::of(regarding, notice);
         let note = cut(notice.note);
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(last) = said.get_mut(&key) else {
@@ -84,11 +85,11 @@ impl Aggregator {
             }
             let event = self.event(regarding, notice, note);
             let name = event.metadata.name.clone().unwrap_or_default();
-            let first = Said { name, note: note.to_owned(), count: 1, written: now, tokens: BURST - 1, refilled: now };
+            let first = Said { name, note: Some(note.to_owned()), count: 1, written: now, tokens: BURST - 1, refilled: now };
             said.insert(key, first);
             return Some(Write::Create(Box::new(event)));
         };
-        if last.note == note {
+        if last.note.as_deref() == Some(note) {
             last.count = last.count.saturating_add(1);
             if now.duration_since(last.written) < HEARTBEAT {
                 return None;
@@ -105,9 +106,18 @@ impl Aggregator {
         last.tokens = last.tokens.checked_sub(1)?;
         let event = self.event(regarding, notice, note);
         last.name = event.metadata.name.clone().unwrap_or_default();
-        note.clone_into(&mut last.note);
+        last.note = Some(note.to_owned());
         (last.count, last.written) = (1, now);
         Some(Write::Create(Box::new(event)))
+    }
+
+    /// What was to be written for this notice is not at the API server: it expired, or never came there. It may be said
+    /// again, as often as a new note.
+    pub(super) fn unsaid(&self, regarding: &ObjectReference, notice: &Notice<'_>) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = said.get_mut(&Key::of(regarding, notice)) {
+            last.note = None;
+        }
     }
 
     fn event(&self, regarding: &ObjectReference, notice: &Notice<'_>, note: &str) -> Event {
@@ -130,6 +140,12 @@ impl Aggregator {
             type_: Some(if notice.warning { "Warning" } else { "Normal" }.to_owned()),
             ..Event::default()
         }
+    }
+}
+
+impl Key {
+    fn of(regarding: &ObjectReference, notice: &Notice<'_>) -> Self {
+        Self { object: identity(regarding), reason: notice.reason.to_owned(), warning: notice.warning }
     }
 }
 
@@ -185,6 +201,17 @@ mod tests {
         assert_eq!(said(0..100), 5);
         tokio::time::advance(REFILL * 2).await;
         assert_eq!(said(100..200), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_written_is_said_again_within_the_bound() {
+        let events = Aggregator::new("zen-operator-0");
+        let tries = (0..100).filter(|_| {
+            let write = events.next(&webhook(), &notice("no Secret"));
+            events.unsaid(&webhook(), &notice("no Secret"));
+            matches!(write, Some(Write::Create(_)))
+        });
+        assert_eq!(tries.count(), 5);
     }
 
     #[tokio::test(start_paused = true)]

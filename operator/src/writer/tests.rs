@@ -257,3 +257,28 @@ async fn events_are_written_once_and_counted() {
     assert_eq!((count("Created"), count("Unchanged")), (Some(1.0), Some(2.0)));
     server.finish();
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_expired_is_made_again_and_one_that_failed_is_tried_again() {
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/zen-mesh/events";
+    let server = ApiServer::new();
+    server.expect(Call::post(EVENTS), Reply::unavailable());
+    server.expect(Call::post(EVENTS), Reply::stored());
+    let writer = writer(&server);
+    let text = |text: &str| Some(text.to_owned());
+    let regarding =
+        ObjectReference { namespace: text("zen-mesh"), name: text("zen-mesh-workloads"), ..ObjectReference::default() };
+    let notice = Notice { warning: true, reason: "Foreign", action: "Reconcile", note: "in the way" };
+    assert!(matches!(writer.event(&regarding, &notice).await, Err(Error::Unavailable(_))));
+    assert_eq!(writer.event(&regarding, &notice).await.expect("said"), Outcome::Created);
+    assert_eq!(writer.event(&regarding, &notice).await.expect("said already"), Outcome::Unchanged);
+    // Hours later.
+    let name = |call: zen_testkit::api_server::Received| call.body["metadata"]["name"].as_str().map(str::to_owned);
+    let name = server.received().pop().and_then(name).expect("a name");
+    server.expect(Call::patch(&format!("{EVENTS}/{name}")), Reply::not_found());
+    server.expect(Call::post(EVENTS), Reply::stored());
+    time::advance(Duration::from_hours(3)).await;
+    assert_eq!(writer.event(&regarding, &notice).await.expect("said again"), Outcome::Created);
+    assert_eq!(writer.event(&regarding, &notice).await.expect("said already"), Outcome::Unchanged);
+    server.finish();
+}
