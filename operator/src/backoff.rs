@@ -10,7 +10,8 @@ use crate::writer::{Error, Outcome, Requeue};
 
 /// After the first failure, doubled up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(500);
-const LONGEST: Duration = Duration::from_mins(1);
+/// No object waits longer for its next try.
+pub const LONGEST: Duration = Duration::from_mins(1);
 /// What only a change can mend is looked at again so often: what stands in the way is not always watched.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// So long after its last trouble an object is one like any other.
@@ -18,9 +19,15 @@ const FORGIVEN: Duration = Duration::from_mins(10);
 /// So often may somebody undo our work before we take our time.
 const PATIENCE: u32 = 5;
 
-/// The objects with trouble.
+/// With so many objects it is looked which are forgiven; later with twice as many as were left.
+const FEW: usize = 1024;
+
+/// The objects with trouble, or written lately. Those that went are forgotten as well.
 #[derive(Debug, Default)]
-pub struct Backoff(HashMap<Id, Trouble>);
+pub struct Backoff {
+    troubles: HashMap<Id, Trouble>,
+    prune_at: usize,
+}
 
 #[derive(Debug)]
 struct Trouble {
@@ -33,7 +40,7 @@ struct Trouble {
 impl Backoff {
     /// The earliest time at which an object may be written.
     pub fn earliest(&self, id: &Id, now: Instant) -> Instant {
-        self.0.get(id).map_or(now, |trouble| trouble.not_before.max(now))
+        self.troubles.get(id).map_or(now, |trouble| trouble.not_before.max(now))
     }
 
     /// Takes note of how a write ended. When it has to be tried again, says when; none: when something changes.
@@ -44,10 +51,10 @@ impl Backoff {
     pub fn note(&mut self, id: &Id, outcome: Result<Outcome, Error>, now: Instant) -> Result<Option<Instant>, Error> {
         match outcome {
             Ok(Outcome::Unchanged) => {
-                if let Some(trouble) = self.0.get_mut(id) {
+                if let Some(trouble) = self.troubles.get_mut(id) {
                     (trouble.failures, trouble.not_before) = (0, trouble.not_before.min(now));
                     if now.duration_since(trouble.last) > FORGIVEN {
-                        self.0.remove(id);
+                        self.troubles.remove(id);
                     }
                 }
                 Ok(None)
@@ -77,15 +84,19 @@ impl Backoff {
 
     /// What is wanted changed: an earlier refusal may not hold any more.
     pub fn reconsider(&mut self, id: &Id, now: Instant) {
-        if let Some(trouble) = self.0.get_mut(id) {
+        if let Some(trouble) = self.troubles.get_mut(id) {
             // What we change ourselves is no fight.
             (trouble.corrections, trouble.not_before) = (0, trouble.not_before.min(now));
         }
     }
 
     fn trouble(&mut self, id: &Id, now: Instant) -> &mut Trouble {
+        if self.troubles.len() >= self.prune_at.max(FEW) {
+            self.troubles.retain(|_, it| it.not_before > now || now.duration_since(it.last) <= FORGIVEN);
+            self.prune_at = 2 * self.troubles.len();
+        }
         let new = || Trouble { failures: 0, corrections: 0, last: now, not_before: now };
-        let trouble = self.0.entry(id.clone()).or_insert_with(new);
+        let trouble = self.troubles.entry(id.clone()).or_insert_with(new);
         if now.duration_since(trouble.last) > FORGIVEN {
             *trouble = new();
         }
@@ -150,5 +161,17 @@ mod tests {
         let last = now + FORGIVEN * 2;
         backoff.note(&id("a"), Ok(Outcome::Applied), last).expect("goes on");
         assert_eq!(backoff.earliest(&id("a"), last), last);
+    }
+
+    /// K-02: namespaces come and go for the life of a leader; what is kept of their objects does not add up.
+    #[tokio::test(start_paused = true)]
+    async fn objects_that_went_are_forgotten() {
+        let (mut backoff, start) = (Backoff::default(), Instant::now());
+        for number in 0..100_000_u64 {
+            let now = start + Duration::from_millis(36 * number);
+            backoff.note(&id(&number.to_string()), Ok(Outcome::Deleted), now).expect("goes on");
+        }
+        // Within ten minutes there are 16,667.
+        assert!(backoff.troubles.len() < 35_000, "{}", backoff.troubles.len());
     }
 }
