@@ -128,8 +128,10 @@ pub async fn run<C: Control>(control: C, mut orders: watch::Receiver<Orders>, kn
     }
 }
 
+/// One that drained is asked as often: should it start anew, it takes events again, and its volume is not to be given up on
+/// an old word.
 fn is_moving(heard: &Heard) -> bool {
-    !matches!(heard.state, Some(DrainState::Serving | DrainState::Drained))
+    heard.state != Some(DrainState::Serving)
 }
 
 async fn ask<C: Control>(control: &C, orders: &Orders) -> BTreeMap<u32, Option<DrainState>> {
@@ -250,6 +252,23 @@ mod tests {
         task.await.expect("ends");
         let calls = pods.calls.lock().expect("lock").clone();
         assert!(calls[0].starts_with("drain") && calls.contains(&"status 10.0.0.1".to_owned()), "{calls:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_drained_and_started_anew_is_soon_known_to_serve() {
+        let pods = Pods::default();
+        let address = IpAddr::from([10, 0, 0, 1]);
+        pods.set(address, DrainState::Drained);
+        let (give, orders) = watch::channel(Orders::default());
+        let (tell, mut known) = watch::channel(Known::new());
+        let task = tokio::spawn(run(pods.clone(), orders, tell));
+        give.send_replace(Orders { pods: [pod(1)].into(), look: [1].into(), ..Orders::default() });
+        until(&mut known, 1, Some(DrainState::Drained)).await;
+        pods.set(address, DrainState::Serving);
+        let soon = until(&mut known, 1, Some(DrainState::Serving));
+        time::timeout(LOOK * 2, soon).await.expect("before its volume is given up");
+        drop(give);
+        task.await.expect("ends");
     }
 
     #[tokio::test(start_paused = true)]
