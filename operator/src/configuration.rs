@@ -99,7 +99,8 @@ fn take<T>(followed: &mut Followed<T>, object: &ConfigMap, key: &str, read: impl
     match content {
         Ok(content) => (followed.content, followed.problem) = (Some(Arc::new(content)), None),
         Err(message) => {
-            let message = format!("{key} cannot be used, the last good one stays in force: {message}");
+            let kept = if followed.content.is_some() { ", the last good one stays in force" } else { "" };
+            let message = format!("{key} cannot be used{kept}: {message}");
             tracing::error!(key, problem = message, "invalid configuration");
             followed.problem = Some(Problem { reason: "InvalidConfiguration", message });
         }

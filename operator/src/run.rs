@@ -107,7 +107,7 @@ impl Replica<'_> {
         let Self { serve, client, tasks, end } = self;
         let namespace = serve.pod_namespace.clone();
         gate.close("the mesh configuration is being read");
-        let (mesh, workloads) = follow_configuration(&client, &namespace, tasks).await;
+        let (mesh, workloads) = follow_configuration(&client, &namespace, tasks, &gate).await;
         let settings = settings::identity(&namespace, &mesh.borrow(), &workloads.borrow())?;
         let ours = settings.mesh.clone();
 
@@ -147,7 +147,7 @@ impl Replica<'_> {
 type Configuration = (watch::Receiver<Followed<mesh::Config>>, watch::Receiver<Followed<Workloads>>);
 
 /// Follows both files from now on; returns when it is known who the mesh is.
-async fn follow_configuration(client: &Client, namespace: &str, tasks: &mut Tasks) -> Configuration {
+async fn follow_configuration(client: &Client, namespace: &str, tasks: &mut Tasks, gate: &Gate) -> Configuration {
     let (tell_mesh, mut mesh) = watch::channel(Followed::default());
     let (tell_workloads, mut workloads) = watch::channel(Followed::default());
     tasks.spawn("mesh configuration", configuration::mesh(client.clone(), namespace.to_owned(), tell_mesh));
@@ -155,13 +155,30 @@ async fn follow_configuration(client: &Client, namespace: &str, tasks: &mut Task
         "workload configuration",
         configuration::workloads(client.clone(), namespace.to_owned(), tell_workloads),
     );
-    // A file that is there and cannot be used names no trust domain: certificates of another one must not be issued.
-    let usable = |mesh: &Followed<mesh::Config>| mesh.is_known && (mesh.content.is_some() || mesh.object.is_none());
-    let _ = mesh.wait_for(usable).await;
+    usable(&mut mesh, gate).await;
     let _ = workloads.wait_for(|workloads| workloads.is_known).await;
     mesh.mark_unchanged();
     workloads.mark_unchanged();
     (mesh, workloads)
+}
+
+/// A file that is there and cannot be used names no trust domain: certificates of another one must not be issued. Nobody leads
+/// yet, so that the gate alone can say what is wrong.
+async fn usable(mesh: &mut watch::Receiver<Followed<mesh::Config>>, gate: &Gate) {
+    loop {
+        {
+            let now = mesh.borrow_and_update();
+            if now.is_known && (now.content.is_some() || now.object.is_none()) {
+                return;
+            }
+            if let Some(problem) = &now.problem {
+                gate.close(problem.message.clone());
+            }
+        }
+        if mesh.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What is counted.
@@ -305,4 +322,34 @@ async fn ended<E: std::fmt::Display>(what: &str, server: impl Future<Output = Re
 pub async fn client() -> Result<Client, Box<dyn std::error::Error + Send + Sync>> {
     let config = kube::Config::infer().await?;
     Ok(cluster::client(config)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ObjectReference;
+
+    use super::*;
+    use crate::decide::Problem;
+
+    /// K-02: a first installation with settings that cannot be used says so where `kubectl describe pod` shows it.
+    #[tokio::test]
+    async fn settings_that_cannot_be_used_are_the_reason_of_not_being_ready() {
+        let readiness = Readiness::new();
+        let gate = readiness.gate("identity");
+        let (tell, mut mesh) = watch::channel(Followed::default());
+        let task = tokio::spawn(async move {
+            usable(&mut mesh, &gate).await;
+            gate
+        });
+        let object = Some(ObjectReference::default());
+        let problem = Some(Problem { reason: "InvalidConfiguration", message: "999.1.1.1/99 is no network".to_owned() });
+        tell.send_replace(Followed { is_known: true, object: object.clone(), problem, content: None });
+        while readiness.missing()[0].1 != "999.1.1.1/99 is no network" {
+            tokio::task::yield_now().await;
+        }
+        assert!(!task.is_finished());
+        let content = Some(std::sync::Arc::new(mesh::Config::default()));
+        tell.send_replace(Followed { is_known: true, object, problem: None, content });
+        task.await.expect("goes on");
+    }
 }

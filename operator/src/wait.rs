@@ -69,7 +69,10 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
         Err(error) => return Ok(vec![format!("{} cannot be used: {error}", names::WORKLOADS_KEY)]),
     };
     let mesh = one(&config_maps, &here(names::MESH)).await?;
-    let mesh = mesh.and_then(|mesh| configuration::read_mesh(text(&mesh, names::MESH_KEY)).ok());
+    let mesh = match mesh.map(|mesh| configuration::read_mesh(text(&mesh, names::MESH_KEY))).transpose() {
+        Ok(mesh) => mesh,
+        Err(problem) => return Ok(vec![format!("{} cannot be used: {problem}", names::MESH_KEY)]),
+    };
     let set = one::<StatefulSet>(&Api::namespaced(client.clone(), namespace), &here(names::INGESTER)).await?;
     let deployment = one::<Deployment>(&Api::namespaced(client.clone(), namespace), &here(names::EGRESS)).await?;
     let owner =
@@ -220,7 +223,14 @@ mod tests {
         server.allow(list(registrations, names::API_SERVICE), Reply::list(vec![registration("False")]));
         let ask = async || missing(&server.client(), "zen-mesh").await.expect("answered");
         let found = ask().await;
-        assert!(found[0].contains("keys") || found.len() == 3, "{found:?}");
+        assert_eq!(
+            found,
+            [
+                "Deployment zen-mesh/zen-egress is not as the settings say yet",
+                "there is no StatefulSet zen-mesh/zen-ingester",
+                "the aggregated API does not answer: no endpoints"
+            ]
+        );
         server.allow(list(&sets, names::INGESTER), Reply::list(vec![workload(&set, 0)]));
         assert_eq!(
             ask().await,
@@ -234,5 +244,10 @@ mod tests {
         server.allow(list(&sets, names::INGESTER), Reply::list(vec![workload(&set, 1)]));
         server.allow(list(registrations, names::API_SERVICE), Reply::list(vec![registration("True")]));
         run(&server.client(), "zen-mesh", Duration::from_secs(5)).await.expect("ready");
+        // Settings that the operator refuses come to nothing, whatever runs.
+        let settings = json!({"metadata": {"name": names::MESH}, "data": {names::MESH_KEY: "trustdomain: x"}});
+        server.allow(list(CONFIG_MAPS, names::MESH), Reply::list(vec![settings]));
+        let found = ask().await;
+        assert!(found.len() == 1 && found[0].starts_with("mesh.yaml cannot be used: trustdomain"), "{found:?}");
     }
 }
