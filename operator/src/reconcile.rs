@@ -125,7 +125,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         let wake = OptionFuture::from(desk.wake_at().map(sleep_until));
         tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            Some(ended) = desk.writes.join_next() => replan |= desk.wrote(ended)?,
+            Some(ended) = desk.writes.join_next_with_id() => desk.wrote(ended)?,
             _ = changed.recv_many(&mut ids, 1024) => {
                 for id in ids.drain(..) {
                     replan |= desk.changed(id);

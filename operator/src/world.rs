@@ -46,6 +46,7 @@ pub struct World {
     disruption_budgets: Store<PodDisruptionBudget>,
     network_policies: Store<NetworkPolicy>,
     api_services: Store<APIService>,
+    #[expect(dead_code, reason = "dropping it ends the watches")]
     tasks: JoinSet<()>,
 }
 
@@ -127,11 +128,6 @@ impl World {
     /// Whether the aggregated API is registered.
     pub fn is_api_registered(&self) -> bool {
         self.api_services.get(&ObjectRef::new(names::API_SERVICE)).is_some()
-    }
-
-    /// How many watches run.
-    pub fn watches(&self) -> usize {
-        self.tasks.len()
     }
 }
 

@@ -76,16 +76,6 @@ impl Writer {
         Self(Arc::new(Inner { client, leadership, metrics, memory, events }))
     }
 
-    /// The client, for reads.
-    pub fn client(&self) -> &Client {
-        &self.0.client
-    }
-
-    /// Whether this process may write.
-    pub fn leadership(&self) -> &Leadership {
-        &self.0.leadership
-    }
-
     /// Makes an object as `desired` says. `observed` is what a store last saw of it.
     ///
     /// # Errors

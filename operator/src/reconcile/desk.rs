@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use zen_live::Published;
 
 use super::plan::{self, Current, Planned};
 use super::{AT_ONCE, Metrics};
-use crate::backoff::Backoff;
+use crate::backoff::{self, Backoff};
 use crate::decide::Problem;
 use crate::decide::tenants::{self, Reader, Used};
 use crate::names;
@@ -24,7 +24,7 @@ use crate::writer::{Error, Notice, Outcome, Requeue, Target, Writer};
 /// Kinds that the plan is made from.
 const PLANNED_FROM: [&str; 5] = ["StatefulSet", "Pod", "PersistentVolumeClaim", "Secret", "APIService"];
 
-pub(super) type Written = (Id, Result<Outcome, Error>);
+pub(super) type Written = Result<(task::Id, Result<Outcome, Error>), JoinError>;
 
 pub(super) struct Desk {
     world: World,
@@ -42,7 +42,9 @@ pub(super) struct Desk {
     going: HashMap<Id, String>,
     /// What Events are about.
     regarding: Option<ObjectReference>,
-    pub(super) writes: JoinSet<Written>,
+    pub(super) writes: JoinSet<Result<Outcome, Error>>,
+    /// Which object each of them is about.
+    written: HashMap<task::Id, Id>,
 }
 
 struct Grant {
@@ -80,6 +82,7 @@ impl Desk {
             going: HashMap::new(),
             regarding: None,
             writes: JoinSet::new(),
+            written: HashMap::new(),
         }
     }
 
@@ -177,11 +180,22 @@ impl Desk {
         self.planned.again.is_some_and(|again| again <= Instant::now())
     }
 
-    /// A write has ended. True when the plan depends on it.
-    pub(super) fn wrote(&mut self, ended: Result<Written, JoinError>) -> Result<bool, Error> {
-        let Ok((id, outcome)) = ended else { return Ok(false) };
+    /// A write has ended.
+    pub(super) fn wrote(&mut self, ended: Written) -> Result<(), Error> {
         let now = Instant::now();
+        let task = ended.as_ref().map_or_else(JoinError::id, |(task, _)| *task);
+        let Some(id) = self.written.remove(&task) else { return Ok(()) };
         self.queue.done(&id);
+        let outcome = match ended {
+            Ok((_, outcome)) => outcome,
+            // A mistake of ours, about one object: the others go on.
+            Err(error) => {
+                tracing::error!(object = %id, %error, "not written");
+                self.going.remove(&id);
+                self.queue.push(id, now + backoff::LONGEST);
+                return Ok(());
+            }
+        };
         if let Err(error) = &outcome {
             self.going.remove(&id);
             tracing::warn!(object = %id, category = error.category(), %error, "not written");
@@ -192,7 +206,7 @@ impl Desk {
         if let Some(again) = self.backoff.note(&id, outcome, now)? {
             self.queue.push(id, again);
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Starts what is due.
@@ -201,7 +215,10 @@ impl Desk {
         while self.writes.len() < AT_ONCE {
             let Some(id) = self.queue.pop(now) else { return };
             match self.job(&id) {
-                Some(job) => drop(self.writes.spawn(work(self.writer.clone(), id, job))),
+                Some(job) => {
+                    let task = self.writes.spawn(work(self.writer.clone(), id.clone(), job)).id();
+                    self.written.insert(task, id);
+                }
                 None => self.queue.done(&id),
             }
         }
@@ -271,8 +288,8 @@ impl Desk {
     }
 }
 
-async fn work(writer: Writer, id: Id, job: Job) -> Written {
-    let outcome = match job {
+async fn work(writer: Writer, id: Id, job: Job) -> Result<Outcome, Error> {
+    match job {
         Job::Apply(object, observed) => writer.apply(&object, observed.as_deref()).await,
         Job::Make(object) => {
             writer.create(&object).await.map(|made| if made { Outcome::Created } else { Outcome::Unchanged })
@@ -282,8 +299,7 @@ async fn work(writer: Writer, id: Id, job: Job) -> Written {
             None => Ok(Outcome::Unchanged),
         },
         Job::Mark(claim, mark) => mark_claim(&writer, &id, &claim, mark).await,
-    };
-    (id, outcome)
+    }
 }
 
 async fn mark_claim(writer: &Writer, id: &Id, claim: &Stored, mark: bool) -> Result<Outcome, Error> {

@@ -449,3 +449,15 @@ async fn what_vanished_while_a_watch_was_away_is_made_again() {
     }
     cluster.end().await;
 }
+
+/// A mistake of ours while one object is written holds up no other, and that one is tried again.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_breaks_is_tried_again() {
+    let setup = Setup::new();
+    let path = format!("{CORE}/services/zen-ingester-peers");
+    setup.server.expect(Call::patch(&path), Reply::with(|_| panic!("a mistake")));
+    let (cluster, began) = (setup.start(), Instant::now());
+    cluster.server.seen(&Call::patch(&path), 2).await;
+    assert!(began.elapsed() >= crate::backoff::LONGEST, "{:?}", began.elapsed());
+    cluster.end().await;
+}
