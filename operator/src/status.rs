@@ -31,7 +31,7 @@ pub use metrics::Metrics;
 use object::{Id, Kind};
 pub use reports::{Error as ReportError, Followers, Pods, Source};
 use tokio::sync::{mpsc, watch as channel};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use zen_compile::Snapshot;
@@ -77,7 +77,8 @@ pub async fn run<S: Source>(parts: Parts<S>, shutdown: CancellationToken) -> Res
     let Parts { client, writer, namespace, snapshot, mut published, mut settings, source, metrics } = parts;
     let (objects, mut seen) = mpsc::channel(1024);
     let (data_plane, mut pods) = channel::channel(None);
-    let mut watches = Tasks::default();
+    // Ended when dropped.
+    let mut watches = JoinSet::new();
     for kind in Kind::ALL {
         watches.spawn(watch::objects(client.clone(), kind, objects.clone()));
     }
@@ -216,22 +217,6 @@ async fn announce(writer: &Writer, id: &Id, uid: &str, announcement: &Announceme
     if let Err(error) = writer.event(&regarding, &notice).await {
         // The condition says the same.
         tracing::debug!(object = %id, category = error.category(), %error, "an Event is not written");
-    }
-}
-
-/// Ended when dropped.
-#[derive(Default)]
-struct Tasks(Vec<AbortHandle>);
-
-impl Tasks {
-    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.push(tokio::spawn(task).abort_handle());
-    }
-}
-
-impl Drop for Tasks {
-    fn drop(&mut self) {
-        self.0.iter().for_each(AbortHandle::abort);
     }
 }
 

@@ -1,6 +1,5 @@
 //! How many objects of users are all right: for alerts, and for a glance at a mesh of thousands.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -32,25 +31,10 @@ impl Standing {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    kind: Word,
-    state: Word,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Word(&'static str);
-
-impl EncodeLabelValue for Word {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.0.encode(encoder)
-    }
-}
-
 /// Counts objects by kind and standing. Zero at a replica that does not lead.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    objects: Family<Labels, Gauge>,
+    objects: Family<[(&'static str, &'static str); 2], Gauge>,
 }
 
 impl Metrics {
@@ -80,6 +64,6 @@ impl Metrics {
             Standing::Problem => "problem",
             Standing::Unsettled => "unsettled",
         };
-        self.objects.get_or_create(&Labels { kind: Word(kind.name()), state: Word(state) })
+        self.objects.get_or_create(&[("kind", kind.name()), ("state", state)])
     }
 }

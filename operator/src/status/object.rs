@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{ApiResource, DynamicObject};
 use serde_json::Value;
 use zen_crds::Mode;
 use zen_model::ObjectKey;
@@ -45,14 +45,12 @@ impl Kind {
 
     /// Where the API server keeps it.
     pub fn resource(self) -> ApiResource {
-        let plural = match self {
-            Self::Webhook => "webhooks",
-            Self::Destination => "destinations",
-            Self::ZenLock => "zenlocks",
-            Self::ClusterEnrollment => "clusterenrollments",
-        };
-        let kind = GroupVersionKind::gvk(zen_crds::GROUP, zen_crds::VERSION, self.name());
-        ApiResource::from_gvk_with_plural(&kind, plural)
+        match self {
+            Self::Webhook => ApiResource::erase::<zen_crds::Webhook>(&()),
+            Self::Destination => ApiResource::erase::<zen_crds::Destination>(&()),
+            Self::ZenLock => ApiResource::erase::<zen_crds::ZenLock>(&()),
+            Self::ClusterEnrollment => ApiResource::erase::<zen_crds::ClusterEnrollment>(&()),
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use std::borrow::Cow;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -29,25 +30,10 @@ impl Outcome {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Labels {
-    kind: String,
-    outcome: Word,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Word(&'static str);
-
-impl EncodeLabelValue for Word {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        self.0.encode(encoder)
-    }
-}
-
 /// Counts writes by kind and outcome.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
-    writes: Family<Labels, Counter>,
+    writes: Family<[(&'static str, Cow<'static, str>); 2], Counter>,
 }
 
 impl Metrics {
@@ -58,7 +44,7 @@ impl Metrics {
     }
 
     pub(super) fn wrote(&self, kind: &str, outcome: Result<&Outcome, &Error>) {
-        let outcome = Word(outcome.map_or_else(Error::category, |outcome| outcome.label()));
-        self.writes.get_or_create(&Labels { kind: kind.to_owned(), outcome }).inc();
+        let outcome = outcome.map_or_else(Error::category, |outcome| outcome.label());
+        self.writes.get_or_create(&[("kind", kind.to_owned().into()), ("outcome", outcome.into())]).inc();
     }
 }
