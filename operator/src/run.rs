@@ -18,7 +18,7 @@ use zen_compile::{Plane, mesh};
 use zen_identity::{Component, Mesh, http};
 use zen_live::cluster::{self, Cluster};
 use zen_model::Namespace;
-use zen_runtime::lease::{Elector, Leadership, Lost, Options};
+use zen_runtime::lease::{Elector, Lost, Options};
 use zen_runtime::{Gate, Readiness, Shutdown, Tasks, admin};
 
 pub use arguments::{Arguments, Command, Serve};
@@ -223,19 +223,21 @@ async fn lead(parts: Parts<'_>, shutdown: &Shutdown) -> Result<(), Error> {
         () = shutdown.begun() => return Ok(()),
     };
     parts.figures.leads.set(1);
+    let writer = Writer::new(parts.client.clone(), leadership.clone(), &serve.pod_name, parts.figures.writes.clone());
     let outcome = tokio::select! {
-        outcome = write(&parts, &leadership, shutdown) => outcome,
+        outcome = write(&parts, &writer, shutdown) => outcome,
         lost = leadership.lost() => Err(lost.into()),
     };
     if outcome.is_ok() {
+        // What is on its way might reach the API server after the first write of the next leader.
+        writer.ended().await;
         held.release().await;
     }
     outcome
 }
 
-async fn write(parts: &Parts<'_>, leadership: &Leadership, shutdown: &Shutdown) -> Result<(), Error> {
+async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Result<(), Error> {
     let Parts { serve, client, service, ours, mesh, workloads, cluster, figures } = parts;
-    let writer = Writer::new(client.clone(), leadership.clone(), &serve.pod_name, figures.writes.clone());
     let (orders, ordered) = watch::channel(Orders::default());
     let (tell, known) = watch::channel(Known::new());
     let reconcile = reconcile::Parts {
@@ -270,7 +272,7 @@ async fn write(parts: &Parts<'_>, leadership: &Leadership, shutdown: &Shutdown) 
             () = drains::run(control, ordered, tell) => Ok(()),
         }
     };
-    let kept = keep(service, &writer, workloads.clone());
+    let kept = keep(service, writer, workloads.clone());
     let work =
         async { tokio::try_join!(Box::pin(reconcile::run(reconcile, shutdown.child())), Box::pin(with_identity)) };
     tokio::select! {
@@ -342,7 +344,8 @@ mod tests {
             gate
         });
         let object = Some(ObjectReference::default());
-        let problem = Some(Problem { reason: "InvalidConfiguration", message: "999.1.1.1/99 is no network".to_owned() });
+        let problem =
+            Some(Problem { reason: "InvalidConfiguration", message: "999.1.1.1/99 is no network".to_owned() });
         tell.send_replace(Followed { is_known: true, object: object.clone(), problem, content: None });
         while readiness.missing()[0].1 != "999.1.1.1/99 is no network" {
             tokio::task::yield_now().await;

@@ -30,6 +30,7 @@ use memory::{Memory, Remembered};
 pub use metrics::{Metrics, Outcome};
 use serde_json::{Value, json};
 use tokio::time;
+use tokio_util::task::TaskTracker;
 use zen_runtime::lease::Leadership;
 
 use crate::names;
@@ -48,6 +49,7 @@ struct Inner {
     metrics: Metrics,
     memory: Memory,
     events: event::Aggregator,
+    underway: TaskTracker,
 }
 
 impl std::fmt::Debug for Inner {
@@ -73,7 +75,7 @@ impl Writer {
     /// `instance` is the pod's name; events carry it.
     pub fn new(client: Client, leadership: Leadership, instance: &str, metrics: Metrics) -> Self {
         let (memory, events) = (Memory::default(), event::Aggregator::new(instance));
-        Self(Arc::new(Inner { client, leadership, metrics, memory, events }))
+        Self(Arc::new(Inner { client, leadership, metrics, memory, events, underway: TaskTracker::new() }))
     }
 
     /// Makes an object as `desired` says. `observed` is what a store last saw of it.
@@ -131,7 +133,8 @@ impl Writer {
         };
         let api = self.api(desired.resource(), desired.id().namespace.as_deref());
         let patch = Patch::Apply(Value::Object(body));
-        let written = self.write(api.patch(&desired.id().name, &params, &patch)).await?;
+        let name = desired.id().name.clone();
+        let written = self.write(async move { api.patch(&name, &params, &patch).await }).await?;
         let before = over.and_then(|over| over.resource_version.clone());
         self.0.memory.remember(desired.id(), Remembered::new(digest, before, &written.metadata));
         tracing::debug!(object = %desired.id(), made = over.is_none(), "applied");
@@ -159,7 +162,8 @@ impl Writer {
         let params = PatchParams { field_manager: Some(manager), ..PatchParams::default() };
         let api = self.api(object.resource(), object.id().namespace.as_deref());
         let patch = Patch::Apply(Value::Object(object.body().clone()));
-        match self.write(api.patch(&object.id().name, &params, &patch)).await {
+        let name = object.id().name.clone();
+        match self.write(async move { api.patch(&name, &params, &patch).await }).await {
             Ok(_) => Ok(Outcome::Created),
             Err(Error::Conflict(_)) => Ok(Outcome::Unchanged),
             Err(error) => Err(error),
@@ -170,7 +174,7 @@ impl Writer {
     async fn find(&self, wanted: &Object) -> Result<Option<Dynamic>, Error> {
         let api = self.api(wanted.resource(), wanted.id().namespace.as_deref());
         let params = ListParams::default().fields(&format!("metadata.name={}", wanted.id().name));
-        let found = self.bounded(api.list(&params)).await?;
+        let found = bounded(api.list(&params)).await?;
         Ok(found.items.into_iter().next().map(Dynamic))
     }
 
@@ -192,7 +196,8 @@ impl Writer {
         }
         let preconditions = Preconditions { uid: meta.uid.clone(), resource_version: None };
         let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
-        let deleted = self.write(self.api(resource, id.namespace.as_deref()).delete(&id.name, &params)).await;
+        let (api, name) = (self.api(resource, id.namespace.as_deref()), id.name.clone());
+        let deleted = self.write(async move { api.delete(&name, &params).await }).await;
         self.0.memory.forget(&id);
         match deleted {
             Ok(_) => {
@@ -217,7 +222,8 @@ impl Writer {
         let patch = Patch::Merge(json!({"metadata": {"uid": target.uid, "annotations": annotations}}));
         let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api = self.api(&target.resource, Some(&target.namespace));
-        let written = self.write(api.patch_metadata(&target.name, &params, &patch)).await;
+        let name = target.name.clone();
+        let written = self.write(async move { api.patch_metadata(&name, &params, &patch).await }).await;
         self.count(&target.resource.kind, written.map(|_| Outcome::Applied))
     }
 
@@ -245,7 +251,8 @@ impl Writer {
             ..PatchParams::default()
         };
         let api = self.api(&target.resource, Some(&target.namespace));
-        let written = self.write(api.patch_status(&target.name, &params, &patch)).await;
+        let name = target.name.clone();
+        let written = self.write(async move { api.patch_status(&name, &params, &patch).await }).await;
         self.count(&target.resource.kind, written.map(|_| Outcome::Applied))
     }
 
@@ -269,12 +276,14 @@ impl Writer {
             None => Ok(Outcome::Unchanged),
             Some(event::Write::Create(event)) => {
                 let api = self.events(regarding);
-                self.write(api.create(&PostParams::default(), &event)).await.map(|_| Outcome::Created)
+                let made = async move { api.create(&PostParams::default(), &event).await };
+                self.write(made).await.map(|_| Outcome::Created)
             }
             Some(event::Write::Repeat { name, patch }) => {
                 let api = self.events(regarding);
-                let params = PatchParams::default();
-                self.write(api.patch(&name, &params, &Patch::Merge(patch))).await.map(|_| Outcome::Applied)
+                let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+                let repeated = async move { api.patch(&name, &params, &patch).await };
+                self.write(repeated).await.map(|_| Outcome::Applied)
             }
         };
         if outcome.is_err() {
@@ -295,21 +304,41 @@ impl Writer {
         }
     }
 
-    async fn write<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-        self.0.leadership.check()?;
-        self.bounded(request).await
+    /// Waits until no write is on its way any more, [`WRITE`] at most, when nobody writes any more. Then the lease may be
+    /// given back.
+    pub async fn ended(&self) {
+        self.0.underway.close();
+        self.0.underway.wait().await;
     }
 
-    async fn bounded<T>(&self, request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
-        match time::timeout(WRITE, request).await {
-            Ok(answer) => Ok(answer?),
+    /// Goes on when its caller is dropped: what was sent cannot be taken back, and [`Writer::ended`] has to know of it.
+    async fn write<T, F>(&self, request: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = kube::Result<T>> + Send + 'static,
+    {
+        let leadership = self.0.leadership.clone();
+        let written = self.0.underway.spawn(async move {
+            leadership.check()?;
+            bounded(request).await
+        });
+        // Cancelled: the runtime ends, and the process with it.
+        written.await.unwrap_or_else(|broken| match broken.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(Error::Slow),
-        }
+        })
     }
 
     fn count(&self, kind: &str, outcome: Result<Outcome, Error>) -> Result<Outcome, Error> {
         self.0.metrics.wrote(kind, outcome.as_ref());
         outcome
+    }
+}
+
+async fn bounded<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, Error> {
+    match time::timeout(WRITE, request).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Error::Slow),
     }
 }
 

@@ -85,7 +85,8 @@ impl Aggregator {
             }
             let event = self.event(regarding, notice, note);
             let name = event.metadata.name.clone().unwrap_or_default();
-            let first = Said { name, note: Some(note.to_owned()), count: 1, written: now, tokens: BURST - 1, refilled: now };
+            let first =
+                Said { name, note: Some(note.to_owned()), count: 1, written: now, tokens: BURST - 1, refilled: now };
             said.insert(key, first);
             return Some(Write::Create(Box::new(event)));
         };

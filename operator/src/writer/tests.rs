@@ -282,3 +282,23 @@ async fn an_event_that_expired_is_made_again_and_one_that_failed_is_tried_again(
     assert_eq!(writer.event(&regarding, &notice).await.expect("said already"), Outcome::Unchanged);
     server.finish();
 }
+
+/// K-02: the lease is given back after it, so that no write of a former leader comes after the first of the next one.
+#[tokio::test(start_paused = true)]
+async fn a_write_on_its_way_is_waited_for_though_its_caller_is_gone() {
+    let server = ApiServer::new();
+    server.expect(Call::patch(PATH), Reply::never());
+    let writer = writer(&server);
+    let applies = writer.clone();
+    let caller = tokio::spawn(async move { applies.apply(&wanted("b"), Some(&stored("a", "2"))).await });
+    server.done().await;
+    caller.abort();
+    assert!(caller.await.is_err_and(|error| error.is_cancelled()));
+    let start = time::Instant::now();
+    writer.ended().await;
+    assert_eq!(start.elapsed(), WRITE);
+    let start = time::Instant::now();
+    writer.ended().await;
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    server.finish();
+}
