@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference};
 use kube::runtime::WatchStreamExt as _;
-use kube::runtime::watcher::{self, Config, watcher};
+use kube::runtime::watcher::watch_object;
 use kube::{Api, Client, Resource as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use zen_compile::mesh;
 use crate::decide::Problem;
 use crate::names;
 use crate::settings::Workloads;
+use crate::watching::Watched;
 
 /// One of the two.
 #[derive(Clone, Debug)]
@@ -70,23 +71,17 @@ async fn follow<T>(
     tell: &watch::Sender<Followed<T>>,
 ) {
     let api: Api<ConfigMap> = Api::namespaced(client, namespace);
-    let events = watcher(api, Config::default().fields(&format!("metadata.name={name}"))).default_backoff();
-    pin_mut!(events);
-    let mut listed = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(watcher::Event::Init) => listed = false,
-            Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
-                listed = true;
-                tell.send_modify(|followed| take(followed, &object, key, &read));
-            }
-            Ok(watcher::Event::InitDone) if listed => {}
-            Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => {
+    let changes = watch_object(api, name).default_backoff();
+    pin_mut!(changes);
+    let mut watched = Watched::new(name);
+    while let Some(change) = changes.next().await {
+        match watched.heard(change) {
+            Some(Some(object)) => tell.send_modify(|followed| take(followed, &object, key, &read)),
+            Some(None) => {
                 tracing::warn!(config_map = name, "there is no such ConfigMap");
                 tell.send_modify(|followed| *followed = Followed { is_known: true, ..Followed::default() });
             }
-            Err(watcher::Error::WatchError(status)) if status.code == 410 => {}
-            Err(error) => tracing::warn!(config_map = name, %error, "a watch fails; what was read last stays in force"),
+            None => {}
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod scale;
 pub mod settings;
 pub mod status;
 pub mod wait;
+mod watching;
 pub mod world;
 pub mod writer;
 

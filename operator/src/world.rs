@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 
 use crate::names;
 use crate::object::{Id, Stored};
+use crate::watching::Watched;
 
 /// Everything that is watched. Dropping it ends the watches.
 pub struct World {
@@ -191,22 +192,9 @@ async fn follow<K>(
     let kind = K::kind(&());
     let events = watcher(api, config).default_backoff();
     pin_mut!(events);
-    let mut failing = false;
+    let mut watched = Watched::new(&kind);
     while let Some(event) = events.next().await {
-        let mut event = match event {
-            Ok(event) => event,
-            // Too old a version is no failure: everything is listed anew.
-            Err(watcher::Error::WatchError(status)) if status.code == 410 => continue,
-            Err(error) => {
-                if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%kind, %error, "a watch fails; what was seen last stays in force");
-                }
-                continue;
-            }
-        };
-        if std::mem::take(&mut failing) {
-            tracing::info!(%kind, "the watch goes on");
-        }
+        let Some(mut event) = watched.heard(event) else { continue };
         trim(&mut event);
         let mut touched = BTreeSet::new();
         match &event {

@@ -15,6 +15,7 @@ use zen_pki::TrustRoots;
 use super::source::read;
 use super::{Current, ISSUER, Inner};
 use crate::names;
+use crate::watching::Watched;
 
 /// One object of the API server.
 #[derive(Clone, Debug)]
@@ -37,12 +38,10 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let mut changes = std::pin::pin!(watch_object(api, name).default_backoff());
+    let mut watched = Watched::new(name);
     while let Some(change) = changes.next().await {
-        match change {
-            Ok(object) => {
-                seen.send_replace(Seen { synced: true, object: object.map(Arc::new) });
-            }
-            Err(error) => tracing::warn!(object = name, %error, "failed to watch; what was seen last counts"),
+        if let Some(object) = watched.heard(change) {
+            seen.send_replace(Seen { synced: true, object: object.map(Arc::new) });
         }
     }
     // A watch has no end of its own; if it had, what was seen last would count.

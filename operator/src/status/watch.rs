@@ -14,6 +14,7 @@ use super::fleet::Pod;
 use super::object::{Id, Kind, Object};
 use super::pods::{SERVICE_LABEL, pods};
 use crate::names;
+use crate::watching::Watched;
 
 /// Tells what happens to the objects of a kind until nobody listens. Each object is read by itself: a malformed one
 /// stalls nothing.
@@ -28,27 +29,18 @@ async fn tell(
     seen: mpsc::Sender<Seen>,
 ) {
     pin_mut!(events);
-    let mut failing = false;
+    let mut watched = Watched::new(kind.name());
     while let Some(event) = events.next().await {
-        let told = match event {
-            Ok(event) => {
-                note(&mut failing, kind.name(), None);
-                match event {
-                    watcher::Event::Init => Some(Seen::Listing(kind)),
-                    watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
-                        Object::read(kind, &object).map(Seen::There)
-                    }
-                    watcher::Event::InitDone => Some(Seen::Listed(kind)),
-                    watcher::Event::Delete(object) => {
-                        Object::read(kind, &object).map(|object| Seen::Gone(Id::new(kind, object.id.key)))
-                    }
-                }
+        let told = watched.heard(event).and_then(|event| match event {
+            watcher::Event::Init => Some(Seen::Listing(kind)),
+            watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+                Object::read(kind, &object).map(Seen::There)
             }
-            Err(error) => {
-                note(&mut failing, kind.name(), Some(&error));
-                None
+            watcher::Event::InitDone => Some(Seen::Listed(kind)),
+            watcher::Event::Delete(object) => {
+                Object::read(kind, &object).map(|object| Seen::Gone(Id::new(kind, object.id.key)))
             }
-        };
+        });
         if let Some(told) = told
             && seen.send(told).await.is_err()
         {
@@ -64,16 +56,9 @@ pub async fn data_plane(client: Client, namespace: String, sender: watch::Sender
     let events = watcher(api, watcher::Config::default().labels(&services)).default_backoff();
     pin_mut!(events);
     let (mut slices, mut fresh) = (BTreeMap::new(), None);
-    let mut failing = false;
+    let mut watched = Watched::new("EndpointSlice");
     while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                note(&mut failing, "EndpointSlice", Some(&error));
-                continue;
-            }
-        };
-        note(&mut failing, "EndpointSlice", None);
+        let Some(event) = watched.heard(event) else { continue };
         match event {
             watcher::Event::Init => fresh = Some(BTreeMap::new()),
             watcher::Event::InitApply(slice) => {
@@ -94,22 +79,5 @@ pub async fn data_plane(client: Client, namespace: String, sender: watch::Sender
         if sender.is_closed() {
             return;
         }
-    }
-}
-
-/// Says once that a watch fails, and once that it goes on.
-fn note(failing: &mut bool, what: &str, error: Option<&watcher::Error>) {
-    match error {
-        // A watch that ran out is begun anew at once; that is no failure.
-        Some(watcher::Error::WatchError(status)) if status.code == 410 => {}
-        Some(error) if !*failing => {
-            tracing::warn!(watch = what, %error, "a watch fails; what was seen last stays in force");
-            *failing = true;
-        }
-        None if *failing => {
-            tracing::info!(watch = what, "the watch goes on");
-            *failing = false;
-        }
-        _ => {}
     }
 }
