@@ -117,6 +117,8 @@ pub(super) async fn burial_takes_the_whole_line(store: Arc<dyn Store>) {
     let buried = queue.bury(key("ci"), None, DeadReason::DestinationDeleted).await.expect("buries");
     assert_eq!(buried, 1300);
     assert_eq!((of(&*queue, "ci").waiting, of(&*queue, "ci").dead, of(&*queue, "audit").waiting), (0, 1300, 1300));
+    // Whoever buries what is due for a Destination that is gone would never end otherwise.
+    assert_eq!(queue.due(), [key("audit")]);
     assert!(lease(&*queue, "ci", 9).await.is_empty());
     accept(&*queue, entry("later", &["ci"])).await;
     assert_eq!(lease_one(&*queue, "ci").await.event.id, "later");
@@ -144,6 +146,7 @@ pub(super) async fn burial_dooms_what_is_leased(store: Arc<dyn Store>) {
     accept(&*queue, entry("e2", &["ci"])).await;
     let tokens: Vec<_> = lease(&*queue, "ci", 2).await.iter().map(|leased| leased.token).collect();
     assert_eq!(queue.bury(key("ci"), None, DeadReason::DestinationDeleted).await.expect("buries"), 0);
+    assert!(queue.due().is_empty());
     ack(&*queue, tokens[0]).await;
     release(&*queue, tokens[1], 0).await;
     assert_eq!((of(&*queue, "ci").waiting, of(&*queue, "ci").dead), (0, 1));

@@ -247,9 +247,12 @@ impl Lane {
     pub(crate) fn reset(&mut self) {
         self.window.clear();
         self.retries.clear();
-        self.cursor = 0;
-        self.horizon = (0, 0);
         let leased = self.leased.values().filter(|lease| matches!(lease.origin, Origin::Retry { .. })).count() as u64;
+        let leased_ready = self.leased.len() as u64 - leased;
+        // With nothing on disk there is nothing to read: a line that seems to be due until it has been read would be
+        // buried again, and again.
+        self.cursor = if self.ready_rows > leased_ready { 0 } else { self.last };
+        self.horizon = (0, 0);
         self.beyond = self.retry_rows.saturating_sub(leased);
     }
 
@@ -331,6 +334,25 @@ mod tests {
             assert_eq!(origin, Origin::Retry { due: expected });
         }
         assert_eq!((lane.beyond, lane.pop(u64::MAX)), (0, None));
+    }
+
+    #[test]
+    fn a_line_that_holds_nothing_else_than_leases_is_not_due() {
+        let mut lane = lane();
+        (1..=2).for_each(|seq| lane.append(waiting(seq)));
+        lane.reset();
+        assert!(lane.is_due(0) && lane.wants_refill());
+        lane.refill_ready(&[waiting(1), waiting(2)], true);
+        let (origin, first, tries) = lane.pop(0).expect("first");
+        lane.leased.insert(1, Lease::new(1, 9, 9, (origin, first, tries)));
+        lane.remove(2, Origin::Ready);
+        lane.reset();
+        assert!(!lane.is_due(0) && !lane.wants_refill());
+        lane.remove(1, Origin::Ready);
+        lane.reset();
+        assert!(!lane.is_due(0));
+        lane.append(waiting(3));
+        assert!(lane.is_due(0));
     }
 
     #[test]
