@@ -15,6 +15,11 @@ use crate::{images, run};
 /// The package of these tests.
 pub const PACKAGE: &str = "zen-e2e-node";
 
+/// Of the mesh's pods; hooks included.
+const SELECTOR: &str = "app.kubernetes.io/name=zen-mesh";
+/// Of each container.
+const TAIL: &str = "--tail=200";
+
 /// Ends the cluster when this process is gone, however it went: the kernel then closes the pipe that is its input. A
 /// word on it says that the tests passed and the logs may go too.
 const GUARD: &str = r#"
@@ -40,7 +45,11 @@ fn note(state: &State) -> anyhow::Result<()> {
     let tools = install::Tools::of(state, &record)?;
     for (file, arguments) in [
         ("events.txt", &["get", "events", "--all-namespaces", "--sort-by=.lastTimestamp"][..]),
-        ("pods.txt", &["get", "pods", "--all-namespaces", "--output", "wide"]),
+        ("pods.txt", &["get", "pods,jobs", "--all-namespaces", "--output", "wide"]),
+        (
+            "mesh.txt",
+            &["logs", "--namespace", install::NAME, "--selector", SELECTOR, "--all-containers", "--prefix", TAIL],
+        ),
     ] {
         let text = run::output(&mut tools.kubectl(arguments)).unwrap_or_else(|error| format!("{error:#}"));
         fs::write(state.log().join(file), text).with_context(|| format!("failed to write {file}"))?;
@@ -77,13 +86,14 @@ impl Temporary {
         let folder = self.folder.join("cluster");
         let state = State::open(Some(&folder))?;
         let cluster = contained::up(&state, Mode::Node)?;
-        install::install(&state, &install::Options::DEFAULT)?;
         // One at a time: some of them kill what the others stand on.
         let mut test = run::cargo(&["test", "--package", PACKAGE, "--no-fail-fast", "--", "--test-threads=1"]);
         test.env("ZEN_NODE", &folder).env("ZEN_CLUSTER_BIN", &cluster.bin).env("ZEN_IMAGES", images::folder());
-        let result = run::done(&mut test);
-        if result.is_err() {
-            note(&state)?;
+        let result = install::install(&state, &install::Options::DEFAULT).and_then(|()| run::done(&mut test));
+        if result.is_err()
+            && let Err(error) = note(&state)
+        {
+            eprintln!("xtask: {error:#}");
         }
         result
     }
