@@ -80,7 +80,6 @@ impl Tools {
 pub fn install(state: &State, options: &Options) -> anyhow::Result<()> {
     let began = SystemTime::now();
     let record = state.record()?.context("there is no cluster: cargo xtask cluster up")?;
-    let is_known = !matches!(record, Record::Named { .. });
     if let (Record::Named { context }, None) = (&record, &options.registry) {
         bail!("images cannot be put into {context}: push those of `cargo xtask images` and say --registry REGISTRY");
     }
@@ -93,7 +92,7 @@ pub fn install(state: &State, options: &Options) -> anyhow::Result<()> {
         }
     }
     let tools = Tools::of(state, &record)?;
-    let images = if options.registry.is_none() && is_known { images::build(options.images)? } else { Vec::new() };
+    let images = if options.registry.is_none() { images::build(options.images)? } else { Vec::new() };
     for image in &images {
         eprintln!("xtask: loading {}", image.reference);
         match &record {
