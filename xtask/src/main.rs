@@ -5,6 +5,7 @@ mod cache;
 mod cluster;
 mod fuzz;
 mod generate;
+mod go;
 mod images;
 mod node;
 mod oracles;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use crate::{cache, run};
+use crate::{cache, go, run};
 
 /// The providers' own SDKs, for signatures. The folder that tests find as `ZEN_ORACLES`: `node_modules` and `python`
 /// beneath it.
@@ -16,9 +16,14 @@ pub fn sdks() -> anyhow::Result<PathBuf> {
     let (package, lock, requirements) = (read("package.json")?, read("package-lock.json")?, read("requirements.txt")?);
     let inputs: [&[u8]; 3] = [&package, &lock, &requirements];
     let folder = cache::folder()?.join("oracles").join(&cache::hash(&inputs)[..16]);
-    cache::once(&folder, "oracles", &inputs, || {
+    let made = ["node_modules", "python"].map(|name| folder.join(name));
+    cache::once(&folder, "oracles", &inputs, &[&made[0], &made[1]], || {
         run::need("npm", "npm", "the signature oracles")?;
         run::need("python3", "python3", "the signature oracles")?;
+        // Debian's python3 comes without it.
+        if !run::succeeds(Command::new("python3").args(["-m", "pip", "--version"])) {
+            run::need("pip3", "python3-pip", "the signature oracles")?;
+        }
         eprintln!("xtask: installing the providers' SDKs from npm and PyPI");
         for name in ["package.json", "package-lock.json"] {
             fs::copy(source.join(name), folder.join(name))?;
@@ -39,12 +44,11 @@ pub fn age() -> anyhow::Result<PathBuf> {
     let (requirements, sums, program) = (read("go.mod")?, read("go.sum")?, read("oracle.go")?);
     let inputs: [&[u8]; 3] = [&requirements, &sums, &program];
     let folder = cache::folder()?.join("oracles").join(&cache::hash(&inputs)[..16]);
-    cache::once(&folder, "oracles", &inputs, || {
-        run::need("go", "golang-go", "the age oracle (Go 1.25 or later)")?;
+    let made = ["age", "age-keygen", "vectors"].map(|name| folder.join(name));
+    cache::once(&folder, "oracles", &inputs, &[&made[0], &made[1], &made[2]], || {
+        let mut build = go::command("the age oracle")?;
         eprintln!("xtask: building the age tool from its Go module");
-        let mut build = Command::new("go");
-        build.current_dir(&source).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-        build.args(["build", "-trimpath", "-o"]).arg(&folder);
+        build.current_dir(&source).args(["build", "-trimpath", "-o"]).arg(&folder);
         run::done(build.args(["filippo.io/age/cmd/age", "filippo.io/age/cmd/age-keygen", "."]))?;
         // What an interrupted run left.
         let _ = fs::remove_dir_all(folder.join("vectors"));

@@ -3,6 +3,8 @@
 use std::process::Command;
 use std::time::SystemTime;
 
+use anyhow::bail;
+
 use crate::cluster::programs;
 use crate::{generate, node, oracles, run, tools};
 
@@ -24,6 +26,10 @@ pub fn run(only: Option<&str>, skip: &[String]) -> anyhow::Result<()> {
     let wanted = |name: &str| {
         name.starts_with(only.unwrap_or_default()) && !skip.iter().any(|skipped| name.starts_with(skipped.as_str()))
     };
+    // At once, and not after everything else.
+    if wanted("node") && !run::is_root() {
+        bail!("the step node makes namespaces and mounts and needs root: leave it out with --skip node");
+    }
     for (name, step) in STEPS.iter().filter(|(name, _)| wanted(name)) {
         let step_began = SystemTime::now();
         eprintln!("xtask: ── {name}");

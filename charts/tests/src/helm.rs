@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{Rendering, root};
+use crate::{Rendering, cache, root};
 
 /// Helm and the chart.
 #[derive(Clone, Debug)]
@@ -18,9 +18,9 @@ impl Helm {
     /// Release and namespace of every rendering.
     pub const RELEASE: &'static str = "zen-mesh";
 
-    /// Helm of the folder `ZEN_CLUSTER_BIN`, or of `~/.cache/zen-mesh/bin`.
+    /// Helm of the folder `ZEN_CLUSTER_BIN`, or of `bin` in [`cache`].
     pub fn find() -> Result<Self> {
-        let default = || std::env::home_dir().unwrap_or_default().join(".cache/zen-mesh/bin");
+        let default = || cache().unwrap_or_default().join("bin");
         Self::from(&std::env::var_os("ZEN_CLUSTER_BIN").map_or_else(default, PathBuf::from))
     }
 

@@ -17,3 +17,9 @@ pub fn root() -> PathBuf {
     let own = manifest.filter(|folder| folder.join("src/rendering.rs").is_file());
     own.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into()).join("../..")
 }
+
+/// What `cargo xtask` keeps between clones: `$XDG_CACHE_HOME/zen-mesh`, else `~/.cache/zen-mesh`; none without a home.
+pub fn cache() -> Option<PathBuf> {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|base| base.is_absolute());
+    Some(named.or_else(|| Some(std::env::home_dir()?.join(".cache")))?.join("zen-mesh"))
+}

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use anyhow::{Context, bail};
 
-use crate::{cache, run};
+use crate::{cache, go, run};
 
 /// A program: its name, the module that it is built from, its package, and how long that takes the first time.
 struct Program(&'static str, &'static str, &'static str, &'static str);
@@ -23,6 +22,8 @@ const PROGRAMS: [Program; 9] = [
     Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", "two minutes"),
 ];
 
+/// What a bare API server needs.
+pub const API_SERVER: &[&str] = &["etcd", "kube-apiserver", "kubectl"];
 /// What tests on a bare API server, and those of the chart, need.
 pub const TESTS: &[&str] = &["etcd", "kube-apiserver", "kubectl", "helm"];
 /// What a control plane of its own needs.
@@ -48,15 +49,13 @@ pub fn built(names: &[&str]) -> anyhow::Result<PathBuf> {
         let source = run::root().join("e2e/cluster").join(module);
         let read = |file| fs::read(source.join(file)).with_context(|| format!("failed to read {module}/{file}"));
         let (requirements, sums) = (read("go.mod")?, read("go.sum")?);
-        cache::once(&bin, name, &[&requirements, &sums], || {
-            run::need("go", "golang-go", "the cluster's programs (Go 1.24 or later)")?;
+        cache::once(&bin, name, &[&requirements, &sums], &[&bin.join(name)], || {
+            let mut build = go::command("the cluster's programs")?;
             let version = pinned(module, &String::from_utf8_lossy(&requirements))?;
             eprintln!("xtask: building {name} {version} from its Go module: once, up to {duration} on two cores");
             // Renamed into its place: the one before may be running, or be built by another process at this time.
             let new = bin.join(format!(".{name}-{}", std::process::id()));
-            let mut build = Command::new("go");
-            build.current_dir(&source).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly");
-            build.args(["build", "-trimpath", "-ldflags", &link_flags(module, &version), "-o"]);
+            build.current_dir(&source).args(["build", "-trimpath", "-ldflags", &link_flags(module, &version), "-o"]);
             run::done(build.arg(&new).arg(package))?;
             fs::rename(&new, bin.join(name)).with_context(|| format!("failed to put {name} into {}", bin.display()))
         })?;
