@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use failure::Outcome;
-use zen_runtime::telemetry;
+use zen_runtime::{process, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -69,19 +69,13 @@ fn main() -> ExitCode {
         eprintln!("zen: {error}");
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    match process::run(run(cli.command)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("zen: failed to start: {error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let outcome = runtime.block_on(run(cli.command));
-    // What is left are tasks that nothing waits for any more.
-    runtime.shutdown_background();
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
+        Ok(Err(failure)) => {
             eprintln!("zen: {failure}");
             failure.exit_code()
         }

@@ -20,7 +20,7 @@ use zen_identity::{Action, control};
 use zen_model::observe::Unwatched;
 use zen_pod::ground::{self, address, bind};
 use zen_pod::{Ground, Known, Platform, Reports, keys};
-use zen_runtime::{Gate, Shutdown, limits};
+use zen_runtime::{Gate, Shutdown};
 
 pub use arguments::Arguments;
 
@@ -67,9 +67,7 @@ pub struct Addresses {
 
 /// Runs the program until SIGTERM.
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
-    limits::raise_open_files();
-    let shutdown = Shutdown::on_signals().map_err(|error| Error::Part(format!("failed to catch signals: {error}")))?;
-    let platform = Platform::of_pod(&arguments.pod).await.map_err(ground::Error::from)?;
+    let (shutdown, platform) = ground::begin(&arguments.pod).await?;
     let pod = tokio::select! {
         pod = Pod::start(arguments, platform) => pod?,
         () = shutdown.begun() => return Ok(()),

@@ -16,7 +16,7 @@ pub use sender::Sender;
 pub use transport::{Failure, Http, Transport};
 
 /// Where a page goes, below the address of a control port: `GET` tells the queue's id, `POST` adopts.
-pub const PATH: &str = "/v1/adopt";
+pub const PATH: &str = zen_identity::control::ADOPT;
 
 /// Why not everything was handed over. It is tried again.
 #[derive(Debug, thiserror::Error)]

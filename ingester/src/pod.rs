@@ -26,7 +26,7 @@ use zen_live::cluster::Cluster;
 use zen_model::observe::Unwatched;
 use zen_queue::Queue;
 use zen_queue::embedded::{self, Embedded};
-use zen_runtime::{Gate, Shutdown, limits};
+use zen_runtime::{Gate, Shutdown};
 use zen_verify::SigningKeys;
 
 pub use arguments::Arguments;
@@ -87,9 +87,7 @@ pub struct Addresses {
 
 /// Runs the program until SIGTERM.
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
-    limits::raise_open_files();
-    let shutdown = Shutdown::on_signals().map_err(|error| Error::Part(format!("failed to catch signals: {error}")))?;
-    let platform = Platform::of_pod(&arguments.pod).await.map_err(ground::Error::from)?;
+    let (shutdown, platform) = ground::begin(&arguments.pod).await?;
     let pod = tokio::select! {
         pod = Pod::start(arguments, platform) => pod?,
         // Nothing was taken in yet.

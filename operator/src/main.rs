@@ -7,7 +7,7 @@ use clap::Parser as _;
 use zen_operator::run::{Arguments, Command, Listeners, Serve};
 use zen_operator::{cleanup, wait};
 use zen_runtime::telemetry::{self, Format};
-use zen_runtime::{Shutdown, limits, listen};
+use zen_runtime::{Shutdown, limits, listen, process};
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -28,16 +28,13 @@ fn main() -> ExitCode {
 }
 
 fn run(serve: Serve, command: Option<Command>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start")?;
-    let ended = runtime.block_on(async {
+    let work = async {
         match command {
             None => operate(serve).await,
             Some(command) => once(serve, command).await,
         }
-    });
-    // What is left are tasks that nothing waits for any more.
-    runtime.shutdown_background();
-    ended
+    };
+    process::run(work).context("failed to start")?
 }
 
 async fn operate(serve: Serve) -> anyhow::Result<()> {

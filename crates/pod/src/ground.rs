@@ -16,7 +16,7 @@ use zen_live::cluster::{self, Cluster};
 use zen_model::Namespace;
 use zen_pki::Identity;
 use zen_runtime::admin::{self, Pending};
-use zen_runtime::{Gate, Readiness, Tasks, listen};
+use zen_runtime::{Gate, Readiness, Shutdown, Tasks, limits, listen};
 
 use crate::{Arguments, Platform, platform};
 
@@ -57,6 +57,9 @@ pub struct Known {
 /// A pod cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Nobody could end it in order.
+    #[error("failed to catch signals: {0}")]
+    Signals(#[source] io::Error),
     /// A port is not free, or not allowed.
     #[error("failed to listen on {address} ({what}): {source}")]
     Listen {
@@ -82,6 +85,13 @@ pub enum Error {
     /// The identity is of no workload of a mesh.
     #[error("the identity {0} is not that of a workload of a mesh")]
     Stranger(String),
+}
+
+/// Of the process, before anything else: its files, its end, and what is around it.
+pub async fn begin(arguments: &Arguments) -> Result<(Shutdown, Platform), Error> {
+    limits::raise_open_files();
+    let shutdown = Shutdown::on_signals().map_err(Error::Signals)?;
+    Ok((shutdown, Platform::of_pod(arguments).await?))
 }
 
 /// Binds a port of the pod.

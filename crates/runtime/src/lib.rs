@@ -1,4 +1,4 @@
-//! What every process of the mesh needs around its work: its parts ([`Tasks`]), signals ([`Shutdown`]), ends that wait for
+//! What every process of the mesh needs around its work: its threads ([`process`]), its parts ([`Tasks`]), signals ([`Shutdown`]), ends that wait for
 //! what is in flight ([`Drain`]), sockets ([`listen`]), readiness ([`Readiness`]), the admin port ([`admin`]), logs ([`telemetry`]), the event feed of a
 //! terminal ([`watch`]), the limits of the process ([`limits`]), the rules of our metrics ([`metrics`]) and, with the
 //! feature `lease`, leader election ([`lease`]).
@@ -10,6 +10,7 @@ pub mod lease;
 pub mod limits;
 pub mod listen;
 pub mod metrics;
+pub mod process;
 pub mod readiness;
 pub mod shutdown;
 pub mod tasks;

@@ -13,12 +13,10 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
+use zen_identity::control::ADMIN;
 use zen_identity::http::{Client, Peer};
 
 use super::error::Error;
-
-/// Where a replica's own admin API is served among peers.
-const PREFIX: &str = "/v1/admin";
 
 /// This replica and its peers. Cheap to clone.
 #[derive(Clone)]
@@ -143,7 +141,7 @@ impl Replicas {
     ) -> Result<(StatusCode, Bytes), String> {
         let peer = Peer { address, id: self.client.id().clone() };
         let body = (!body.is_empty()).then_some(body);
-        let answer = self.client.request(&peer, method.clone(), &format!("{PREFIX}{path}"), body).await;
+        let answer = self.client.request(&peer, method.clone(), &format!("{ADMIN}{path}"), body).await;
         answer
             .map(|answer| (answer.status(), answer.into_body()))
             .map_err(|error| format!("the replica at {address}: {error}"))

@@ -18,20 +18,31 @@ pub(super) struct Line {
     pub(super) usage: Option<Usage>,
 }
 
+/// A line, whatever came of the request, with the same fields about it.
+macro_rules! line {
+    ($level:ident, $line:expr, $($outcome:tt)+) => {
+        tracing::$level!(
+            target: "zen_operator::audit",
+            request_id = $line.request_id,
+            from = $line.from(),
+            pod = $line.pod(),
+            pod_uid = $line.pod_uid(),
+            account = $line.account(),
+            usage = $line.usage(),
+            $($outcome)+
+        )
+    };
+}
+
 impl Line {
     pub(super) fn issued(&self, names: &Names, signed: &Signed) {
         let names = match names {
             Names::Workload(id) => id.to_string(),
             Names::Server(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(","),
         };
-        tracing::info!(
-            target: "zen_operator::audit",
-            request_id = self.request_id,
-            from = self.from(),
-            pod = self.pod(),
-            pod_uid = self.pod_uid(),
-            account = self.account(),
-            usage = self.usage(),
+        line!(
+            info,
+            self,
             names,
             serial = signed.serial,
             until = %signed.validity.until,
@@ -40,18 +51,7 @@ impl Line {
     }
 
     pub(super) fn refused(&self, reason: TrustRefusal, detail: &str) {
-        tracing::warn!(
-            target: "zen_operator::audit",
-            request_id = self.request_id,
-            from = self.from(),
-            pod = self.pod(),
-            pod_uid = self.pod_uid(),
-            account = self.account(),
-            usage = self.usage(),
-            code = reason.code(),
-            detail,
-            "certificate refused"
-        );
+        line!(warn, self, code = reason.code(), detail, "certificate refused");
     }
 
     fn from(&self) -> String {
