@@ -52,9 +52,11 @@ async fn empty(drain: &Drain, delay: Duration) {
     parts.ingester.refuse_new_requests(true);
     let refused_since = Instant::now();
     loop {
+        // A request that was let in before may still be on its way to the disk. Asked first: what it brings is then seen in
+        // what is left.
+        let quiet = parts.ingester.requests_in_flight() == 0;
         let left = left(drain);
-        // A request that was let in before may still be on its way to the disk.
-        if left.is_nothing() && parts.ingester.requests_in_flight() == 0 {
+        if quiet && left.is_nothing() {
             return;
         }
         let peers = parts.peers.borrow().to_vec();
