@@ -57,7 +57,8 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
-    /// The Webhook's entry, made when it has none. `snapshot` bounds the map: entries of Webhooks that are gone go.
+    /// The Webhook's entry. One that has none gets it together with all others of the snapshot, which also bounds the map: the
+    /// first requests of ten thousand Webhooks copy it once, not ten thousand times.
     pub(crate) fn of(&self, key: &ObjectKey, snapshot: &Snapshot) -> Arc<WebhookSeen> {
         if let Some(seen) = self.webhooks.load().get(key) {
             return Arc::clone(seen);
@@ -67,18 +68,14 @@ impl Seen {
         if let Some(seen) = now.get(key) {
             return Arc::clone(seen);
         }
-        let mut next: HashMap<_, _> = now
-            .iter()
-            .filter(|(key, _)| snapshot.webhooks.contains_key(*key))
-            .map(|(key, seen)| (key.clone(), Arc::clone(seen)))
-            .collect();
-        let seen = Arc::<WebhookSeen>::default();
-        next.insert(key.clone(), Arc::clone(&seen));
+        let entry = |key: &ObjectKey| (key.clone(), now.get(key).cloned().unwrap_or_default());
+        let next: HashMap<_, _> = snapshot.webhooks.keys().chain([key]).map(entry).collect();
+        let seen = next.get(key).cloned().unwrap_or_default();
         self.webhooks.store(Arc::new(next));
         seen
     }
 
-    /// The Webhook's entry, where a request ever reached it.
+    /// The Webhook's entry, where there is one.
     pub(crate) fn known(&self, key: &ObjectKey) -> Option<Arc<WebhookSeen>> {
         self.webhooks.load().get(key).cloned()
     }
@@ -93,6 +90,26 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However many Webhooks there are: the first request of one makes room for all, and what was counted stays.
+    #[test]
+    fn first_requests_do_not_copy_the_map_each() {
+        let webhook = |name: &str| {
+            let webhook = zen_compile::Webhook::sample(&format!("a/{name}"));
+            (webhook.key.clone(), Arc::new(webhook))
+        };
+        let snapshot = Snapshot { webhooks: ["x", "y"].map(webhook).into(), ..Snapshot::default() };
+        let (seen, [x, y]) = (Seen::default(), ["x", "y"].map(|name| ObjectKey::new("a", name)));
+        seen.of(&x, &snapshot).accepted.fetch_add(1, Relaxed);
+        let before = seen.webhooks.load_full();
+        seen.of(&y, &snapshot);
+        assert!(Arc::ptr_eq(&before, &seen.webhooks.load_full()));
+        // One that is gone goes, the others keep their counts.
+        let snapshot = Snapshot { webhooks: ["x", "z"].map(webhook).into(), ..Snapshot::default() };
+        seen.of(&ObjectKey::new("a", "z"), &snapshot);
+        assert!(seen.known(&y).is_none());
+        assert_eq!(seen.of(&x, &snapshot).accepted.load(Relaxed), 1);
+    }
 
     #[test]
     fn the_same_secret_is_noted_once_a_minute_and_another_at_once() {
