@@ -112,8 +112,8 @@ pub fn router(parts: Parts) -> Router {
 /// Puts the [`Caller`] into the request's extensions, or refuses it.
 async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) -> Response {
     let certificates = request.extensions().get::<PeerCertificates>();
-    let leaf = certificates.and_then(|certificates| certificates.0.first());
-    match api.parts.front_proxy.caller(leaf, request.headers()) {
+    let certificates = certificates.map_or(&[][..], |certificates| &certificates.0);
+    match api.parts.front_proxy.caller(certificates, request.headers()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await

@@ -94,13 +94,14 @@ impl FrontProxy {
         })
     }
 
-    /// The caller of a request that came over a connection with this leaf, which the handshake has verified; or why it is
-    /// not believed.
-    pub fn caller(&self, leaf: Option<&CertificateDer<'_>>, headers: &HeaderMap) -> Result<Caller, &'static str> {
+    /// The caller of a request that came over a connection with these certificates, leaf first; or why it is not believed.
+    /// The handshake has verified them, and connections live long: what is in force now decides, and the time of now.
+    pub fn caller(&self, certificates: &[CertificateDer<'_>], headers: &HeaderMap) -> Result<Caller, &'static str> {
         let trusted = self.trusted.load();
-        let leaf = leaf.ok_or("no certificate was presented")?;
-        if trusted.verifier.is_none() {
-            return Err("the API server's front proxy is not known yet");
+        let (leaf, intermediates) = certificates.split_first().ok_or("no certificate was presented")?;
+        let verifier = trusted.verifier.as_ref().ok_or("the API server's front proxy is not known yet")?;
+        if verifier.verify_client_cert(leaf, intermediates, UnixTime::now()).is_err() {
+            return Err("the certificate is not one of the front proxy's CA, or its time is over");
         }
         if !trusted.names.is_empty() && !common_name(leaf).is_some_and(|name| trusted.names.contains(&name)) {
             return Err("the certificate's common name is not one of the front proxy");

@@ -47,7 +47,7 @@ fn the_caller_stands_in_the_headers() {
         ("x-remote-extra-scopes", "a"),
         ("x-remote-extra-example.com%2fproject", "shop"),
     ]);
-    let caller = proxy.caller(Some(&leaf), &lines).expect("believed");
+    let caller = proxy.caller(std::slice::from_ref(&leaf), &lines).expect("believed");
     assert_eq!((caller.user.as_str(), caller.groups), ("mary", vec!["devs".into(), "system:authenticated".into()]));
     let extra =
         [("example.com/project".to_owned(), vec!["shop".to_owned()]), ("scopes".to_owned(), vec!["a".to_owned()])];
@@ -60,22 +60,29 @@ fn strangers_are_not_believed() {
     let (ca, leaf) = issued("front-proxy");
     let named = headers(&[("x-remote-user", "mary")]);
     let proxy = FrontProxy::default();
-    assert!(proxy.caller(Some(&leaf), &named).is_err(), "nothing is known yet");
+    assert!(proxy.caller(std::slice::from_ref(&leaf), &named).is_err(), "nothing is known yet");
     assert!(proxy.verify_client_cert(&leaf, &[], UnixTime::now()).is_err());
 
     proxy.configure(&data(&ca, r#"["front-proxy"]"#)).expect("configures");
     assert!(proxy.verify_client_cert(&leaf, &[], UnixTime::now()).is_ok());
-    assert!(proxy.caller(None, &named).is_err(), "no certificate");
-    assert!(proxy.caller(Some(&leaf), &HeaderMap::new()).is_err(), "no user");
-    assert!(proxy.caller(Some(&leaf), &headers(&[("x-remote-user", "")])).is_err(), "an empty user");
+    assert!(proxy.caller(&[], &named).is_err(), "no certificate");
+    assert!(proxy.caller(std::slice::from_ref(&leaf), &HeaderMap::new()).is_err(), "no user");
+    assert!(proxy.caller(std::slice::from_ref(&leaf), &headers(&[("x-remote-user", "")])).is_err(), "an empty user");
 
     let (_, foreign) = issued("front-proxy");
     assert!(proxy.verify_client_cert(&foreign, &[], UnixTime::now()).is_err(), "of another CA");
+    assert!(proxy.caller(std::slice::from_ref(&foreign), &named).is_err(), "of another CA");
+    let (other, _) = issued("front-proxy");
+    proxy.configure(&data(&other, r#"["front-proxy"]"#)).expect("configures");
+    assert!(
+        proxy.caller(std::slice::from_ref(&leaf), &named).is_err(),
+        "a connection from before the CA was exchanged"
+    );
 
     proxy.configure(&data(&ca, r#"["another"]"#)).expect("configures");
-    assert!(proxy.caller(Some(&leaf), &named).is_err(), "another name");
+    assert!(proxy.caller(std::slice::from_ref(&leaf), &named).is_err(), "another name");
     proxy.configure(&data(&ca, "[]")).expect("configures");
-    assert!(proxy.caller(Some(&leaf), &named).is_ok(), "any name");
+    assert!(proxy.caller(std::slice::from_ref(&leaf), &named).is_ok(), "any name");
 }
 
 #[test]
@@ -95,5 +102,5 @@ fn what_cannot_be_read_changes_nothing() {
         bad.insert(key.to_owned(), before);
     }
     assert!(proxy.configure(&BTreeMap::new()).is_err());
-    assert!(proxy.caller(Some(&leaf), &headers(&[("x-remote-user", "mary")])).is_ok());
+    assert!(proxy.caller(std::slice::from_ref(&leaf), &headers(&[("x-remote-user", "mary")])).is_ok());
 }
