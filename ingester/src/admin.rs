@@ -27,7 +27,7 @@ use zen_queue::{DeadFilter, DeliveryId, EventFilter, Queue};
 use crate::Ingester;
 use error::Error;
 use replay::Replays;
-use types::{DeadLetterDetail, DeadLetterQuery, PayloadQuery, ReplayRequest, Stored};
+use types::{DeadLetterDetail, DeadLetterQuery, PayloadQuery, ReplayRequest, StatusQuery, Stored};
 
 /// A listing holds at most so many lines, whatever is asked for.
 const MAX_LIMIT: usize = 1000;
@@ -99,8 +99,12 @@ async fn authenticate(State(admin): State<Admin>, request: Request, next: Next) 
     Ok(next.run(request).await)
 }
 
-async fn status(State(admin): State<Admin>) -> Json<types::Status> {
-    Json(status::status(&admin.ingester, &admin.parts))
+async fn status(
+    State(admin): State<Admin>,
+    query: Result<Query<StatusQuery>, QueryRejection>,
+) -> Result<Json<types::Status>, Error> {
+    let Query(StatusQuery { namespace }) = query.map_err(|rejection| Error::query(&rejection))?;
+    Ok(Json(status::status(&admin.ingester, &admin.parts, namespace.as_ref())))
 }
 
 async fn events(
@@ -166,6 +170,9 @@ fn check(filter: DeadFilter) -> Result<DeadFilter, Error> {
         && DeadReason::from_code(reason).is_none()
     {
         return Err(Error::BadRequest(format!("{reason:?} is not the reason of a dead letter")));
+    }
+    if filter.ids.len() > MAX_LIMIT {
+        return Err(Error::BadRequest(format!("a filter names at most {MAX_LIMIT} ids")));
     }
     for id in &filter.ids {
         id.parse::<DeliveryId>().map_err(Error::BadRequest)?;

@@ -17,7 +17,7 @@ pub(super) enum Error {
     NotFound(&'static str),
     #[error("{0}")]
     BadRequest(String),
-    #[error("{0} replays are running; wait for one or cancel it")]
+    #[error("too many replays are running, {0} of them of this namespace; wait for one or cancel it")]
     TooManyReplays(usize),
     #[error(transparent)]
     Queue(#[from] zen_queue::Error),

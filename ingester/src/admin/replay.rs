@@ -13,8 +13,10 @@ use super::error::Error;
 use super::types::{Replay, ReplayState};
 use crate::pipeline::answer;
 
-/// Replays that run at one time.
+/// Replays of one namespace that run at one time: one tenant's slow ones keep nobody else waiting.
 const MAX_RUNNING: usize = 4;
+/// And of all together.
+const MAX_TOGETHER: usize = 32;
 /// Replays that are remembered.
 const MAX_KEPT: usize = 64;
 /// Steps per second of a paced replay.
@@ -70,9 +72,11 @@ impl Replays {
         let job = Arc::new(Job { view: Mutex::new(view.clone()), cancel: CancellationToken::new() });
         {
             let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-            let running = jobs.iter().filter(|job| job.view().state == ReplayState::Running).count();
-            if running >= MAX_RUNNING {
-                return Err(Error::TooManyReplays(running));
+            let running: Vec<_> =
+                jobs.iter().map(|job| job.view()).filter(|view| view.state == ReplayState::Running).collect();
+            let own = running.iter().filter(|other| other.namespace == view.namespace).count();
+            if own >= MAX_RUNNING || running.len() >= MAX_TOGETHER {
+                return Err(Error::TooManyReplays(own));
             }
             if jobs.len() >= MAX_KEPT
                 && let Some(old) = jobs.iter().position(|job| job.view().state != ReplayState::Running)

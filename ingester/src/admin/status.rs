@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 
 use zen_compile::{Serving, Target, Verdict, Webhook};
-use zen_model::ObjectKey;
 use zen_model::breaker::State;
+use zen_model::{Namespace, ObjectKey};
 use zen_queue::Health;
 
 use super::Parts;
@@ -16,17 +16,20 @@ use super::types::{
 };
 use crate::Ingester;
 
-pub(super) fn status(ingester: &Ingester, parts: &Parts) -> Status {
+pub(super) fn status(ingester: &Ingester, parts: &Parts, namespace: Option<&Namespace>) -> Status {
     let core = &ingester.core;
     let snapshot = core.snapshot.load_full();
     let verdicts = parts.verdicts.load_full();
     let stats = core.queue.stats();
+    let is_asked = |key: &ObjectKey| namespace.is_none_or(|namespace| key.namespace == *namespace);
+    let verdicts = || verdicts.iter().filter(|verdict| is_asked(&verdict.key));
     let of = |kind: &str| -> BTreeMap<ObjectKey, &Verdict> {
-        verdicts.iter().filter(|verdict| verdict.kind == kind).map(|verdict| (verdict.key.clone(), verdict)).collect()
+        verdicts().filter(|verdict| verdict.kind == kind).map(|verdict| (verdict.key.clone(), verdict)).collect()
     };
 
     let judged = of("Webhook");
-    let keys: BTreeSet<_> = judged.keys().chain(snapshot.webhooks.keys()).cloned().collect();
+    let keys: BTreeSet<_> =
+        judged.keys().chain(snapshot.webhooks.keys().filter(|key| is_asked(key))).cloned().collect();
     let webhooks = keys
         .into_iter()
         .map(|key| {
@@ -37,8 +40,9 @@ pub(super) fn status(ingester: &Ingester, parts: &Parts) -> Status {
 
     let judged = of("Destination");
     let board = ingester.board.destinations();
-    let keys: BTreeSet<_> = judged.keys().chain(snapshot.destinations.keys()).cloned().collect();
-    let orphans = stats.destinations.iter().filter(|(key, _)| !keys.contains(*key));
+    let keys: BTreeSet<_> =
+        judged.keys().chain(snapshot.destinations.keys().filter(|key| is_asked(key))).cloned().collect();
+    let orphans = stats.destinations.iter().filter(|(key, _)| is_asked(key) && !keys.contains(*key));
     let orphans = orphans.map(|(key, stats)| (key.clone(), stats.bytes)).collect();
     let destinations = keys
         .into_iter()
@@ -66,8 +70,7 @@ pub(super) fn status(ingester: &Ingester, parts: &Parts) -> Status {
         })
         .collect();
 
-    let others = verdicts
-        .iter()
+    let others = verdicts()
         .filter(|verdict| !verdict.problems.is_empty() && verdict.kind != "Webhook" && verdict.kind != "Destination");
     let sessions = ingester.board.sessions();
     Status {

@@ -6,6 +6,15 @@ use serde::{Deserialize, Serialize};
 use zen_model::{Namespace, ObjectKey, Timestamp};
 use zen_queue::{DeadFilter, DeadLetter};
 
+/// Query of `GET status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StatusQuery {
+    /// Only of this namespace's objects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+}
+
 /// `GET status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {

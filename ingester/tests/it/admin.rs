@@ -89,6 +89,15 @@ async fn the_status_tells_all_and_no_secret() {
     );
     assert_eq!((destination.waiting, status.queue.committed), (1, 1));
     assert_eq!((status.queue.durability.as_str(), status.queue.health.as_str()), ("fsynced", "ok"));
+    let of = |namespace: &'static str| {
+        let api = api(&intake);
+        async move {
+            let (_, body) = get(&api, &format!("status?namespace={namespace}")).await;
+            let status: Status = serde_json::from_value(body).expect("the client's type");
+            (status.webhooks.len(), status.destinations.len())
+        }
+    };
+    assert_eq!((of("a").await, of("b").await), ((3, 1), (0, 0)), "of one namespace alone");
 }
 
 #[tokio::test]
@@ -154,6 +163,29 @@ async fn a_replay_is_counted_paced_and_followed() {
     assert_eq!((&done["replayed"], &done["state"]), (&json!(4), &json!("done")));
     assert_eq!((intake.queue.dead("a/ci").len(), intake.queue.open("a/ci")), (0, 4));
     assert_eq!(get(&api, "replays").await.1.as_array().unwrap().len(), 1);
+}
+
+/// C-02: one tenant's slow replays keep no other one waiting.
+#[tokio::test(start_paused = true)]
+async fn replays_are_bounded_for_each_namespace() {
+    let intake = with_dead_letters().await;
+    let api = api(&intake);
+    let start = |namespace: &'static str| {
+        let api = api.clone();
+        async move {
+            let body = json!({"filter": {"namespace": namespace}, "rate": 1});
+            call(&api, Method::POST, "replays", body).await
+        }
+    };
+    for _ in 0..4 {
+        assert_eq!(start("a").await.0, 202);
+    }
+    let (status, refused) = start("a").await;
+    assert_eq!((status, refused["code"].as_str()), (409, Some("TooManyReplays")));
+    assert_eq!(start("b").await.0, 202);
+    let ids = vec!["1-1"; 1001];
+    let (status, _) = call(&api, Method::POST, "replays", json!({"filter": {"ids": ids}, "dry_run": true})).await;
+    assert_eq!(status, 400, "a filter is bounded");
 }
 
 #[tokio::test(start_paused = true)]
