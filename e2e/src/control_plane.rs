@@ -49,10 +49,13 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts one on a free port of the loopback and waits until it is ready.
     ///
-    /// The programs come from the folder `ZEN_CLUSTER_BIN`, or `~/.cache/zen-mesh/bin`.
+    /// The programs come from the folder `ZEN_CLUSTER_BIN`, else from where `cargo xtask` puts them:
+    /// `zen-mesh/bin` in `XDG_CACHE_HOME`, or in `~/.cache`.
     pub async fn start() -> Result<Self> {
-        let default = || std::env::home_dir().unwrap_or_default().join(".cache/zen-mesh/bin");
-        Self::start_from(&std::env::var_os("ZEN_CLUSTER_BIN").map_or_else(default, PathBuf::from)).await
+        let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|base| base.is_absolute());
+        let cache = || named.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
+        let programs = std::env::var_os("ZEN_CLUSTER_BIN").map(PathBuf::from);
+        Self::start_from(&programs.unwrap_or_else(|| cache().join("zen-mesh/bin"))).await
     }
 
     /// As [`ControlPlane::start`], with the programs of this folder.
@@ -64,7 +67,7 @@ impl ControlPlane {
         }
         let folder = tempfile::Builder::new().prefix("zen-e2e-").tempdir().context("failed to make a folder")?;
         pki::write(folder.path())?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         std::fs::write(folder.path().join("kubeconfig"), kubeconfig(port))?;
         let guard = Command::new("sh")
             .args(["-c", SCRIPT, "control-plane"])
@@ -140,6 +143,14 @@ impl Drop for ControlPlane {
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
     }
+}
+
+/// Below the range of which connections get theirs: these tests open hundreds, and one of those would take it before the API
+/// server does.
+fn free_port() -> Result<u16> {
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(1000);
+    ports.find(is_free).context("no port from 20000 to 29999 is free")
 }
 
 fn kubeconfig(port: u16) -> String {

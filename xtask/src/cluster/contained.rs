@@ -170,9 +170,11 @@ fn claim_number() -> anyhow::Result<Number> {
     bail!("all 256 numbers of clusters are taken: ip link shows them")
 }
 
+/// Below the range of which connections get theirs: one of those would take it before the API server does.
 fn free_port() -> anyhow::Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("failed to find a free port")?;
-    Ok(listener.local_addr()?.port())
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(1000);
+    ports.find(is_free).context("no port from 20000 to 29999 is free")
 }
 
 /// What every node needs, in files that it imports as it starts. The pause container only has to stay alive.
