@@ -1,6 +1,8 @@
 //! The server's end of HTTP among our own parts: an axum router over TLS. Mutual TLS decides who may connect; [`require`]
 //! decides per route who may do it (T-05).
 
+mod body;
+
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,11 +28,14 @@ use zen_pki::{Identity, SpiffeId};
 
 use crate::policy::{Action, Mesh};
 use crate::wire::Refused;
+use body::Timed;
 
 /// A handshake takes milliseconds; a peer that takes longer holds a place.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A request's head must be there by then; also how long a connection may idle.
 const HEAD: Duration = Duration::from_secs(75);
+/// A request's body must be through by then: a page of a hand-over is the largest, and its sender waits no longer either.
+const BODY: Duration = Duration::from_secs(30);
 /// Connections at one time.
 const CONNECTIONS: usize = 512;
 /// Open requests get this long when the server ends.
@@ -163,7 +168,7 @@ async fn connection(
     extend(&mut extensions, certificates);
     let service = hyper::service::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().extend(extensions.clone());
-        router.clone().oneshot(request.map(axum::body::Body::new))
+        router.clone().oneshot(request.map(|body| axum::body::Body::new(Timed::new(body, BODY))))
     });
     let mut serving = std::pin::pin!(
         http1::Builder::new()

@@ -103,6 +103,41 @@ async fn open_requests_survive_a_swap_and_end_at_shutdown() {
     served.task.await.expect("no panic").expect("served");
 }
 
+/// A body that stops half-way ends its request, and with it whatever the request holds.
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let ca = ca();
+    let entered = Arc::new(Notify::new());
+    let inside = Arc::clone(&entered);
+    let whole = move |body: axum::body::Body| {
+        let inside = Arc::clone(&inside);
+        async move {
+            inside.notify_one();
+            axum::body::to_bytes(body, 100).await.map(drop).map_err(|_| http::StatusCode::BAD_REQUEST)
+        }
+    };
+    let router = Router::new().route("/v1/adopt", post(whole));
+    let served = Served::start(&identity(&ca, &id(Component::Ingester)), router).await;
+    let sibling = identity(&ca, &id(Component::Ingester));
+    let mut tls = (*zen_pki::mtls_client(&sibling, id(Component::Ingester)).expect("TLS")).clone();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let tcp = tokio::net::TcpStream::connect(served.address).await.expect("connected");
+    let name = rustls_pki_types::ServerName::IpAddress(served.address.ip().into());
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.expect("a handshake");
+    let head = "POST /v1/adopt HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    stream.flush().await.expect("sent");
+    // It waits for the rest, and the clock may run ahead.
+    entered.notified().await;
+    tokio::time::pause();
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(Duration::from_mins(1), stream.read_exact(&mut answer)).await;
+    read.expect("answered in time").expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 400");
+}
+
 #[tokio::test]
 async fn a_peer_that_says_nothing_is_given_up_in_time() {
     let ca = ca();
