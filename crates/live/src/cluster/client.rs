@@ -27,6 +27,9 @@ use super::Error;
 const STREAMS: usize = 64;
 /// A connection must be there after this.
 const CONNECT: Duration = Duration::from_secs(10);
+/// The head of an answer must be there after this. A watch's comes at once, and an API server gives up on any other request
+/// after a minute; what is longer is a handshake that stopped half-way, or a server that is there no more.
+const HEAD: Duration = Duration::from_secs(75);
 /// A connection on which nothing came for so long is asked, …
 const PING: Duration = Duration::from_secs(10);
 /// … and is dead without an answer within this.
@@ -40,12 +43,15 @@ const PONG: Duration = Duration::from_secs(10);
 /// # Errors
 /// The configuration cannot be used.
 pub fn client(config: kube::Config) -> Result<kube::Client, Error> {
-    let spread = Spread { connector: connector(&config)?, connections: Arc::default() };
+    patient(config, HEAD)
+}
+
+fn patient(config: kube::Config, head: Duration) -> Result<kube::Client, Error> {
+    let spread = Spread { connector: connector(&config)?, connections: Arc::default(), head };
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
         .service(spread);
     Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
@@ -69,6 +75,7 @@ fn connector(config: &kube::Config) -> Result<HttpsConnector<HttpConnector>, Err
 struct Spread {
     connector: HttpsConnector<HttpConnector>,
     connections: Arc<Mutex<Vec<Connection>>>,
+    head: Duration,
 }
 
 /// A pool of one connection, as long as the server speaks HTTP/2; where it does not, each of its requests has its own.
@@ -112,7 +119,7 @@ fn connect(connector: HttpsConnector<HttpConnector>) -> Client<HttpsConnector<Ht
 
 impl Service<Request<Body>> for Spread {
     type Response = Response<Counted>;
-    type Error = hyper_util::client::legacy::Error;
+    type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -121,8 +128,10 @@ impl Service<Request<Body>> for Spread {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (client, stream) = self.reserve();
+        let head = self.head;
         Box::pin(async move {
-            let response = client.request(request).await?;
+            let answered = tokio::time::timeout(head, client.request(request)).await;
+            let response = answered.map_err(|_| format!("no answer began within {} s", head.as_secs()))??;
             Ok(response.map(|body| Counted { body, _stream: stream }))
         })
     }
@@ -151,5 +160,27 @@ impl http_body::Body for Counted {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Namespace;
+    use kube::Api;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that takes the connection and says nothing, not even a handshake, is given up.
+    #[tokio::test]
+    async fn an_answer_that_does_not_begin_is_not_waited_for_for_ever() {
+        for scheme in ["http", "https"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+            let url = format!("{scheme}://{}", listener.local_addr().expect("an address"));
+            let config = kube::Config::new(url.parse().expect("a URL"));
+            let client = patient(config, Duration::from_millis(50)).expect("a client");
+            let error = Api::<Namespace>::all(client).get("x").await.expect_err("nobody answers").to_string();
+            assert!(error.contains("no answer began"), "{scheme}: {error}");
+        }
     }
 }
