@@ -1,5 +1,6 @@
 //! `zen`: everything that people type (API.md). Each command is a module; this file knows only their names.
 
+mod audit;
 mod check;
 mod client;
 mod cluster;
@@ -61,6 +62,7 @@ enum Command {
     DeadLetters(dead_letters::DeadLetters),
     Replay(dead_letters::Replay),
     Keys(keys::KeysCommand),
+    Audit(audit::AuditCommand),
 }
 
 fn main() -> ExitCode {
@@ -93,5 +95,6 @@ async fn run(command: Command) -> Outcome {
         Command::DeadLetters(dead_letters) => dead_letters.run().await,
         Command::Replay(replay) => replay.run().await,
         Command::Keys(keys) => keys.run().await,
+        Command::Audit(audit) => audit.run(),
     }
 }

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod age;
+mod audit;
 mod csr;
 mod frame;
 mod manifest;
@@ -12,6 +13,7 @@ mod signature;
 
 pub use adopt::adopt;
 pub use age::age;
+pub use audit::audit;
 pub use csr::csr;
 pub use frame::frame;
 pub use manifest::manifest;

@@ -5,9 +5,10 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 8] = [
+const TARGETS: [(&str, Target); 9] = [
     ("adopt", zen_fuzz::adopt),
     ("age", zen_fuzz::age),
+    ("audit", zen_fuzz::audit),
     ("csr", zen_fuzz::csr),
     ("frame", zen_fuzz::frame),
     ("manifest", zen_fuzz::manifest),

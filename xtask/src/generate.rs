@@ -71,6 +71,7 @@ fn reasons() -> String {
             "Of `zenlock-webhook`: to who creates a pod or a ZenLock (kubectl prints the message), and to pods that ask for \
              plaintext. The message names the pod, the ZenLock, the key and what to do.",
         ),
+        (Area::Audit, "Entries of an audit log about itself", "See [security/audit.md](../security/audit.md)."),
     ];
     for (area, title, note) in areas {
         let _ = write!(text, "\n## {title}\n\n{note}\n\n");

@@ -2,6 +2,7 @@
 
 #![allow(clippy::panic, reason = "helpers of tests fail the test")]
 
+mod audit;
 mod check;
 mod dead_letters;
 mod demo;

@@ -22,6 +22,10 @@ async fn usage_errors_are_exit_code_2_and_help_is_good() {
         &["dead-letters", "list", "--reason", "Tired"],
         &["events", "--since", "yesterday"],
         &["keys", "destination", "ci"],
+        &["audit", "verify"],
+        &["audit", "verify", "/nowhere"],
+        &["audit", "verify", ".", "--anchor", "/nowhere"],
+        &["audit", "export", "/nowhere"],
         &["status", "--log", "loud"],
     ] {
         let ran = zen(arguments).await;
@@ -31,7 +35,7 @@ async fn usage_errors_are_exit_code_2_and_help_is_good() {
     let suggested = zen(&["dead-leters"]).await.expect(2);
     assert!(suggested.stderr.contains("dead-letters"), "{suggested:?}");
     let help = zen(&["--help"]).await.expect(0).stdout;
-    for command in ["up", "check", "send", "listen", "status", "events", "dead-letters", "keys"] {
+    for command in ["up", "check", "send", "listen", "status", "events", "dead-letters", "keys", "audit"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         let help = zen(&[command, "--help"]).await.expect(0).stdout;
         assert!(help.contains("Usage: zen"), "{help}");

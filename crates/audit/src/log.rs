@@ -192,6 +192,10 @@ impl Log {
         let _ = answered.await;
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
     fn send(&self, record: Record, answer: Option<oneshot::Sender<writer::Written>>) -> bool {
         let sent = self.inner.inbox.try_send(Command::Record(record, Timestamp::now(), answer)).is_ok();
         if !sent {

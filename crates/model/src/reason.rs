@@ -2,6 +2,7 @@
 //!
 //! `docs/reference/reasons.md` is generated from [`TABLE`]; a test of this module fails when a code has no row or two rows.
 
+mod audit;
 mod condition;
 mod dead;
 mod lock_reason;
@@ -10,6 +11,7 @@ mod object;
 mod refusal;
 mod trust;
 
+pub use audit::AuditReason;
 pub use condition::ConditionReason;
 pub use dead::DeadReason;
 pub use lock_reason::LockReason;
@@ -31,6 +33,8 @@ pub enum Area {
     Trust,
     /// The answer of `zenlock-webhook` to the API server, to a pod or to a plane.
     Lock,
+    /// An entry that the audit log writes about itself.
+    Audit,
 }
 
 /// One documented code.
@@ -56,7 +60,8 @@ pub fn table() -> Vec<Row> {
     let dead = DeadReason::ALL.iter().map(|reason| reason.row());
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
     let lock = LockRefusal::ALL.iter().map(|refusal| refusal.row());
-    intake.chain(object).chain(condition).chain(dead).chain(trust).chain(lock).collect()
+    let audit = AuditReason::ALL.iter().map(|reason| reason.row());
+    intake.chain(object).chain(condition).chain(dead).chain(trust).chain(lock).chain(audit).collect()
 }
 
 #[cfg(test)]

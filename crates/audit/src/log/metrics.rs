@@ -73,6 +73,10 @@ impl Metrics {
         self.kept.dec_by(bytes.try_into().unwrap_or(i64::MAX));
     }
 
+    pub(crate) fn unacknowledged(&self, entries: u64) {
+        self.unacknowledged.set(entries.try_into().unwrap_or(i64::MAX));
+    }
+
     pub(crate) fn kept(&self, bytes: u64) {
         self.kept.set(bytes.try_into().unwrap_or(i64::MAX));
     }

@@ -5,6 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use zen_model::reason::AuditReason;
+
 use crate::folder::{self, Appender, Segment};
 use crate::head::Head;
 use crate::record::{Action, Record};
@@ -15,13 +17,23 @@ const LOCK: &str = "lock";
 /// What was found.
 pub(super) struct Prior {
     /// Held as long as the folder is used.
-    pub(super) lock: File,
+    pub(super) lock: Lock,
     /// Where the last chain ends.
     pub(super) after: Option<Head>,
     /// What there is to say about it.
     pub(super) records: Vec<Record>,
     /// Size of all files.
     pub(super) bytes: u64,
+}
+
+/// The folder is ours until this is dropped.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough while a process that is being started has a copy of the descriptor.
+        let _ = self.0.unlock();
+    }
 }
 
 /// Takes the folder, reads how the chains in it end, and cuts off what is half written. An entry that was cut was never
@@ -36,17 +48,17 @@ pub(super) fn look(root: &Path) -> io::Result<Prior> {
         }
         Err(TryLockError::Error(error)) => return Err(error),
     }
-    let mut prior = Prior { lock, after: None, records: Vec::new(), bytes: 0 };
+    let mut prior = Prior { lock: Lock(lock), after: None, records: Vec::new(), bytes: 0 };
     for chain in folder::chains(root)? {
         let tail = folder::tail(&chain.path)?;
         let object = format!("Chain/{}", chain.chain);
         let end = tail.head.as_ref().map(ToString::to_string).unwrap_or_default();
         if let Some(damage) = &tail.damage {
-            let record = Record::new(Action::FindDamage, "", &object).reason("AuditChainDamaged");
+            let record = Record::new(Action::FindDamage, "", &object).reason(AuditReason::ChainDamaged.code());
             prior.records.push(record.detail("damage", damage).detail("after", &end));
         } else if tail.torn > 0 {
             cut(&chain.path, tail.torn)?;
-            let record = Record::new(Action::RepairChain, "", &object).allowed().reason("AuditTailTorn");
+            let record = Record::new(Action::RepairChain, "", &object).allowed().reason(AuditReason::TailTorn.code());
             prior.records.push(record.detail("bytes", &tail.torn.to_string()).detail("after", &end));
         }
         prior.bytes += folder::segments(&chain.path)?.iter().map(|segment| segment.bytes).sum::<u64>();

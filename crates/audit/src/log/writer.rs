@@ -11,9 +11,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use zen_model::Timestamp;
+use zen_model::reason::AuditReason;
 
 use super::health::Cause;
-use super::prior::{self, Prior};
+use super::prior::{self, Lock, Prior};
 use super::{Options, Shared};
 use crate::Entry;
 use crate::folder::Appender;
@@ -53,7 +54,7 @@ struct Batch {
 pub(super) struct Thread {
     shared: Arc<Shared>,
     /// Held while the folder is ours. None: it could not be used yet.
-    lock: Option<std::fs::File>,
+    lock: Option<Lock>,
     /// The last entry that has its number; it may be in `pending` still.
     head: Head,
     /// Entries that are not on the disk.
@@ -279,7 +280,7 @@ impl Thread {
         (self.file, self.pending_bytes) = (None, 0);
         self.head = Head { chain: ChainId::generate(), seq: 0, hash: Hash::NONE, writer: after.writer.clone() };
         let lost_file = Record::new(Action::FindDamage, &after.writer.to_string(), &format!("Chain/{}", after.chain))
-            .reason("AuditChainDamaged")
+            .reason(AuditReason::ChainDamaged.code())
             .detail("damage", &error.to_string())
             .detail("after", &after.to_string());
         self.open_chain(Some(after));

@@ -40,11 +40,15 @@ pub enum TrustRefusal {
     RateLimited,
     /// There is no issuing certificate that could sign.
     IssuerUnavailable,
+    /// Audit entries that do not follow on what the store has of their chain.
+    ChainConflict,
+    /// The audit store cannot write.
+    StoreUnavailable,
 }
 
 impl TrustRefusal {
     /// Every reason.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenNotPodBound,
@@ -63,6 +67,8 @@ impl TrustRefusal {
         Self::RequestTooLarge,
         Self::RateLimited,
         Self::IssuerUnavailable,
+        Self::ChainConflict,
+        Self::StoreUnavailable,
     ];
 
     /// Code, status, meaning and hint: the one function that decides them.
@@ -116,6 +122,39 @@ impl TrustRefusal {
                 "This workload serves no names, so that it gets no serving certificate.",
                 "Ask for a workload certificate.",
             ),
+            Self::CsrMalformed
+            | Self::CsrKeyNotSupported
+            | Self::CsrNotProven
+            | Self::CsrNamesDiffer
+            | Self::CsrAsksTooMuch
+            | Self::ChainConflict
+            | Self::StoreUnavailable => self.of_content(),
+            Self::BadRequest => {
+                ("BadRequest", 400, "The request is not one of this API.", "Use a client of the same release.")
+            }
+            Self::NotFound => ("NotFound", 404, "This API has no such resource.", "Use a client of the same release."),
+            Self::RequestTooLarge => {
+                ("RequestTooLarge", 413, "The request's body is over the limit.", "Use a client of the same release.")
+            }
+            Self::RateLimited => (
+                "RateLimited",
+                429,
+                "This account or pod asks too often.",
+                "Wait as Retry-After says; look for a pod that restarts in a loop.",
+            ),
+            Self::IssuerUnavailable => (
+                "IssuerUnavailable",
+                503,
+                "There is no issuing certificate that could sign.",
+                "Look at the operator's log and Events for what is wrong with zen-mesh-ca or zen-mesh-issuer.",
+            ),
+        };
+        Row { code, area: Area::Trust, status, meaning, hint }
+    }
+
+    /// Those that concern what is sent: signing requests, audit entries.
+    const fn of_content(self) -> (&'static str, u16, &'static str, &'static str) {
+        match self {
             Self::CsrMalformed => (
                 "CsrMalformed",
                 400,
@@ -146,27 +185,20 @@ impl TrustRefusal {
                 "The signing request asks for something other than alternative names.",
                 "Request no other extension; the service decides usages and constraints.",
             ),
-            Self::BadRequest => {
-                ("BadRequest", 400, "The request is not one of this API.", "Use a client of the same release.")
-            }
-            Self::NotFound => ("NotFound", 404, "This API has no such resource.", "Use a client of the same release."),
-            Self::RequestTooLarge => {
-                ("RequestTooLarge", 413, "The request's body is over the limit.", "Use a client of the same release.")
-            }
-            Self::RateLimited => (
-                "RateLimited",
-                429,
-                "This account or pod asks too often.",
-                "Wait as Retry-After says; look for a pod that restarts in a loop.",
+            Self::ChainConflict => (
+                "ChainConflict",
+                409,
+                "The audit entries do not follow on what the store has of their chain.",
+                "The writer goes on from the head in the answer; if it cannot, the store's audit log says what differs.",
             ),
-            Self::IssuerUnavailable => (
-                "IssuerUnavailable",
+            // `row` asks for no other.
+            _ => (
+                "StoreUnavailable",
                 503,
-                "There is no issuing certificate that could sign.",
-                "Look at the operator's log and Events for what is wrong with zen-mesh-ca or zen-mesh-issuer.",
+                "The audit store cannot write.",
+                "Look at its log and its volume; writers keep their entries meanwhile.",
             ),
-        };
-        Row { code, area: Area::Trust, status, meaning, hint }
+        }
     }
 
     /// The stable code.
@@ -183,7 +215,7 @@ impl TrustRefusal {
     pub const fn retry_after(self) -> Option<u32> {
         match self {
             Self::RateLimited => Some(10),
-            Self::ReviewUnavailable | Self::IssuerUnavailable => Some(5),
+            Self::ReviewUnavailable | Self::IssuerUnavailable | Self::StoreUnavailable => Some(5),
             _ => None,
         }
     }

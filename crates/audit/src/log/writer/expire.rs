@@ -5,6 +5,7 @@ use std::io;
 use std::time::{Duration, UNIX_EPOCH};
 
 use zen_model::Timestamp;
+use zen_model::reason::AuditReason;
 
 use super::Thread;
 use crate::folder::{self, Segment};
@@ -31,7 +32,7 @@ impl Thread {
         for (chain, segment, reason) in due {
             let through = folder::last_entry(&segment.path)?.map(|entry| entry.head().to_string()).unwrap_or_default();
             let record = Record::new(Action::ExpireChain, &self.head.writer.to_string(), &format!("Chain/{chain}"));
-            self.say(record.allowed().reason(reason).detail("through", &through));
+            self.say(record.allowed().reason(reason.code()).detail("through", &through));
             gone.push(segment);
         }
         if gone.is_empty() {
@@ -46,7 +47,7 @@ impl Thread {
         Ok(())
     }
 
-    fn due(&self, mut over: u64, now: Timestamp) -> io::Result<Vec<(ChainId, Segment, &'static str)>> {
+    fn due(&self, mut over: u64, now: Timestamp) -> io::Result<Vec<(ChainId, Segment, AuditReason)>> {
         let options = &self.shared.options;
         let current = self.file.as_ref().map(|file| file.segment().path.clone());
         let mut due = Vec::new();
@@ -60,9 +61,9 @@ impl Thread {
                 let age = now.since(Timestamp(0).plus(since));
                 let reason = if over > 0 {
                     over = over.saturating_sub(segment.bytes);
-                    "RetentionSize"
+                    AuditReason::RetentionSize
                 } else if options.keep_age.is_some_and(|keep| age >= keep) {
-                    "RetentionAge"
+                    AuditReason::RetentionAge
                 } else {
                     break;
                 };

@@ -1,0 +1,7 @@
+//! Writers and the store, over real mutual TLS and real files.
+
+mod anchors;
+mod crash;
+mod store;
+mod support;
+mod transfer;
