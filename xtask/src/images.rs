@@ -26,14 +26,19 @@ const ROOTS: &str = "etc/ssl/certs/ca-certificates.crt";
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(id = "image")]
 pub struct Options {
-    /// Unoptimised programs: builds faster, for work on the mesh itself.
+    /// Hardly optimised programs, which build in a fraction of the time: for tests and for work on the mesh itself.
     #[arg(long)]
     dev: bool,
 }
 
 impl Options {
-    /// As they are released.
-    pub const RELEASE: Self = Self { dev: false };
+    /// What tests take: the whole of a release, less optimised.
+    pub const TESTS: Self = Self { dev: true };
+
+    /// The profile of cargo, and the folder of what it builds.
+    fn profile(self) -> &'static str {
+        if self.dev { "lean" } else { "release" }
+    }
 }
 
 /// An image in a file.
@@ -111,10 +116,7 @@ fn static_programs(options: Options) -> anyhow::Result<PathBuf> {
     let places = [(cargo_home.as_path(), "/cargo"), (target.as_path(), "/target")];
     let map = |flag: &str| places.map(|(from, to)| format!("{flag}={}={to}", from.display())).join(" ");
 
-    let mut build = run::cargo(&["build", "--target", triple]);
-    if !options.dev {
-        build.arg("--release");
-    }
+    let mut build = run::cargo(&["build", "--target", triple, "--profile", options.profile()]);
     for program in PROGRAMS {
         build.args(["--package", program, "--bin", program]);
     }
@@ -123,8 +125,7 @@ fn static_programs(options: Options) -> anyhow::Result<PathBuf> {
     build.env("RUSTFLAGS", format!("-Ctarget-feature=+crt-static {}", map("--remap-path-prefix")));
     build.env(format!("CFLAGS_{}", triple.replace('-', "_")), map("-ffile-prefix-map"));
     build.env("CARGO_PROFILE_RELEASE_DEBUG", "none").env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
-    build.env("CARGO_PROFILE_DEV_DEBUG", "none").env("CARGO_PROFILE_DEV_STRIP", "debuginfo");
     eprintln!("xtask: building the static programs");
     run::done(&mut build)?;
-    Ok(target.join(triple).join(if options.dev { "debug" } else { "release" }))
+    Ok(target.join(triple).join(options.profile()))
 }

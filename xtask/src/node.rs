@@ -89,7 +89,7 @@ impl Temporary {
         // One at a time: some of them kill what the others stand on.
         let mut test = run::cargo(&["test", "--package", PACKAGE, "--no-fail-fast", "--", "--test-threads=1"]);
         test.env("ZEN_NODE", &folder).env("ZEN_CLUSTER_BIN", &cluster.bin).env("ZEN_IMAGES", images::folder());
-        let result = install::install(&state, &install::Options::DEFAULT).and_then(|()| run::done(&mut test));
+        let result = install::install(&state, &install::Options::TESTS).and_then(|()| run::done(&mut test));
         if result.is_err()
             && let Err(error) = note(&state)
         {

@@ -32,8 +32,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// Default values, images as they are released.
-    pub const DEFAULT: Self = Self { registry: None, set: Vec::new(), images: images::Options::RELEASE };
+    /// Default values, images for tests.
+    pub const TESTS: Self = Self { registry: None, set: Vec::new(), images: images::Options::TESTS };
 }
 
 /// `kubectl` and `helm` for a cluster.
