@@ -1,6 +1,8 @@
 //! The control API of a data-plane pod: what it reports, and how it is drained. JSON over mutual TLS on port 9902; the
 //! operator and the ingester's peers are its clients.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use zen_model::Timestamp;
 
@@ -16,6 +18,14 @@ pub const ADOPT: &str = "/v1/adopt";
 pub const ADMIN: &str = "/v1/admin";
 /// The longest that a report may wait for a change, seconds.
 pub const MAX_WAIT: u64 = 60;
+
+/// How often the kubelet asks whether a pod is ready, seconds.
+pub const PROBE_PERIOD: u32 = 2;
+/// So many times it has to hear that a pod is not, before Services leave the pod out.
+pub const PROBE_FAILURES: u32 = 2;
+/// What passes at most until the kubelet knows. A pod that is deleted leaves its Services at once: this concerns one that
+/// only says it of itself.
+pub const PROBED: Duration = Duration::from_secs(PROBE_PERIOD as u64 * PROBE_FAILURES as u64);
 
 /// Which half of the data plane a pod is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -9,7 +9,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use zen_compile::Snapshot;
 use zen_identity::Action;
-use zen_identity::control::{DRAIN, DrainState, DrainStatus};
+use zen_identity::control::{DRAIN, DrainState, DrainStatus, PROBED};
 use zen_identity::server::require;
 
 use super::{Drain, State, Status};
@@ -21,7 +21,8 @@ struct Control {
 }
 
 impl Drain {
-    /// The routes, for the control API's router. `drainDelay` is that of the snapshot in effect when a drain begins.
+    /// The routes, for the control API's router. `drainDelay` is that of the snapshot in effect when a drain begins; it counts from
+    /// when the kubelet knows that this replica is not ready, as it does for a pod that is deleted.
     pub fn routes(&self, snapshot: Arc<ArcSwap<Snapshot>>) -> Router {
         let control = Control { drain: self.clone(), snapshot };
         let methods = get(show).post(begin).delete(resume);
@@ -41,7 +42,7 @@ async fn show(Shared(control): Shared<Control>) -> Json<DrainStatus> {
 
 async fn begin(Shared(control): Shared<Control>) -> Json<DrainStatus> {
     let delay: Duration = control.snapshot.load().mesh.drain_delay;
-    control.drain.begin(delay);
+    control.drain.begin(PROBED + delay);
     control.answer()
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
+use zen_identity::control;
 
 use super::{Inputs, short};
 use crate::names;
@@ -124,8 +125,7 @@ impl Shape<'_> {
             "ports": self.ports,
             "startupProbe": probe("/healthz", 1, 120),
             "livenessProbe": probe("/healthz", 10, 6),
-            // Twice this is below the drain delay, so that nobody is sent to a pod that has stopped to accept.
-            "readinessProbe": probe("/readyz", 2, 2),
+            "readinessProbe": probe("/readyz", control::PROBE_PERIOD, control::PROBE_FAILURES),
             "securityContext": {
                 "allowPrivilegeEscalation": false,
                 "readOnlyRootFilesystem": true,
