@@ -104,10 +104,20 @@ impl Upstream {
         lock(&self.shared.received).clone()
     }
 
+    /// Those that arrived after the first `count`.
+    pub fn received_after(&self, count: usize) -> Vec<Received> {
+        lock(&self.shared.received).get(count..).unwrap_or_default().to_vec()
+    }
+
     /// Waits until at least `count` requests have arrived whole, and returns all.
     pub async fn wait_for(&self, count: usize) -> Vec<Received> {
-        let _ = self.shared.count.subscribe().wait_for(|arrived| *arrived >= count).await;
+        self.wait_for_count(count).await;
         self.received()
+    }
+
+    /// Waits until at least `count` requests have arrived whole.
+    pub async fn wait_for_count(&self, count: usize) {
+        let _ = self.shared.count.subscribe().wait_for(|arrived| *arrived >= count).await;
     }
 
     /// TCP connections accepted so far.

@@ -22,6 +22,21 @@ pub struct Cluster {
     pub client: kube::Client,
 }
 
+/// A container that ran. One that is started in its place is another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container(String);
+
+/// A component that stays down. When this is dropped it starts again.
+#[derive(Debug)]
+#[must_use = "the component starts again when this is dropped"]
+pub struct Held(PathBuf);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// What we need of `cluster.json`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,11 +118,17 @@ impl Cluster {
         self.inside(&format!("kill -{signal} {pid}")).await.map(drop)
     }
 
-    /// Ends every process of a container with SIGKILL, as the kernel would when memory is short.
-    pub async fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+    /// A container of a pod, as it runs now.
+    pub async fn container(&self, namespace: &str, pod: &str, container: &str) -> Result<Container> {
         let template = format!("jsonpath={{.status.containerStatuses[?(@.name==\"{container}\")].containerID}}");
         let id = self.kubectl(&["get", "pod", pod, "--namespace", namespace, "--output", &template]).await?;
         let id = id.strip_prefix("containerd://").with_context(|| format!("{container} of {pod} does not run"))?;
+        Ok(Container(id.to_owned()))
+    }
+
+    /// Ends every process of a container with SIGKILL, as the kernel would when memory is short. The API server need not
+    /// be there.
+    pub async fn kill_container(&self, Container(id): &Container) -> Result<()> {
         // A cgroup has the container's id in its path.
         let kill = format!("grep -l {id} /proc/[0-9]*/cgroup | cut -d/ -f3 | xargs --no-run-if-empty kill -KILL");
         self.inside(&kill).await.map(drop)
@@ -119,15 +140,12 @@ impl Cluster {
         self.run("nsenter", ["--target", &target, "--pid", "--mount", "--", "/bin/sh", "-c", line], None).await
     }
 
-    /// Ends a component and keeps it down until [`Cluster::release`].
-    pub async fn hold(&self, component: Component) -> Result<()> {
-        std::fs::write(self.held(component), "").context("failed to write a file")?;
-        self.kill(component).await
-    }
-
-    /// Lets a component that was held start again.
-    pub fn release(&self, component: Component) -> Result<()> {
-        std::fs::remove_file(self.held(component)).context("failed to remove a file")
+    /// Ends a component and keeps it down until the value is dropped.
+    pub async fn hold(&self, component: Component) -> Result<Held> {
+        let file = self.folder.join("run/held").join(component.name());
+        std::fs::write(&file, "").context("failed to write a file")?;
+        let held = Held(file);
+        self.kill(component).await.map(|()| held)
     }
 
     /// The component's process now, as its own namespace counts.
@@ -135,10 +153,6 @@ impl Cluster {
         let path = self.folder.join("run/pids").join(component.name());
         let text = std::fs::read_to_string(&path).with_context(|| format!("{} never ran", component.name()))?;
         text.trim().parse().context("a pid")
-    }
-
-    fn held(&self, component: Component) -> PathBuf {
-        self.folder.join("run/held").join(component.name())
     }
 
     /// Waits until the API server answers and the node is ready.
@@ -180,7 +194,7 @@ impl Cluster {
         let mut command = Command::new(program);
         command.args(arguments).env("KUBECONFIG", self.kubeconfig()).kill_on_drop(true);
         command.current_dir(crate::root());
-        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "KUBECACHEDIR"] {
+        for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME", "KUBECACHEDIR"] {
             command.env(variable, self.folder.join("run/tools"));
         }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

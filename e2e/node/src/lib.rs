@@ -1,5 +1,6 @@
 //! What tests on real pods share: a [`Cluster`] that `cargo xtask cluster up` made, its [`Component`]s to kill, a
-//! [`Namespace`] that goes with its test, a [`Source`] of webhooks, a [`Target`] pod, the API server's [`audit`] log.
+//! [`Namespace`] that goes with its test, a [`Source`] of webhooks and a [`Load`] of them, a [`Target`] pod, the [`Mesh`]
+//! itself, the API server's [`audit`] log.
 //!
 //! `cargo xtask test --only node` makes a cluster, installs the mesh and runs the tests. With a cluster in
 //! `target/cluster` (`cargo xtask cluster up`, `install`), `cargo test -p zen-e2e-node -- --test-threads=1` runs them on
@@ -9,16 +10,20 @@ pub mod audit;
 mod cluster;
 mod component;
 mod images;
+mod load;
+mod mesh;
 mod namespace;
 mod source;
 mod target;
 mod wait;
 
-pub use cluster::Cluster;
+pub use cluster::{Cluster, Container, Held};
 pub use component::Component;
 pub use images::{PAUSE, binary, reference};
+pub use load::{Acknowledged, Failure, Load, Tally};
+pub use mesh::{Mesh, NAME, Part, Pod};
 pub use namespace::Namespace;
-pub use source::{Answer, Source};
+pub use source::{Answer, Connection, Source, Unanswered};
 pub use target::{Delivery, Target};
 pub use wait::until;
 

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -19,10 +23,11 @@ use crate::wait;
 
 /// The name in the intake's certificate where no host is granted.
 const HOST: &str = "zen-ingester.zen-mesh.svc";
-/// For one request.
+/// For a connection, and for one request.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Sends to one Webhook of the preset `github`.
+/// Sends to one Webhook of the preset `github`. Cheap to clone.
+#[derive(Clone)]
 pub struct Source {
     address: SocketAddr,
     path: String,
@@ -37,6 +42,28 @@ pub struct Answer {
     pub status: u16,
     /// The event's id, where it was accepted.
     pub id: Option<String>,
+    /// The reason code, where it was refused.
+    pub code: Option<String>,
+}
+
+/// There is no answer. Where something was sent, nobody knows whether it was taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Unanswered {
+    /// Nobody took the connection.
+    #[error("failed to connect: {0}")]
+    Connect(std::io::Error),
+    /// The connection ended before it could be used.
+    #[error("failed to shake hands: {0}")]
+    Handshake(String),
+    /// A connection from before had ended; nothing was sent.
+    #[error("failed to send")]
+    Unsent,
+    /// The connection ended before the answer.
+    #[error("failed to read the answer: {0}")]
+    Lost(hyper::Error),
+    /// Nothing came for so long that nobody waits.
+    #[error("failed to get an answer within {LIMIT:?}")]
+    Late,
 }
 
 impl Source {
@@ -65,29 +92,46 @@ impl Source {
         })
     }
 
-    /// Posts one with this delivery id. An error: nobody knows whether it was taken.
-    pub async fn send(&self, delivery: &str) -> Result<Answer> {
-        let body = format!("{{\"delivery\":\"{delivery}\"}}");
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
-        let tag = hmac::sign(&key, body.as_bytes());
-        let signature = hex::encode(tag);
-        let request = format!(
-            "POST {} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             x-github-event: push\r\nx-github-delivery: {delivery}\r\nx-hub-signature-256: sha256={signature}\r\n\
-             content-length: {}\r\n\r\n{body}",
-            self.path,
-            body.len()
-        );
-        let exchange = async {
-            let tcp = TcpStream::connect(self.address).await?;
-            let mut tls = self.tls.connect(ServerName::try_from(HOST)?, tcp).await?;
-            tls.write_all(request.as_bytes()).await?;
-            let mut answer = Vec::new();
-            // The end may come without a close_notify: what counts is the answer.
-            let _ = tls.read_to_end(&mut answer).await;
-            parse(&String::from_utf8_lossy(&answer))
+    /// The same, to one replica in place of the Service.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
+    /// The same with another secret.
+    #[must_use]
+    pub fn signing_with(&self, secret: &str) -> Self {
+        Self { secret: secret.to_owned(), ..self.clone() }
+    }
+
+    /// The same for another path.
+    #[must_use]
+    pub fn on(&self, path: &str) -> Self {
+        Self { path: path.to_owned(), ..self.clone() }
+    }
+
+    /// Posts one with this delivery id, on a connection of its own.
+    pub async fn send(&self, delivery: &str) -> Result<Answer, Unanswered> {
+        self.connect().await?.send(self, delivery).await
+    }
+
+    /// A connection for requests one after the other.
+    pub async fn connect(&self) -> Result<Connection, Unanswered> {
+        let tcp = timeout(LIMIT, TcpStream::connect(self.address)).await.map_err(|_| Unanswered::Late)?;
+        let tcp = tcp.map_err(Unanswered::Connect)?;
+        let secured = async {
+            let name = ServerName::try_from(HOST).map_err(|error| Unanswered::Handshake(error.to_string()))?;
+            let tls = self.tls.connect(name, tcp).await.map_err(|error| Unanswered::Handshake(error.to_string()))?;
+            let made = http1::handshake(TokioIo::new(tls)).await;
+            made.map_err(|error| Unanswered::Handshake(error.to_string()))
         };
-        timeout(LIMIT, exchange).await.context("the intake did not answer")?
+        let (requests, connection) = timeout(LIMIT, secured).await.map_err(|_| Unanswered::Late)??;
+        let mut driver = JoinSet::new();
+        driver.spawn(async move {
+            // Whoever waits for an answer is told.
+            let _ = connection.await;
+        });
+        Ok(Connection { requests, _driver: driver })
     }
 
     /// Sends until it is accepted; how a source of webhooks behaves. Returns the event's id.
@@ -99,11 +143,48 @@ impl Source {
         })
         .await
     }
+
+    fn request(&self, delivery: &str) -> http::Result<http::Request<Full<Bytes>>> {
+        let body = format!("{{\"delivery\":\"{delivery}\"}}");
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_bytes());
+        let signature = hex::encode(hmac::sign(&key, body.as_bytes()));
+        http::Request::post(&self.path)
+            .header("host", HOST)
+            .header("content-type", "application/json")
+            .header("x-github-event", "push")
+            .header("x-github-delivery", delivery)
+            .header("x-hub-signature-256", format!("sha256={signature}"))
+            .body(Full::from(body))
+    }
 }
 
-fn parse(answer: &str) -> Result<Answer> {
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).context("no answer")?;
-    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-    let body: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-    Ok(Answer { status, id: body["id"].as_str().map(str::to_owned) })
+/// A connection to the intake. It ends when dropped.
+pub struct Connection {
+    requests: http1::SendRequest<Full<Bytes>>,
+    _driver: JoinSet<()>,
+}
+
+impl Connection {
+    /// Whether the intake would take another request here, as far as is known.
+    pub fn is_open(&self) -> bool {
+        !self.requests.is_closed()
+    }
+
+    /// Posts one that `source` signs.
+    pub async fn send(&mut self, source: &Source, delivery: &str) -> Result<Answer, Unanswered> {
+        let request = source.request(delivery).map_err(|error| Unanswered::Handshake(error.to_string()))?;
+        let exchange = async {
+            self.requests.ready().await.map_err(|_| Unanswered::Unsent)?;
+            let lost = |error: hyper::Error| {
+                if error.is_canceled() { Unanswered::Unsent } else { Unanswered::Lost(error) }
+            };
+            let answer = self.requests.send_request(request).await.map_err(lost)?;
+            let status = answer.status().as_u16();
+            let body = answer.into_body().collect().await.map_err(Unanswered::Lost)?.to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            let text = |field: &str| body[field].as_str().map(str::to_owned);
+            Ok(Answer { status, id: text("id"), code: text("code") })
+        };
+        timeout(LIMIT, exchange).await.map_err(|_| Unanswered::Late)?
+    }
 }

@@ -137,7 +137,8 @@ async fn a_container_that_is_killed_is_started_again_in_its_pod() {
     let namespace = Namespace::new(&cluster, "container").await.unwrap();
     start_shell(&cluster, &namespace).await;
     for kills in ["1", "2"] {
-        cluster.kill_container(&namespace.name, "shell", "shell").await.unwrap();
+        let container = cluster.container(&namespace.name, "shell", "shell").await.unwrap();
+        cluster.kill_container(&container).await.unwrap();
         until("it runs again", SOON, async || {
             let template = "jsonpath={.status.containerStatuses[0].restartCount} {.status.containerStatuses[0].ready}";
             let pod = ["get", "pod", "shell", "--namespace", &namespace.name, "--output", template];
@@ -151,9 +152,9 @@ async fn a_container_that_is_killed_is_started_again_in_its_pod() {
 #[tokio::test]
 async fn a_component_that_is_held_stays_down() {
     let cluster = Cluster::open().await.unwrap();
-    cluster.hold(Component::ApiServer).await.unwrap();
+    let held = cluster.hold(Component::ApiServer).await.unwrap();
     let down = cluster.kubectl(&["get", "--raw", "/readyz"]).await;
-    cluster.release(Component::ApiServer).unwrap();
+    drop(held);
     assert!(down.is_err());
     cluster.ready(SOON).await.unwrap();
 }

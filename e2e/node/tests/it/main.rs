@@ -2,5 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails as the test does")]
 
+mod away;
 mod delivery;
 mod ground;
+mod install;
+mod kills;
+mod reload;
+mod rolling;
+mod stage;
