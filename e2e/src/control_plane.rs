@@ -11,7 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-use crate::pki;
+use crate::{audit, pki};
 
 /// How long a start may take on a loaded machine. It takes about four seconds on a quiet one.
 const START: Duration = Duration::from_secs(90);
@@ -20,23 +20,43 @@ const START: Duration = Duration::from_secs(90);
 /// it returned, panicked or was killed: so nothing is left behind, without a signal handler.
 const SCRIPT: &str = r#"
 cd "$1" || exit 1
-"$2/etcd" --name default --data-dir etcd --unsafe-no-fsync --logger zap --log-level warn \
+folder=$1 bin=$2 port=$3
+shift 3
+"$bin/etcd" --name default --data-dir etcd --unsafe-no-fsync --logger zap --log-level warn \
   --listen-client-urls unix://etcd:1 --advertise-client-urls unix://etcd:1 \
   --listen-peer-urls unix://etcd:2 --initial-advertise-peer-urls unix://etcd:2 \
   --initial-cluster default=unix://etcd:2 >etcd.log 2>&1 </dev/null &
 etcd=$!
-"$2/kube-apiserver" --etcd-servers=unix://etcd:1 --bind-address=127.0.0.1 --secure-port="$3" \
+"$bin/kube-apiserver" --etcd-servers=unix://etcd:1 --bind-address=127.0.0.1 --secure-port="$port" \
   --advertise-address=192.0.2.1 --endpoint-reconciler-type=none --service-cluster-ip-range=10.96.0.0/24 \
   --authorization-mode=RBAC --disable-admission-plugins=ServiceAccount \
   --client-ca-file=ca.crt --tls-cert-file=apiserver.crt --tls-private-key-file=apiserver.key \
   --service-account-issuer=https://kubernetes.default.svc.cluster.local \
-  --service-account-key-file=sa.pub --service-account-signing-key-file=sa.key >kube-apiserver.log 2>&1 </dev/null &
+  --service-account-key-file=sa.pub --service-account-signing-key-file=sa.key "$@" >kube-apiserver.log 2>&1 </dev/null &
 apiserver=$!
 read -r _
 kill -9 $apiserver $etcd
 wait
-rm -rf "$1"
+rm -rf "$folder"
 "#;
+
+/// Every request once it is answered, and whom the API server forwards requests as: for tests that need either.
+const OBSERVED: [&str; 11] = [
+    "--audit-policy-file=audit.yaml",
+    "--audit-log-path=audit.log",
+    "--audit-log-maxsize=100000",
+    "--enable-aggregator-routing=true",
+    "--requestheader-client-ca-file=front-proxy-ca.crt",
+    "--requestheader-allowed-names=front-proxy-client",
+    "--requestheader-username-headers=X-Remote-User",
+    "--requestheader-group-headers=X-Remote-Group",
+    "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+    "--proxy-client-cert-file=front-proxy-client.crt",
+    "--proxy-client-key-file=front-proxy-client.key",
+];
+
+/// The same as of a node.
+const AUDIT: &str = include_str!("../cluster/config/audit.yaml");
 
 /// A running control plane. Dropping it ends it and removes its folder.
 #[derive(Debug)]
@@ -52,14 +72,21 @@ impl ControlPlane {
     /// The programs come from the folder `ZEN_CLUSTER_BIN`, else from where `cargo xtask` puts them:
     /// `zen-mesh/bin` in `XDG_CACHE_HOME`, or in `~/.cache`.
     pub async fn start() -> Result<Self> {
-        let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|base| base.is_absolute());
-        let cache = || named.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
-        let programs = std::env::var_os("ZEN_CLUSTER_BIN").map(PathBuf::from);
-        Self::start_from(&programs.unwrap_or_else(|| cache().join("zen-mesh/bin"))).await
+        Self::start_from(&binaries()).await
     }
 
     /// As [`ControlPlane::start`], with the programs of this folder.
     pub async fn start_from(binaries: &Path) -> Result<Self> {
+        Self::start_with(binaries, &[]).await
+    }
+
+    /// As [`ControlPlane::start`], with an audit log ([`ControlPlane::audit`]) and aggregated APIs, which it finds by the
+    /// `EndpointSlice`s of their Services.
+    pub async fn start_observed() -> Result<Self> {
+        Self::start_with(&binaries(), &OBSERVED).await
+    }
+
+    async fn start_with(binaries: &Path, arguments: &[&str]) -> Result<Self> {
         for program in ["etcd", "kube-apiserver", "kubectl"] {
             if !binaries.join(program).is_file() {
                 bail!("{program} is missing in {}: `cargo xtask test` builds it", binaries.display());
@@ -69,10 +96,12 @@ impl ControlPlane {
         pki::write(folder.path())?;
         let port = free_port()?;
         std::fs::write(folder.path().join("kubeconfig"), kubeconfig(port))?;
+        std::fs::write(folder.path().join("audit.yaml"), AUDIT)?;
         let guard = Command::new("sh")
             .args(["-c", SCRIPT, "control-plane"])
             .args([folder.path(), binaries])
             .arg(port.to_string())
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -109,6 +138,18 @@ impl ControlPlane {
     pub async fn config(&self) -> Result<kube::Config> {
         let kubeconfig = Kubeconfig::read_from(self.kubeconfig())?;
         Ok(kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+    }
+
+    /// What a client is made of that has the rights of a token's owner.
+    pub async fn config_of(&self, token: String) -> Result<kube::Config> {
+        let mut config = self.config().await?;
+        config.auth_info = kube::config::AuthInfo { token: Some(token.into()), ..Default::default() };
+        Ok(config)
+    }
+
+    /// Every request so far of one that [`ControlPlane::start_observed`] started.
+    pub fn audit(&self) -> Result<Vec<audit::Entry>> {
+        audit::read(&self.folder.path().join("audit.log"))
     }
 
     /// The administrator's kubeconfig.
@@ -151,6 +192,13 @@ fn free_port() -> Result<u16> {
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(1000);
     ports.find(is_free).context("no port from 20000 to 29999 is free")
+}
+
+fn binaries() -> PathBuf {
+    let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|base| base.is_absolute());
+    let cache = || named.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
+    let programs = std::env::var_os("ZEN_CLUSTER_BIN").map(PathBuf::from);
+    programs.unwrap_or_else(|| cache().join("zen-mesh/bin"))
 }
 
 fn kubeconfig(port: u16) -> String {

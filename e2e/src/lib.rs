@@ -2,8 +2,12 @@
 //!
 //! Nothing runs beside them: no controllers, so namespaces stay and ServiceAccounts get no tokens of their own. Tests
 //! that need pods take the cluster of `cargo xtask cluster`.
+//!
+//! Who asked what is in its [`audit`] log, which [`rights`] compares with what was granted (K-06).
 
+pub mod audit;
 mod control_plane;
 mod pki;
+pub mod rights;
 
 pub use control_plane::ControlPlane;

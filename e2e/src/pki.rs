@@ -6,15 +6,10 @@ use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer};
 use rcgen::{KeyPair, KeyUsagePurpose};
 
-/// Writes `ca.crt`, `apiserver.{crt,key}`, `admin.{crt,key}` and `sa.{key,pub}` into a folder.
+/// Writes `ca.crt`, `apiserver.{crt,key}`, `admin.{crt,key}`, `sa.{key,pub}`, `front-proxy-ca.crt` and
+/// `front-proxy-client.{crt,key}` into a folder.
 pub(crate) fn write(folder: &Path) -> Result<()> {
-    let ca_key = KeyPair::generate().context("failed to make a key")?;
-    let mut params = named("cluster-ca", None);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    let ca = params.self_signed(&ca_key)?;
-    let issuer = Issuer::new(params, ca_key);
-    put(folder, "ca.crt", &ca.pem())?;
+    let issuer = authority(folder, "ca")?;
 
     let mut server = CertificateParams::new(["localhost".to_owned(), "127.0.0.1".to_owned()])?;
     server.distinguished_name = named("kube-apiserver", None).distinguished_name;
@@ -25,9 +20,24 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
     admin.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     issue(folder, "admin", &admin, &issuer)?;
 
+    let front_proxy = authority(folder, "front-proxy-ca")?;
+    let mut forwarding = named("front-proxy-client", None);
+    forwarding.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    issue(folder, "front-proxy-client", &forwarding, &front_proxy)?;
+
     let tokens = KeyPair::generate()?;
     put(folder, "sa.key", &tokens.serialize_pem())?;
     put(folder, "sa.pub", &tokens.public_key_pem())
+}
+
+fn authority(folder: &Path, name: &str) -> Result<Issuer<'static, KeyPair>> {
+    let key = KeyPair::generate().context("failed to make a key")?;
+    let mut params = named(&format!("cluster-{name}"), None);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    let certificate = params.self_signed(&key)?;
+    put(folder, &format!("{name}.crt"), &certificate.pem())?;
+    Ok(Issuer::new(params, key))
 }
 
 fn named(common_name: &str, organization: Option<&str>) -> CertificateParams {

@@ -1,5 +1,5 @@
-//! What the operator may do, as it is used: the chart grants exactly this, and a test compares both with the API server's
-//! audit log (K-06).
+//! What the operator may do, as it is used: the chart grants exactly this, and a test compares that with the API server's
+//! audit log (`e2e/tests/it/rights.rs`, K-06).
 //!
 //! Reads are lists and watches only; what is read by name is listed with a field selector, so that it can be granted by name.
 //! Everything is made by server-side apply, which needs `patch` and, for what does not exist yet, `create`; both can be
@@ -7,8 +7,8 @@
 //!
 //! | where | resources | names | verbs | by |
 //! |---|---|---|---|---|
-//! | cluster | `zen-mesh.io` webhooks, destinations | | list, watch | compile, status |
-//! | cluster | `zen-mesh.io` webhooks/status, destinations/status | | patch | status |
+//! | cluster | `zen-mesh.io` webhooks, destinations, zenlocks, clusterenrollments | | list, watch | compile, status |
+//! | cluster | the `status` of the same | | patch | status |
 //! | cluster | namespaces | | list, watch | compile |
 //! | cluster | `events.k8s.io` events | | create, patch | [`Writer::event`](crate::Writer::event) |
 //! | cluster | `authentication.k8s.io` tokenreviews | | create | identity |
@@ -18,10 +18,15 @@
 //! | cluster | apiservices | v1alpha1.data.zen-mesh.io | list, watch, create, patch, delete | [`decide`](crate::decide) |
 //! | own | configmaps | zen-mesh, zen-mesh-workloads, zen-mesh-trust | list, watch | configuration, identity |
 //! | own | configmaps | zen-mesh-trust | create, patch | identity |
-//! | own | secrets | zen-mesh-root, zen-mesh-ingester-keys, zen-mesh-egress-keys, zen-mesh-issuer, zen-mesh-ca | list, watch, create, patch | keys, identity |
+//! | own | secrets | zen-mesh-root, zen-mesh-ingester-keys, zen-mesh-egress-keys, zen-mesh-issuer | list, watch, create, patch | keys, identity |
+//! | own | secrets | zen-mesh-ca | list, create, patch | identity |
 //! | own | leases | zen-operator | get, update, create | election; a replace makes a Lease that is missing |
-//! | own | statefulsets, deployments | | list, watch, create, patch | [`decide`](crate::decide) |
-//! | own | services, poddisruptionbudgets, networkpolicies | | list, watch, create, patch, delete | [`decide`](crate::decide); deleted when switched off |
+//! | own | statefulsets, deployments, services, poddisruptionbudgets, networkpolicies | | list, watch | [`World`](crate::world::World) |
+//! | own | statefulsets | zen-ingester | create, patch | [`decide`](crate::decide) |
+//! | own | deployments | zen-egress | create, patch | the same |
+//! | own | services | zen-ingester, zen-ingester-peers, zen-ingester-api, zen-egress | create, patch | the same |
+//! | own | services | zen-ingester-api | delete | the same, when switched off |
+//! | own | poddisruptionbudgets, networkpolicies | zen-ingester, zen-egress | create, patch, delete | the same; deleted when switched off |
 //! | own | endpointslices | | list, watch | status: the pods to ask |
 //! | own | pods | | list, watch, create, patch, delete | [`scale`](crate::scale): pods that empty a queue |
 //! | own | persistentvolumeclaims | | list, watch, patch | [`scale`](crate::scale): the mark of an empty queue |

@@ -6,7 +6,6 @@
 //! `target/cluster` (`cargo xtask cluster up`, `install`), `cargo test -p zen-e2e-node -- --test-threads=1` runs them on
 //! that one. One at a time, because some kill what the others stand on.
 
-pub mod audit;
 mod cluster;
 mod component;
 mod images;
@@ -26,6 +25,7 @@ pub use namespace::Namespace;
 pub use source::{Answer, Connection, Source, Unanswered};
 pub use target::{Delivery, Target};
 pub use wait::until;
+pub use zen_e2e::audit;
 
 /// The root of the repository.
 pub fn root() -> std::path::PathBuf {

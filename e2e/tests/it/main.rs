@@ -13,6 +13,7 @@ mod lifetime;
 mod live;
 mod mesh;
 mod pods;
+mod rights;
 mod rules;
 mod samples;
 mod status;

@@ -2,7 +2,7 @@
 //! operator's are stood in for.
 
 mod source;
-mod stage;
+pub mod stage;
 
 use std::time::Duration;
 
@@ -247,14 +247,14 @@ async fn a_volume_without_a_replica_is_emptied_into_a_peer() {
 }
 
 /// A certificate of a CA of its own, as a user's Secret holds it.
-struct Issued {
+pub struct Issued {
     ca: Ca,
-    chain: String,
-    key: String,
+    pub chain: String,
+    pub key: String,
 }
 
 impl Issued {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let ca = Ca::ephemeral(&"example.com".parse().unwrap()).unwrap();
         let issued = ca.issue_server(&[stage::INTAKE.to_owned()], Duration::from_hours(1)).unwrap();
         let folder = tempfile::tempdir().unwrap();

@@ -48,7 +48,7 @@ pub fn used(references: &[Reference]) -> BTreeMap<Reader, Used> {
 pub fn grants(mesh: &str, (namespace, component): &Reader, used: &Used) -> [Arc<Object>; 2] {
     let rule = |resource: &str, names: &BTreeSet<Name>| {
         let names: Vec<_> = names.iter().map(Name::as_str).collect();
-        json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": ["get", "list", "watch"]})
+        json!({"apiGroups": [""], "resources": [resource], "resourceNames": names, "verbs": ["list", "watch"]})
     };
     let mut rules: Vec<Value> = Vec::new();
     if !used.config_maps.is_empty() {
@@ -103,9 +103,9 @@ mod tests {
             role.body()["rules"],
             json!([
                 {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["source-ca"],
-                 "verbs": ["get", "list", "watch"]},
+                 "verbs": ["list", "watch"]},
                 {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["billing", "github"],
-                 "verbs": ["get", "list", "watch"]},
+                 "verbs": ["list", "watch"]},
             ])
         );
         assert_eq!(binding.body()["subjects"][0]["namespace"], "zen-mesh");

@@ -16,11 +16,14 @@ use super::pods::{SERVICE_LABEL, pods};
 use crate::names;
 use crate::watching::Watched;
 
+/// Objects of one answer to a list: a page is in memory whole, with all that others wrote on its objects.
+const PAGE: u32 = 100;
+
 /// Tells what happens to the objects of a kind until nobody listens. Each object is read by itself: a malformed one
 /// stalls nothing.
 pub async fn objects(client: Client, kind: Kind, seen: mpsc::Sender<Seen>) {
     let api: Api<DynamicObject> = Api::all_with(client, &kind.resource());
-    tell(kind, watcher(api, watcher::Config::default()).default_backoff(), seen).await;
+    tell(kind, watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff(), seen).await;
 }
 
 async fn tell(

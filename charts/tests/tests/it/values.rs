@@ -109,11 +109,10 @@ fn operator() -> Vec<Row> {
     let secret = r#"certificates.ca.secretName="corp-ca""#;
     let volume = r#"certificates.ca.volume={"csi":{"driver":"secrets-store.csi.k8s.io","readOnly":true}}"#;
     // The Secret zen-mesh-ca is then none of the operator's business.
-    let secrets = json!(["zen-mesh-issuer", "zen-mesh-root", "zen-mesh-ingester-keys", "zen-mesh-egress-keys"]);
     let of_pod = |value: &str| format!("operator.pod.{value}");
     let affinity = r#"affinity={"nodeAffinity":{}}"#;
     vec![
-        row(&[secret], "Role/zen-operator", "/rules/2/resourceNames", secrets),
+        row(&[secret], "Role/zen-operator", "/rules/3/resources", json!(["leases"])),
         row(&["operator.replicas=3"], OPERATOR, "/spec/replicas", json!(3)),
         row(
             &[r#"operator.log="debug,kube=warn""#],

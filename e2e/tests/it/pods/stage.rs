@@ -332,7 +332,7 @@ impl Egress {
 }
 
 /// A free port of the loopback.
-const ANY: &str = "127.0.0.1:0";
+pub const ANY: &str = "127.0.0.1:0";
 
 fn common(program: &str, name: &str, keys: &Path, run: &Path) -> Vec<String> {
     let path = |path: &Path| path.to_str().unwrap().to_owned();
@@ -355,7 +355,7 @@ async fn stop(running: Option<(Shutdown, JoinHandle<()>)>) {
 }
 
 /// An address of this machine that is not its loopback. No packet is sent.
-fn own_address() -> IpAddr {
+pub fn own_address() -> IpAddr {
     let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect("203.0.113.1:9").expect("a route, for an address that is not the loopback");
     socket.local_addr().unwrap().ip()

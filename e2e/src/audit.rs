@@ -28,6 +28,19 @@ pub struct Entry {
     pub status: u16,
     /// `allow` or `forbid`.
     pub decision: String,
+    /// Names the token that was used, where one was: each token has another.
+    pub credential: String,
+    /// When it came, RFC 3339 with microseconds: sorts as text.
+    pub received: String,
+    /// When it was answered, likewise; of what lasts, when it was accepted.
+    pub answered: String,
+}
+
+impl Entry {
+    /// Whether it was to change something.
+    pub fn is_write(&self) -> bool {
+        !matches!(&*self.verb, "get" | "list" | "watch")
+    }
 }
 
 #[derive(Deserialize)]
@@ -42,12 +55,18 @@ struct Line {
     response_status: Option<Status>,
     #[serde(default)]
     annotations: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    request_received_timestamp: String,
+    #[serde(default)]
+    stage_timestamp: String,
 }
 
 #[derive(Deserialize)]
 struct User {
     #[serde(default)]
     username: String,
+    #[serde(default)]
+    extra: std::collections::BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -83,7 +102,11 @@ fn parse(text: &str) -> Result<Vec<Entry>> {
             continue;
         }
         let object = line.object_ref.unwrap_or_default();
+        let credential = line.user.extra.get("authentication.kubernetes.io/credential-id");
         entries.push(Entry {
+            credential: credential.and_then(|ids| ids.first()).cloned().unwrap_or_default(),
+            received: line.request_received_timestamp,
+            answered: line.stage_timestamp,
             user: line.user.username,
             verb: line.verb,
             group: object.api_group,

@@ -1,0 +1,214 @@
+//! Least privilege (K-06; issue 4, point 7): the operator and the pods run as their ServiceAccounts, with the chart's roles and no other,
+//! through everything that they do. Then the API server's audit log and the roles must say the same: a verb that is granted
+//! and was never used fails here, and so does one that was used and not granted.
+//!
+//! Whoever adds a right adds here what uses it. `escalate` and `bind` on the Roles of tenants are asked inside the API server and show in
+//! no request: [`zen_e2e::rights::UNSEEN`].
+
+mod stage;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use kube::Api;
+use kube::api::ListParams;
+use serde_json::{Value, json};
+use zen_e2e::rights::{self, Right};
+use zen_operator::writer::{Metrics, Notice, Writer};
+use zen_runtime::lease::Leadership;
+
+use crate::pods::stage::{ready, until};
+use stage::{ACCOUNTS, NAMESPACE, Stage};
+
+/// Something of every kind that is read on behalf of a tenant.
+const TENANT: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: source, namespace: team-a}
+stringData: {token: correct-horse}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: target, namespace: team-a}
+stringData: {token: battery-staple}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: target-ca, namespace: team-a}
+data: {ca.crt: CERTIFICATE}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Destination
+metadata: {name: ci, namespace: team-a}
+spec:
+  target: {url: https://ci.example.com}
+  authentication: {bearer: {secretRef: {name: target, key: token}}}
+  tls: {caRef: {configMapRef: {name: target-ca, key: ca.crt}}}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: hook, namespace: team-a}
+spec:
+  verification: {provider: bearer, secrets: [{secretRef: {name: source, key: token}}]}
+  routes: [{destinations: [{name: ci}]}]
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: lost, namespace: team-a}
+spec:
+  verification: {provider: bearer, secrets: [{secretRef: {name: source, key: token}}]}
+  routes: [{destinations: [{name: nowhere}]}]
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_right_is_used_and_every_use_is_granted() {
+    let mut stage = Stage::start().await;
+    stage.start_operator().await;
+    stage.start_pods().await;
+    until("the ingester is ready", async || ready(stage.ingester_admin()).await.0 == 200).await;
+    until("the egress is ready", async || ready(stage.egress_admin()).await.0 == 200).await;
+
+    stage.apply(&TENANT.replace("CERTIFICATE", &json!(stage.bundle()).to_string())).await;
+    for kind in ["ZenLock", "ClusterEnrollment"] {
+        let sample = crate::samples::all().into_iter().find(|sample| sample["kind"] == kind).expect("a sample");
+        stage.apply(&crate::samples::with(sample, "/metadata/namespace", json!("team-a")).to_string()).await;
+    }
+    stage.until_condition("webhook", "hook", "Programmed=True").await;
+    stage.until_condition("webhook", "lost", "ResolvedRefs=False").await;
+    stage.until_condition("destination", "ci", "Accepted=True").await;
+    for kind in ["zenlock", "clusterenrollment"] {
+        stage.until_condition(kind, "--all", "Accepted=False").await;
+    }
+    // An Event is written after the status that it is about.
+    until("it is said as an Event too", async || {
+        !stage.kubectl(&["get", "events", "-n", "team-a", "-o", "name"]).await.is_empty()
+    })
+    .await;
+    let of_tenant = tenant_roles(&stage).await;
+    assert_eq!(of_tenant.len(), 4, "a Role and its binding for each plane: {of_tenant:#?}");
+
+    aggregated_api(&stage).await;
+    drain(&stage).await;
+    repeated_event(&stage);
+    switch_off(&stage).await;
+    stage.kubectl(&["delete", "webhooks,destinations", "--all", "-n", "team-a"]).await;
+    until("nothing is granted any more", async || tenant_roles(&stage).await.is_empty()).await;
+
+    // What the hooks of the chart run. Nobody runs pods here, so that waiting ends with what is missing.
+    let operator = stage.client("zen-operator").await;
+    let missing = zen_operator::wait::run(&operator, NAMESPACE, Duration::ZERO).await.unwrap_err().to_string();
+    assert!(missing.contains("StatefulSet"), "{missing}");
+    let (left, deleted) =
+        tokio::join!(stage.operator_ends(), zen_operator::cleanup::run(&operator, NAMESPACE, "zen-mesh-cleanup"));
+    assert!(left.contains("lease"), "the operator made room: {left}");
+    assert_eq!(deleted.unwrap(), 0, "all of it was gone before");
+    stage.stop_pods().await;
+
+    let mut problems = Vec::new();
+    let entries = stage.audit();
+    let built_in = stage.built_in_roles().await;
+    for account in ACCOUNTS {
+        let mut ours = rights::granted(stage.rendered(), NAMESPACE, account);
+        assert!(!ours.is_empty(), "{account} is granted nothing: are the bindings read?");
+        ours.extend(rights::granted(&of_tenant, NAMESPACE, account));
+        let others: BTreeSet<Right> = rights::granted(&built_in, NAMESPACE, account);
+        let user = format!("system:serviceaccount:{NAMESPACE}:{account}");
+        problems.extend(rights::problems(&entries, &user, &ours, &others));
+    }
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// What the operator made for the data plane in the tenant's namespace.
+async fn tenant_roles(stage: &Stage) -> Vec<Value> {
+    let client = stage.admin();
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=zen-operator");
+    let roles: Api<Role> = Api::namespaced(client.clone(), "team-a");
+    let bindings: Api<RoleBinding> = Api::namespaced(client, "team-a");
+    let roles = roles.list(&ours).await.unwrap().items.into_iter().map(|role| json!(role));
+    let bindings = bindings.list(&ours).await.unwrap().items.into_iter().map(|binding| json!(binding));
+    roles.chain(bindings).collect()
+}
+
+/// The registration, and a request that the API server forwards and the ingester has reviewed.
+async fn aggregated_api(stage: &Stage) {
+    let ready = json!({"status": {"replicas": 1, "readyReplicas": 1}}).to_string();
+    let patch = ["patch", "statefulset", "zen-ingester", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p"];
+    stage.kubectl(&[&patch[..], &[&ready]].concat()).await;
+    stage.serve_api().await;
+    let path = "/apis/data.zen-mesh.io/v1alpha1/namespaces/team-a/deadletters";
+    let request = || http::Request::get(path).body(Vec::new()).unwrap();
+    until("the API server forwards", async || stage.admin().request_text(request()).await.is_ok()).await;
+}
+
+/// A volume of a replica that is gone is emptied by a pod, and marked.
+async fn drain(stage: &Stage) {
+    stage
+        .apply(
+            "
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata:
+  name: queue-zen-ingester-5
+  namespace: zen-mesh
+  labels: {app.kubernetes.io/name: zen-mesh, app.kubernetes.io/component: ingester}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+",
+        )
+        .await;
+    let pods: Api<Pod> = Api::namespaced(stage.admin(), NAMESPACE);
+    let is_there = async || pods.get_opt("zen-ingester-drain-5").await.unwrap().is_some();
+    until("a pod empties it", is_there).await;
+    let patch = ["patch", "pod", "zen-ingester-drain-5", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p"];
+    stage.kubectl(&[&patch[..], &[r#"{"status":{"phase":"Succeeded"}}"#]].concat()).await;
+    until("the pod goes", async || !is_there().await).await;
+    let claim = stage.kubectl(&["get", "pvc", "queue-zen-ingester-5", "-n", NAMESPACE, "-o", "yaml"]).await;
+    assert!(claim.contains("zen-mesh.io/drained"), "{claim}");
+}
+
+/// A notice that repeats is counted in its Event after ten minutes, which go by here at once.
+fn repeated_event(stage: &Stage) {
+    let config = stage.config("zen-operator");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let client = zen_live::cluster::client(config).unwrap();
+                let writer = Writer::new(client, Leadership::unguarded(), "zen-operator-0", Metrics::default());
+                let about = ObjectReference {
+                    api_version: Some(zen_crds::API_VERSION.to_owned()),
+                    kind: Some("Webhook".to_owned()),
+                    namespace: Some("team-a".to_owned()),
+                    name: Some("hook".to_owned()),
+                    ..ObjectReference::default()
+                };
+                let notice = Notice { warning: true, reason: "RefNotFound", action: "Report", note: "gone" };
+                writer.event(&about, &notice).await.unwrap();
+                tokio::time::pause();
+                tokio::time::advance(Duration::from_mins(11)).await;
+                tokio::time::resume();
+                writer.event(&about, &notice).await.unwrap();
+            });
+        });
+    });
+}
+
+/// Everything that the settings can switch off goes.
+async fn switch_off(stage: &Stage) {
+    stage
+        .change_workloads(|workloads| {
+            for part in ["podDisruptionBudgets", "networkPolicies", "api"] {
+                workloads[part]["enabled"] = false.into();
+            }
+        })
+        .await;
+    let labelled = ["-l", "app.kubernetes.io/managed-by=zen-operator", "-o", "name"];
+    until("what was switched off is gone", async || {
+        let here = ["get", "poddisruptionbudgets,networkpolicies,services", "-n", NAMESPACE];
+        let left = stage.kubectl(&[&here[..], &labelled].concat()).await;
+        let registered = stage.kubectl(&[&["get", "apiservices"][..], &labelled].concat()).await;
+        registered.is_empty() && !["budget", "networkpolic", "zen-ingester-api"].iter().any(|gone| left.contains(gone))
+    })
+    .await;
+}
