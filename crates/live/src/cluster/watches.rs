@@ -16,6 +16,9 @@ use super::watch::{Signal, watch};
 
 /// The `ConfigMap` with the mesh configuration.
 const MESH: &str = "zen-mesh";
+/// Objects of one answer to a list. What the API server sends of an object is many times what is kept of it, and a whole page
+/// is in memory at one time.
+const PAGE: u32 = 100;
 /// Lists of single names that run at once: a start with thousands of Secrets must not be a storm.
 const LISTS: usize = 32;
 
@@ -39,7 +42,7 @@ impl Watches {
 
     /// Follows a kind.
     pub(super) fn begin(&mut self, source: Source) {
-        let every = watcher::Config::default();
+        let every = watcher::Config::default().page_size(PAGE);
         let task = match source {
             Source::Webhooks => self.all(every, Update::Webhooks),
             Source::Destinations => self.all(every, Update::Destinations),
