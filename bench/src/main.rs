@@ -8,6 +8,8 @@ mod histogram;
 mod http;
 mod load;
 mod nginx;
+mod objects;
+mod operator;
 mod process;
 mod reload;
 mod sink;
@@ -25,6 +27,9 @@ struct Arguments {
     /// The release binary of `zen`.
     #[arg(long)]
     zen: PathBuf,
+    /// The release binary of `zen-operator`.
+    #[arg(long)]
+    operator: PathBuf,
     /// Folder for queues and logs: decides which disk is measured.
     #[arg(long, default_value = "target/bench")]
     folder: PathBuf,
@@ -59,8 +64,23 @@ enum Bench {
         /// Secrets that they name.
         #[arg(long, default_value_t = 100)]
         secrets: usize,
+        /// Services that nobody names, beside which the egress plane is looked at.
+        #[arg(long, default_value_t = 5_000)]
+        services: usize,
         /// Changes that are timed, of each kind.
         #[arg(long, default_value_t = 200)]
+        changes: usize,
+    },
+    /// The operator among many Webhooks, on a real API server, with a data plane that only reports.
+    Operator {
+        /// Webhooks.
+        #[arg(long, default_value_t = 10_000)]
+        webhooks: usize,
+        /// Secrets that they name.
+        #[arg(long, default_value_t = 100)]
+        secrets: usize,
+        /// Objects that are changed.
+        #[arg(long, default_value_t = 100)]
         changes: usize,
     },
     /// So many events waiting: memory, accept rate, restart, disk space given back.
@@ -82,7 +102,12 @@ async fn main() -> anyhow::Result<()> {
             suite::run(&arguments.zen, scratch.path(), time, arguments.rounds, &connections, &bodies).await
         }
         Bench::Fairness => fairness::run(&arguments.zen, scratch.path(), time, arguments.rounds).await,
-        Bench::Reload { webhooks, secrets, changes } => reload::run(webhooks, secrets, changes).await,
+        Bench::Reload { webhooks, secrets, services, changes } => {
+            reload::run(webhooks, secrets, services, changes).await
+        }
+        Bench::Operator { webhooks, secrets, changes } => {
+            operator::run(&arguments.operator, scratch.path(), webhooks, secrets, changes).await
+        }
         Bench::Backlog { events } => backlog::run(&arguments.zen, scratch.path(), events).await,
     }
 }

@@ -32,6 +32,12 @@ impl Process {
         Ok(Self { child })
     }
 
+    /// The most memory that it ever had, in bytes.
+    pub fn peak(&self) -> anyhow::Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        Ok(1024 * number_after(&status, "VmHWM:"))
+    }
+
     /// Fails when it has ended.
     pub fn check(&mut self) -> anyhow::Result<()> {
         match self.child.try_wait()? {

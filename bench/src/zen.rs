@@ -105,7 +105,8 @@ fn addresses(path: &Path) -> Option<(SocketAddr, SocketAddr)> {
     Some((found["intake"].as_str()?.parse().ok()?, found["admin"].as_str()?.parse().ok()?))
 }
 
-async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+/// The whole answer to a GET.
+pub async fn get(address: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
     stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).await?;
     let mut text = String::new();

@@ -6,22 +6,28 @@ use crate::run;
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// `path` (default), `fairness`, `reload` or `backlog`, and its options.
+    /// `path` (default), `fairness`, `backlog`, `reload`, `operator` or `leader`, and its options.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-/// Runs the bench with the release build of `zen`.
+/// Runs the bench with the release build of what it measures.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let measures = |name| arguments.arguments.iter().any(|argument| argument == name);
+    if measures("leader") {
+        return leader();
+    }
     if arguments.arguments.is_empty() || measures("path") {
         run::need("nginx", "nginx-light", "the reference of the bench")?;
     }
-    let programs = if measures("reload") { Some(programs::built(programs::API_SERVER)?) } else { None };
-    run::done(&mut run::cargo(&["build", "--release", "--package", "zen", "--package", "zen-bench"]))?;
-    let target = run::target()?;
-    let mut bench = std::process::Command::new(target.join("release/zen-bench"));
-    bench.current_dir(run::root()).arg("--zen").arg(target.join("release/zen"));
+    let beside_api_server = measures("reload") || measures("operator");
+    let programs = if beside_api_server { Some(programs::built(programs::API_SERVER)?) } else { None };
+    let measured = if measures("operator") { "zen-operator" } else { "zen" };
+    run::done(&mut run::cargo(&["build", "--release", "--package", measured, "--package", "zen-bench"]))?;
+    let release = run::target()?.join("release");
+    let mut bench = std::process::Command::new(release.join("zen-bench"));
+    bench.current_dir(run::root()).arg("--zen").arg(release.join("zen"));
+    bench.arg("--operator").arg(release.join("zen-operator"));
     if arguments.arguments.is_empty() {
         bench.arg("path");
     }
@@ -29,4 +35,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bench.env("ZEN_CLUSTER_BIN", programs);
     }
     run::done(bench.args(&arguments.arguments))
+}
+
+/// Twenty leaders end one after another: a test that is run with three of them otherwise.
+fn leader() -> anyhow::Result<()> {
+    let mut test = run::cargo(&["test", "--package", "zen-operator", "--test", "it", "leader", "--", "--nocapture"]);
+    run::done(test.env("ZEN_LEADER_KILLS", "20").env("ZEN_CLUSTER_BIN", programs::built(programs::API_SERVER)?))
 }
