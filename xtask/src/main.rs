@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod cluster;
+mod compatibility;
 mod fuzz;
 mod generate;
 mod go;
@@ -27,7 +28,7 @@ struct Arguments {
 enum Command {
     /// Format, lints, dependencies, generated files and every test; gets what is missing first.
     Test {
-        /// Only the step whose name begins so (format, clippy, deny, generate, test, node).
+        /// Only the step whose name begins so (format, clippy, deny, generate, compatibility, test, node).
         #[arg(long)]
         only: Option<String>,
         /// Without the steps whose names begin so, e.g. node on a machine where you are not root.

@@ -6,16 +6,17 @@ use std::time::SystemTime;
 use anyhow::bail;
 
 use crate::cluster::programs;
-use crate::{generate, node, oracles, run, tools};
+use crate::{compatibility, generate, node, oracles, run, tools};
 
 /// A named step.
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("format", || run::done(&mut run::cargo(&["fmt", "--all", "--check"]))),
     ("clippy", clippy),
     ("deny", deny),
     ("generate", || generate::run(true)),
+    ("compatibility", compatibility::check),
     ("test", tests),
     ("node", node::tests),
 ];
