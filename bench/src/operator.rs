@@ -52,7 +52,7 @@ pub async fn run(program: &Path, folder: &Path, webhooks: usize, secrets: usize,
     let operator = Operator::start(program, folder, &control_plane, &root, data_plane.port())?;
     let took = operator.until_written(objects).await?;
     let first = operator.metric("zen_operator_first_reconcile_seconds", &[]).await?;
-    let mean = objects as f64 / took.as_secs_f64();
+    let mean = f64::from(u32::try_from(objects)?) / took.as_secs_f64();
     println!(
         "first reconcile {first:.2} s; all {objects} statuses after {:.1} s from the start: {mean:.0}/s",
         took.as_secs_f64()
@@ -63,7 +63,7 @@ pub async fn run(program: &Path, folder: &Path, webhooks: usize, secrets: usize,
     let before = Writes::of(&api, &operator).await?;
     sleep(QUIET).await;
     let after = Writes::of(&api, &operator).await?;
-    println!("in {} s without a change: {} writes to the API server", QUIET.as_secs(), after.served - before.served);
+    println!("in {} s without a change: {:.0} writes to the API server", QUIET.as_secs(), after.served - before.served);
     operator.memory("steady")?;
 
     let begun = Instant::now();
@@ -77,11 +77,11 @@ pub async fn run(program: &Path, folder: &Path, webhooks: usize, secrets: usize,
     operator.until_written(objects + changes).await?;
     let took = begun.elapsed();
     sleep(Duration::from_secs(2)).await;
-    let changed = Writes::of(&api, &operator).await?;
+    let written = Writes::of(&api, &operator).await?;
     println!(
-        "{changes} Webhooks changed within {:.1} s: {} status writes, the last {:.1} s after the first change",
+        "{changes} Webhooks changed within {:.1} s: {:.0} status writes, the last {:.1} s after the first change",
         made.as_secs_f64(),
-        changed.statuses - after.statuses,
+        written.statuses - after.statuses,
         took.as_secs_f64()
     );
     operator.memory("then")?;
@@ -93,7 +93,7 @@ pub async fn run(program: &Path, folder: &Path, webhooks: usize, secrets: usize,
     sleep(QUIET).await;
     let again = Writes::of(&api, &operator).await?;
     println!(
-        "started anew after SIGKILL: everything looked at {:.1} s later (the lease has to run out); {} status writes",
+        "started anew after SIGKILL: everything looked at {:.1} s later (the lease has to run out); {:.0} status writes",
         took.as_secs_f64(),
         again.statuses
     );
@@ -134,17 +134,18 @@ impl Operator {
         Ok(zen_runtime::metrics::value(text, name, labels).unwrap_or_default())
     }
 
-    async fn statuses(&self) -> Result<u64> {
+    async fn statuses(&self) -> Result<f64> {
         let mut sum = 0.0;
         for kind in ["Webhook", "Destination"] {
             sum += self.metric("zen_operator_writes_total", &[("kind", kind), ("outcome", "Applied")]).await?;
         }
-        Ok(sum as u64)
+        Ok(sum)
     }
 
     /// Waits for so many writes of statuses; how long the program runs by then.
     async fn until_written(&self, wanted: usize) -> Result<Duration> {
-        self.until(async || Ok(self.statuses().await? >= wanted as u64)).await
+        let wanted = f64::from(u32::try_from(wanted)?);
+        self.until(async || Ok(self.statuses().await? >= wanted)).await
     }
 
     async fn until(&self, done: impl AsyncFn() -> Result<bool>) -> Result<Duration> {
@@ -164,7 +165,7 @@ impl Operator {
             "  {when}: {} MiB, at most {} MiB so far, {:.1} s of CPU",
             usage.resident / MIB,
             self.process.peak()? / MIB,
-            usage.cpu_micros as f64 / 1e6
+            Duration::from_micros(usage.cpu_micros).as_secs_f64()
         );
         Ok(())
     }
@@ -186,9 +187,9 @@ impl Operator {
 /// What was written so far.
 struct Writes {
     /// Of all clients, Leases aside, as the API server counts.
-    served: u64,
+    served: f64,
     /// Of statuses, as the operator counts.
-    statuses: u64,
+    statuses: f64,
 }
 
 impl Writes {
@@ -202,6 +203,6 @@ impl Writes {
                     .any(|verb| line.contains(&format!("verb=\"{verb}\"")))
         });
         let served = writes.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>();
-        Ok(Self { served: served as u64, statuses: operator.statuses().await? })
+        Ok(Self { served, statuses: operator.statuses().await? })
     }
 }

@@ -69,7 +69,7 @@ impl Right {
     }
 }
 
-/// What Roles, ClusterRoles and their bindings, among other objects, grant a ServiceAccount.
+/// What Roles, `ClusterRole`s and their bindings, among other objects, grant a ServiceAccount.
 pub fn granted(objects: &[Value], namespace: &str, account: &str) -> BTreeSet<Right> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let texts = |value: &Value| value.as_array().into_iter().flatten().map(text).collect::<Vec<_>>();
@@ -115,23 +115,23 @@ pub fn granted(objects: &[Value], namespace: &str, account: &str) -> BTreeSet<Ri
 /// What is wrong with a ServiceAccount's rights by what it did: rights of `ours` that were never used, and requests that
 /// neither `ours` nor `others` grant. One that was refused at first, while its grant was on its way, is right.
 pub fn problems(entries: &[Entry], user: &str, ours: &BTreeSet<Right>, others: &BTreeSet<Right>) -> Vec<String> {
-    let mut used = BTreeSet::new();
+    let mut done = BTreeSet::new();
     let mut refused = BTreeSet::new();
     for entry in entries.iter().filter(|entry| entry.user == user && !entry.resource.is_empty()) {
         match &*entry.decision {
             "forbid" => refused.extend(Right::all_of(entry)),
-            _ if entry.status < 400 => used.extend(Right::all_of(entry)),
+            _ if entry.status < 400 => done.extend(Right::all_of(entry)),
             _ => {}
         }
     }
     let mut problems = Vec::new();
-    for right in refused.difference(&used) {
+    for right in refused.difference(&done) {
         problems.push(format!("{user} was refused: {right}"));
     }
-    for right in used.iter().filter(|used| !ours.iter().chain(others).any(|right| right.covers(used))) {
+    for right in done.iter().filter(|used| !ours.iter().chain(others).any(|right| right.covers(used))) {
         problems.push(format!("{user} used what nobody granted it here: {right}"));
     }
-    let idle = |right: &&Right| !UNSEEN.contains(&&*right.verb) && !used.iter().any(|used| right.covers(used));
+    let idle = |right: &&Right| !UNSEEN.contains(&&*right.verb) && !done.iter().any(|used| right.covers(used));
     for right in ours.iter().filter(idle) {
         problems.push(format!("{user} never used: {right}"));
     }

@@ -22,8 +22,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let beside_api_server = measures("reload") || measures("operator");
     let programs = if beside_api_server { Some(programs::built(programs::API_SERVER)?) } else { None };
-    let measured = if measures("operator") { "zen-operator" } else { "zen" };
-    run::done(&mut run::cargo(&["build", "--release", "--package", measured, "--package", "zen-bench"]))?;
+    let subject = if measures("operator") { "zen-operator" } else { "zen" };
+    run::done(&mut run::cargo(&["build", "--release", "--package", subject, "--package", "zen-bench"]))?;
     let release = run::target()?.join("release");
     let mut bench = std::process::Command::new(release.join("zen-bench"));
     bench.current_dir(run::root()).arg("--zen").arg(release.join("zen"));

@@ -97,7 +97,7 @@ async fn every_right_is_used_and_every_use_is_granted() {
     until("nothing is granted any more", async || tenant_roles(&stage).await.is_empty()).await;
 
     // What the hooks of the chart run. Nobody runs pods here, so that waiting ends with what is missing.
-    let operator = stage.client("zen-operator").await;
+    let operator = stage.client("zen-operator");
     let missing = zen_operator::wait::run(&operator, NAMESPACE, Duration::ZERO).await.unwrap_err().to_string();
     assert!(missing.contains("StatefulSet"), "{missing}");
     let (left, deleted) =
@@ -137,8 +137,8 @@ async fn aggregated_api(stage: &Stage) {
     let patch = ["patch", "statefulset", "zen-ingester", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p"];
     stage.kubectl(&[&patch[..], &[&ready]].concat()).await;
     stage.serve_api().await;
-    let path = "/apis/data.zen-mesh.io/v1alpha1/namespaces/team-a/deadletters";
-    let request = || http::Request::get(path).body(Vec::new()).unwrap();
+    let dead_letters = "/apis/data.zen-mesh.io/v1alpha1/namespaces/team-a/deadletters";
+    let request = || http::Request::get(dead_letters).body(Vec::new()).unwrap();
     until("the API server forwards", async || stage.admin().request_text(request()).await.is_ok()).await;
 }
 

@@ -109,12 +109,12 @@ impl Stage {
     }
 
     fn logs(&self) -> String {
-        let mut text = String::new();
-        for number in 0..self.started.load(Ordering::Relaxed) {
+        let numbers = 0..self.started.load(Ordering::Relaxed);
+        let log = |number: u32| {
             let log = std::fs::read_to_string(self.folder.path().join(format!("zen-operator-{number}.log")));
-            text.push_str(&format!("== {number}\n{}\n", log.unwrap_or_default()));
-        }
-        text
+            format!("== {number}\n{}", log.unwrap_or_default())
+        };
+        numbers.map(log).collect::<Vec<_>>().join("\n")
     }
 }
 

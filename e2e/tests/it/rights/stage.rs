@@ -99,7 +99,7 @@ impl Stage {
         self.configs[account].clone()
     }
 
-    pub async fn client(&self, account: &str) -> kube::Client {
+    pub fn client(&self, account: &str) -> kube::Client {
         zen_live::cluster::client(self.config(account)).unwrap()
     }
 
@@ -144,7 +144,7 @@ impl Stage {
             admin: TcpListener::bind(serve.admin).await.unwrap(),
             identity: TcpListener::bind(serve.identity).await.unwrap(),
         };
-        let (client, shutdown) = (self.client("zen-operator").await, self.shutdown.clone());
+        let (client, shutdown) = (self.client("zen-operator"), self.shutdown.clone());
         self.operator = Some(tokio::spawn(async move { Box::pin(run(serve, client, listeners, &shutdown)).await }));
         let secrets: Api<Secret> = Api::namespaced(self.admin(), NAMESPACE);
         let trust: Api<ConfigMap> = Api::namespaced(self.admin(), NAMESPACE);
@@ -154,7 +154,7 @@ impl Stage {
         })
         .await;
         let trust = trust.get("zen-mesh-trust").await.unwrap();
-        self.bundle = trust.data.unwrap()["ca.crt"].clone();
+        self.bundle.clone_from(&trust.data.unwrap()["ca.crt"]);
         std::fs::write(self.folder.path().join("ca.crt"), &self.bundle).unwrap();
     }
 
@@ -251,7 +251,7 @@ impl Stage {
         let names = HashMap::from([(format!("zen-operator.{NAMESPACE}.svc"), vec![self.identity.ip()])]);
         let remote = Remote::with_resolver(&options, Arc::new(StaticResolver(names))).unwrap();
         let identity = Client::with_issuer(options, Arc::new(remote));
-        let platform = Platform { client: self.client(account).await, identity };
+        let platform = Platform { client: self.client(account), identity };
         let run = folder.join("run");
         let options = [
             ("--pod-name", name),
