@@ -15,6 +15,8 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 use zen_e2e::{ControlPlane, audit};
 
+use crate::leader::is_leaders;
+
 const NAMESPACE: &str = "zen-mesh";
 /// Something that every leader makes when it is missing.
 const MADE: &str = "zen-egress";
@@ -101,6 +103,21 @@ impl Stage {
             }
             assert!(Instant::now() < deadline, "nobody leads:\n{}", self.logs());
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until nobody has written for a second.
+    pub async fn until_quiet(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let writes = || self.audit().iter().filter(|entry| is_leaders(entry)).count();
+        let (mut seen, mut since) = (writes(), Instant::now());
+        while since.elapsed() < Duration::from_secs(1) {
+            assert!(Instant::now() < deadline, "it writes on and on:\n{}", self.logs());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = writes();
+            if std::mem::replace(&mut seen, now) != now {
+                since = Instant::now();
+            }
         }
     }
 
