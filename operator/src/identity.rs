@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use zen_identity::Mesh;
 use zen_identity::client::Clock;
 use zen_model::Timestamp;
-use zen_pki::{Ca, Identity, TrustRoots};
+use zen_pki::{Ca, Identity, TrustDomain, TrustRoots};
 
 use crate::{Writer, names};
 use follow::Seen;
@@ -83,8 +83,8 @@ impl Settings {
 
 /// The trust domain or the namespace changed under a running operator: it has to start anew, as every pod of the mesh will.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the mesh's trust domain is now {}: the operator has to start anew", .0.trust_domain())]
-pub struct Changed(pub Mesh);
+#[error("the mesh's trust domain is now {0}: the operator has to start anew")]
+pub struct Changed(pub TrustDomain);
 
 /// The service of one replica. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -201,7 +201,7 @@ impl Service {
     async fn changed(&self) -> Changed {
         let mut settings = self.0.settings.clone();
         if let Ok(settings) = settings.wait_for(|settings| settings.mesh != self.0.mesh).await {
-            return Changed(settings.mesh.clone());
+            return Changed(settings.mesh.trust_domain().clone());
         }
         // Nobody can change them any more.
         std::future::pending().await

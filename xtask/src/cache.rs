@@ -21,7 +21,7 @@ pub fn once(
     name: &str,
     inputs: &[&[u8]],
     made: &[&Path],
-    make: impl FnOnce() -> anyhow::Result<()>,
+    build: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let hash = hash(inputs);
     let stamp = target.join(format!(".stamp-{name}"));
@@ -30,7 +30,7 @@ pub fn once(
         return Ok(());
     }
     fs::create_dir_all(target).with_context(|| format!("failed to make {}", target.display()))?;
-    make()?;
+    build()?;
     fs::write(&stamp, hash).with_context(|| format!("failed to write {}", stamp.display()))
 }
 
@@ -49,11 +49,11 @@ mod tests {
         let program = folder.path().join("etcd");
         let made = |inputs: &[u8]| {
             let mut made = false;
-            let make = || {
+            let build = || {
                 made = true;
                 fs::write(&program, inputs).map_err(anyhow::Error::from)
             };
-            once(folder.path(), "etcd", &[inputs], &[&program], make).expect("made");
+            once(folder.path(), "etcd", &[inputs], &[&program], build).expect("made");
             made
         };
         assert!(made(b"1") && !made(b"1"), "once");

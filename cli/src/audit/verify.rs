@@ -64,7 +64,7 @@ impl Verify {
             if path.as_os_str() == "-" {
                 let mut kept = tempfile::NamedTempFile::new().context("failed to keep standard input")?;
                 io::copy(&mut io::stdin().lock(), &mut kept).context("failed to read standard input")?;
-                *path = kept.path().to_owned();
+                kept.path().clone_into(path);
                 copy = Some(kept);
             }
         }

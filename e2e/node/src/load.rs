@@ -94,6 +94,10 @@ impl Load {
     }
 
     /// Waits until so many more are acknowledged: that traffic flows now.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
     pub async fn flows(&self, more: usize) {
         let mut acknowledged = self.shared.acknowledged.subscribe();
         let enough = *acknowledged.borrow() + more;
@@ -103,6 +107,10 @@ impl Load {
     }
 
     /// Waits until no request is under way that was begun before now.
+    ///
+    /// # Panics
+    ///
+    /// When one takes longer than anybody waits.
     pub async fn settles(&self) {
         let now = Instant::now();
         for begun in &self.shared.begun {
@@ -176,8 +184,8 @@ struct Kept {
 impl Shared {
     /// Until it is acknowledged.
     async fn deliver(&self, delivery: &str, kept: &mut Kept, begun: &watch::Sender<Instant>) {
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
+        let first = Instant::now();
+        while first.elapsed() < PATIENCE {
             let sent = Instant::now();
             begun.send_replace(sent);
             let source = self.source.borrow().clone();

@@ -272,9 +272,9 @@ impl Served<'_> {
 
     fn add_to_containers(&self, patch: &mut Builder, mount: &Value, variables: &[Value]) {
         for slot in &self.served {
-            let (path, container) = (slot.path(), slot.container);
-            patch.append(&format!("{path}/volumeMounts"), container.volume_mounts.is_some(), vec![mount.clone()]);
-            patch.append(&format!("{path}/env"), container.env.is_some(), variables.to_vec());
+            let (at, container) = (slot.path(), slot.container);
+            patch.append(&format!("{at}/volumeMounts"), container.volume_mounts.is_some(), vec![mount.clone()]);
+            patch.append(&format!("{at}/env"), container.env.is_some(), variables.to_vec());
         }
     }
 }

@@ -128,11 +128,23 @@ impl Walk<'_> {
     fn value(&mut self, value: &str, style: ScalarStyle, span: Span) -> Result<(), ManifestError> {
         let Some(path) = self.path() else { return Ok(()) };
         let entry = match path.as_slice() {
-            ["apiVersion"] => return Ok(self.document.api = value.to_owned()),
-            ["kind"] => return Ok(self.document.kind = value.to_owned()),
-            ["metadata", "name"] => return Ok(self.document.name = value.to_owned()),
-            ["metadata", "namespace"] => return Ok(self.document.namespace = Some(value.to_owned())),
             ["spec", "encryptedData", _] => self.entry(value, style, span)?,
+            ["apiVersion"] => {
+                value.clone_into(&mut self.document.api);
+                None
+            }
+            ["kind"] => {
+                value.clone_into(&mut self.document.kind);
+                None
+            }
+            ["metadata", "name"] => {
+                value.clone_into(&mut self.document.name);
+                None
+            }
+            ["metadata", "namespace"] => {
+                self.document.namespace = Some(value.to_owned());
+                None
+            }
             _ => None,
         };
         self.document.entries.extend(entry);

@@ -99,6 +99,7 @@ impl LockRefusal {
     ];
 
     /// Code, status, meaning and hint: the one function that decides them.
+    #[expect(clippy::too_many_lines, reason = "one table")]
     pub const fn row(self) -> Row {
         let (code, status, meaning, hint) = match self {
             Self::AnnotationInvalid => (
