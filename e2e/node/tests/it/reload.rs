@@ -102,6 +102,7 @@ fn summary(what: &str, mut took: Vec<Duration>) {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one load, and every kind of change in turn beside it")]
 async fn no_request_notices_that_objects_and_secrets_change_and_every_replica_follows() {
     let cluster = Cluster::open().await.unwrap();
     let stage = Stage::new(&cluster, "reload").await;

@@ -118,9 +118,8 @@ endpoints: [{{addresses: [{}], targetRef: {{kind: Pod, name: test, namespace: {n
                 }
             }
         };
-        if timeout(limit, waiting).await.is_err() {
-            panic!("{} of {} have not arrived within {limit:?}: {missing:?}", missing.len(), ids.len());
-        }
+        let arrived = timeout(limit, waiting).await.is_ok();
+        assert!(arrived, "{} of {} have not arrived within {limit:?}: {missing:?}", missing.len(), ids.len());
         began.elapsed()
     }
 
