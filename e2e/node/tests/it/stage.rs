@@ -33,7 +33,7 @@ kind: Destination
 metadata: {{name: ci, namespace: {namespace}}}
 spec:
   target: {{service: {{name: ci, port: 80, path: /hooks, scheme: http}}}}
-  delivery: {{retry: {{transient: {{attempts: 20, initial: 1s, factor: 1}}}}}}
+  delivery: {{retry: {{transient: {{attempts: 100, initial: 1s, factor: 1}}}}}}
 "
     );
     cluster.apply(&manifests).await.unwrap();
