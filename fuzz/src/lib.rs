@@ -9,6 +9,7 @@ mod frame;
 mod manifest;
 mod record;
 mod request;
+mod review;
 mod signature;
 
 pub use adopt::adopt;
@@ -19,4 +20,5 @@ pub use frame::frame;
 pub use manifest::manifest;
 pub use record::record;
 pub use request::request;
+pub use review::review;
 pub use signature::signature;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 9] = [
+const TARGETS: [(&str, Target); 10] = [
     ("adopt", zen_fuzz::adopt),
     ("age", zen_fuzz::age),
     ("audit", zen_fuzz::audit),
@@ -14,6 +14,7 @@ const TARGETS: [(&str, Target); 9] = [
     ("manifest", zen_fuzz::manifest),
     ("record", zen_fuzz::record),
     ("request", zen_fuzz::request),
+    ("review", zen_fuzz::review),
     ("signature", zen_fuzz::signature),
 ];
 

@@ -6,13 +6,19 @@ use crate::run;
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// `path` (default), `fairness`, `backlog`, `reload`, `operator` or `leader`, and its options.
+    /// `path` (default), `fairness`, `backlog`, `reload`, `operator`, `leader`, `admission` or `unseal`, and its options.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
 /// Runs the bench with the release build of what it measures.
 pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(which @ ("admission" | "unseal")) = arguments.arguments.first().map(String::as_str) {
+        // On a real API server, with the stage of the webhook's tests.
+        let programs = programs::built(programs::API_SERVER)?;
+        let mut bench = run::cargo(&["bench", "--package", "zenlock-webhook", "--bench", "zenlock", "--", which]);
+        return run::done(bench.env("ZEN_CLUSTER_BIN", programs));
+    }
     let measures = |name| arguments.arguments.iter().any(|argument| argument == name);
     if measures("leader") {
         return leader();

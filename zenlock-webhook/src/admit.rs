@@ -13,6 +13,7 @@ mod mutate;
 mod patch;
 mod reader;
 mod refused;
+mod validate;
 
 pub use annotations::{Delivery, Wanted};
 pub use environment::{Unrepresentable, representable, variable};
@@ -20,6 +21,7 @@ pub use injected::{REFRESH, SECRET_PREFIX, UNSEAL};
 pub use known::{KeyFacts, Known};
 pub use mutate::{Mutation, Settings, mutate};
 pub use refused::Refused;
+pub use validate::{is_file_name, validate};
 
 /// Asks for ZenLocks; the API server sends pods with it and no others.
 pub const INJECT: &str = "zen-mesh.io/inject";

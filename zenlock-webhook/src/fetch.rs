@@ -4,8 +4,13 @@
 //! for each key; and the file [`VARIABLES`], which the kubelet alone reads.
 
 mod arguments;
+pub mod ask;
+mod notify;
+mod run;
+pub mod write;
 
 pub use arguments::{Arguments, Mode, Notify, Signal, TOKEN_FOLDER, VOLUME};
+pub use run::{Error, run};
 
 /// Folder of the volume that containers mount.
 pub const FILES: &str = "files";

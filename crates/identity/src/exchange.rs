@@ -53,7 +53,7 @@ impl Drop for AbortOnDrop {
 }
 
 /// Sends one request and reads the whole answer. The connection ends with it.
-pub(crate) async fn exchange(
+pub async fn exchange(
     address: SocketAddr,
     name: ServerName<'static>,
     tls: Arc<ClientConfig>,

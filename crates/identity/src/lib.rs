@@ -4,11 +4,13 @@
 //!   what the two say to each other.
 //! * [`policy`] says which workload may do what. Default deny, pure.
 //! * [`server`] and [`http`] are the two ends of every HTTP API between our own parts: mutual TLS, ids checked, then the policy.
+//! * [`endpoint`] is a server that is known by its name; [`exchange`] is one request to anybody.
 //! * [`control`] is what the operator and the pods tell each other through them.
 
 pub mod client;
 pub mod control;
-mod exchange;
+pub mod endpoint;
+pub mod exchange;
 pub mod http;
 pub mod policy;
 pub mod server;

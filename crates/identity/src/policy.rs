@@ -50,12 +50,14 @@ pub enum Action {
     Issue,
     /// Hand over entries of the audit log, each component its own.
     Audit,
+    /// Have ZenLocks opened on behalf of Webhooks and Destinations (Z-03).
+    Unseal,
 }
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 7] =
-        [Self::Link, Self::Report, Self::Drain, Self::Adopt, Self::Peer, Self::Issue, Self::Audit];
+    pub const ALL: [Self; 8] =
+        [Self::Link, Self::Report, Self::Drain, Self::Adopt, Self::Peer, Self::Issue, Self::Audit, Self::Unseal];
 
     /// Stable label for logs and metrics.
     pub const fn label(self) -> &'static str {
@@ -67,6 +69,7 @@ impl Action {
             Self::Peer => "peer",
             Self::Issue => "issue",
             Self::Audit => "audit",
+            Self::Unseal => "unseal",
         }
     }
 
@@ -77,6 +80,7 @@ impl Action {
             Self::Report | Self::Drain => &[Component::Operator],
             Self::Issue => &[Component::Ingester, Component::Egress, Component::ZenLock, Component::Audit],
             Self::Audit => &[Component::Operator, Component::Ingester, Component::Egress, Component::ZenLock],
+            Self::Unseal => &[Component::Ingester, Component::Egress],
         }
     }
 }
@@ -219,6 +223,11 @@ mod tests {
             (C::Egress, A::Audit, true),
             (C::ZenLock, A::Audit, true),
             (C::Audit, A::Audit, false),
+            (C::Operator, A::Unseal, false),
+            (C::Ingester, A::Unseal, true),
+            (C::Egress, A::Unseal, true),
+            (C::ZenLock, A::Unseal, false),
+            (C::Audit, A::Unseal, false),
         ];
         assert_eq!(rows.len(), Component::ALL.len() * Action::ALL.len());
         for (component, action, allowed) in rows {

@@ -13,8 +13,8 @@ use axum::extract::{Request, State};
 use axum::middleware::{FromFnLayer, Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use http::{Extensions, StatusCode};
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use rustls_pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
@@ -36,6 +36,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(75);
 /// A request's body must be through by then: a page of a hand-over is the largest, and its sender waits no longer either.
 const BODY: Duration = Duration::from_secs(30);
+/// Requests at one time on one connection of HTTP/2.
+const STREAMS: u32 = 1024;
 /// Connections at one time.
 const CONNECTIONS: usize = 512;
 /// Open requests get this long when the server ends.
@@ -102,7 +104,7 @@ pub fn insert_peer(extensions: &mut Extensions, certificates: Option<&[Certifica
     }
 }
 
-/// Serves a router over TLS with HTTP/1.1 until `shutdown` is cancelled and open requests are finished (five seconds at
+/// Serves a router over TLS with HTTP/2 where ALPN chose it, and HTTP/1.1 elsewhere, until `shutdown` is cancelled and open requests are finished (five seconds at
 /// most). `extend` adds to each request's extensions what is known of the peer; [`PeerCertificates`] is there already.
 pub async fn serve_tls(
     listener: TcpListener,
@@ -111,7 +113,19 @@ pub async fn serve_tls(
     shutdown: CancellationToken,
     extend: impl Fn(&mut Extensions, Option<&[CertificateDer<'static>]>) + Clone + Send + Sync + 'static,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    serve_tls_with(CONNECTIONS, listener, tls, router, shutdown, extend).await;
+}
+
+/// As [`serve_tls`], with another bound of connections at one time: for servers whose clients hold theirs.
+pub async fn serve_tls_with(
+    connections: usize,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    shutdown: CancellationToken,
+    extend: impl Fn(&mut Extensions, Option<&[CertificateDer<'static>]>) + Clone + Send + Sync + 'static,
+) {
+    let places = Arc::new(Semaphore::new(connections));
     let mut connections = JoinSet::new();
     loop {
         let next = async {
@@ -170,18 +184,29 @@ async fn connection(
         request.extensions_mut().extend(extensions.clone());
         router.clone().oneshot(request.map(|body| axum::body::Body::new(Timed::new(body, BODY))))
     });
-    let mut serving = std::pin::pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD)
-            .serve_connection(TokioIo::new(stream), service)
-    );
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = shutdown.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = TokioIo::new(stream);
+    // The two kinds of connections have no trait in common.
+    macro_rules! served {
+        ($connection:expr) => {{
+            let mut serving = std::pin::pin!($connection);
+            tokio::select! {
+                ended = serving.as_mut() => ended,
+                () = shutdown.cancelled() => {
+                    serving.as_mut().graceful_shutdown();
+                    serving.await
+                }
+            }
+        }};
+    }
+    let ended = if is_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder.timer(TokioTimer::new()).max_concurrent_streams(STREAMS).keep_alive_interval(HEAD);
+        served!(builder.serve_connection(stream, service))
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD);
+        served!(builder.serve_connection(stream, service))
     };
     ended.map_err(|error| error.to_string())
 }

@@ -123,12 +123,12 @@ async fn bad_input_by_hand() {
 
     // Kinds that this release does not act on say so.
     mesh.apply(&crate::samples::with(
-        crate::samples::named("ZenLock", "ci-token"),
+        crate::samples::named("ClusterEnrollment", "prod-eu"),
         "/metadata/namespace",
         json!("team-a"),
     ))
     .await;
-    mesh.until("ZenLock", "team-a", "ci-token", "Accepted", "NotSupported").await;
+    mesh.until("ClusterEnrollment", "team-a", "prod-eu", "Accepted", "NotSupported").await;
 
     assert_eq!(versions(&mesh).await, untouched, "other objects were touched");
 }

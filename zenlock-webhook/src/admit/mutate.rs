@@ -20,7 +20,7 @@ use crate::fetch::{self, Arguments};
 const LARGEST_SECRET: usize = (1 << 20) - (16 << 10);
 
 /// What does not depend on the pod.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Image of our containers: the one that this process runs from.
     pub image: String,
@@ -52,7 +52,8 @@ pub fn mutate(
     secret: &str,
     settings: &Settings,
 ) -> Result<Mutation, Refused> {
-    let spec = pod.spec.clone().unwrap_or_default();
+    let unspecified = || Refused::new(LockRefusal::PodNotSupported, "it has no specification");
+    let spec = pod.spec.clone().ok_or_else(unspecified)?;
     if spec.os.as_ref().is_some_and(|os| os.name != "linux") {
         return Err(Refused::new(LockRefusal::PodNotSupported, "spec.os.name is not linux"));
     }
@@ -63,7 +64,7 @@ pub fn mutate(
     let known = |name: &String| locks.get(name).and_then(Option::as_ref).map(|known| (name.clone(), known));
     let known: Vec<(String, &Known)> = wanted.locks.iter().filter_map(known).collect();
     let served = containers::served(&spec, wanted)?;
-    let pod = Served { pod, spec: &spec, wanted, served, known, settings };
+    let pod = Served { pod, spec: &spec, wanted, slots: served, known, settings };
     match wanted.delivery {
         Delivery::Memory => pod.in_memory(),
         Delivery::Secret => pod.as_secret(secret),
@@ -96,7 +97,7 @@ struct Served<'a> {
     pod: &'a Pod,
     spec: &'a PodSpec,
     wanted: &'a Wanted,
-    served: Vec<Slot<'a>>,
+    slots: Vec<Slot<'a>>,
     known: Vec<(String, &'a Known)>,
     settings: &'a Settings,
 }
@@ -110,7 +111,7 @@ struct Variable {
 
 impl Served<'_> {
     fn in_memory(&self) -> Result<Mutation, Refused> {
-        let containers: Vec<_> = self.served.iter().map(|slot| slot.container).collect();
+        let containers: Vec<_> = self.slots.iter().map(|slot| slot.container).collect();
         let reader = Reader::of(self.spec, &containers);
         let arguments = injected::arguments(self.wanted, self.settings, &reader);
         if let Some(unchanged) = self.again(&arguments)? {
@@ -228,7 +229,7 @@ impl Served<'_> {
 
     fn paths_are_free(&self) -> Result<(), Refused> {
         let path = self.wanted.path.as_str();
-        for slot in &self.served {
+        for slot in &self.slots {
             for mount in slot.container.volume_mounts.iter().flatten() {
                 let other = mount.mount_path.trim_end_matches('/');
                 let hides = is_within(other, path) || is_within(path, other) && mount.read_only == Some(true);
@@ -257,7 +258,7 @@ impl Served<'_> {
                     return Err(Refused::new(LockRefusal::EnvNameTaken, detail).of(lock).at(key));
                 }
                 let has = |slot: &&Slot<'_>| slot.container.env.iter().flatten().any(|env| env.name == name);
-                if let Some(slot) = self.served.iter().find(has) {
+                if let Some(slot) = self.slots.iter().find(has) {
                     let detail = format!("container {} has a variable {name} already", slot.container.name);
                     return Err(Refused::new(LockRefusal::EnvNameTaken, detail).of(lock).at(key));
                 }
@@ -271,7 +272,7 @@ impl Served<'_> {
     }
 
     fn add_to_containers(&self, patch: &mut Builder, mount: &Value, variables: &[Value]) {
-        for slot in &self.served {
+        for slot in &self.slots {
             let (at, container) = (slot.path(), slot.container);
             patch.append(&format!("{at}/volumeMounts"), container.volume_mounts.is_some(), vec![mount.clone()]);
             patch.append(&format!("{at}/env"), container.env.is_some(), variables.to_vec());

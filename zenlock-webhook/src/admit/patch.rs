@@ -25,7 +25,9 @@ impl Builder {
             return;
         }
         if exists {
-            values.into_iter().for_each(|value| self.add(format!("{path}/-"), value));
+            for value in values {
+                self.add(format!("{path}/-"), value);
+            }
         } else {
             self.add(path.to_owned(), Value::Array(values));
         }

@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use zen_model::reason::LockRefusal;
 
 /// A pod or a ZenLock that is refused: the code, and what it is about.
@@ -38,10 +40,10 @@ impl Refused {
         let row = self.reason.row();
         let mut text = what.to_owned();
         if let Some(lock) = &self.lock {
-            text.push_str(&format!(", ZenLock {lock}"));
+            let _ = write!(text, ", ZenLock {lock}");
         }
         if let Some(key) = &self.key {
-            text.push_str(&format!(", key {key}"));
+            let _ = write!(text, ", key {key}");
         }
         format!("{text}: {} ({}). {} {}", self.detail, row.code, row.meaning, row.hint)
     }

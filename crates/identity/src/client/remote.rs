@@ -1,7 +1,5 @@
 //! The identity service over HTTPS.
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,15 +8,14 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
-use rustls_pki_types::ServerName;
 use serde::de::DeserializeOwned;
-use url::Url;
-use zen_deliver::{Resolve, SystemResolver};
+use zen_deliver::Resolve;
 use zen_model::{Secret, Timestamp};
 use zen_pki::{Identity, TrustRoots, named_client};
 
 use super::{Answering, Error, Issuer, Options};
-use crate::exchange::{self, exchange};
+use crate::endpoint::{self, Endpoint};
+use crate::exchange;
 use crate::wire::{CERTIFICATES, Certificate, CertificateRequest, IDENTITY, Refused, Who};
 
 /// A request with its TokenReview.
@@ -29,34 +26,26 @@ const MAX_BODY: usize = 256 << 10;
 const MARGIN: Duration = Duration::from_mins(1);
 
 /// Speaks to the service; each request is a connection of its own, with the token and the trust bundle of that moment.
+#[derive(Debug)]
 pub struct Remote {
-    host: String,
-    port: u16,
-    name: ServerName<'static>,
+    endpoint: Endpoint,
     token: PathBuf,
     roots: PathBuf,
-    resolver: Arc<dyn Resolve>,
 }
 
 impl Remote {
-    /// Resolves as the pod does, with the search list of the cluster: `<service>.<namespace>.svc` is not a whole name.
+    /// Resolves as the pod does.
     pub fn new(options: &Options) -> Result<Self, Error> {
-        Self::with_resolver(options, Arc::new(SystemResolver::searching()))
+        Ok(Self::at(Endpoint::new(&options.url)?, options))
     }
 
     /// Resolves otherwise, for tests.
     pub fn with_resolver(options: &Options, resolver: Arc<dyn Resolve>) -> Result<Self, Error> {
-        let wrong = |reason: &str| Error::Url(format!("{}: {reason}", options.url));
-        let url = Url::parse(&options.url).map_err(|error| wrong(&error.to_string()))?;
-        if url.scheme() != "https" || !url.username().is_empty() || !matches!(url.path(), "" | "/") {
-            return Err(wrong("it is not https://<host>[:<port>]"));
-        }
-        let host = url.host_str().ok_or_else(|| wrong("it has no host"))?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(host.clone()).map_err(|error| wrong(&error.to_string()))?;
-        let port = url.port_or_known_default().unwrap_or(443);
-        let (token, roots) = (options.token.clone(), options.roots.clone());
-        Ok(Self { host, port, name, token, roots, resolver })
+        Ok(Self::at(Endpoint::with_resolver(&options.url, resolver)?, options))
+    }
+
+    fn at(endpoint: Endpoint, options: &Options) -> Self {
+        Self { endpoint, token: options.token.clone(), roots: options.roots.clone() }
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -87,7 +76,7 @@ impl Remote {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, &self.host)
+            .header(HOST, self.endpoint.host())
             .header(AUTHORIZATION, self.authorization()?);
         if body.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");
@@ -96,23 +85,12 @@ impl Remote {
         let request = request.body(body).map_err(|error| Error::Url(error.to_string()))?;
         let roots = TrustRoots::from_pem(&read(&self.roots)?)?;
         let tls = named_client(&roots, identity)?;
-        let mut last = None;
-        for address in self.addresses().await? {
-            let address = SocketAddr::new(address, self.port);
-            let (name, tls) = (self.name.clone(), Arc::clone(&tls));
-            match exchange(address, name, tls, request.clone(), TIMEOUT, MAX_BODY).await {
-                Err(error @ exchange::Error::Connect { .. }) => last = Some(error),
-                Err(error) => return Err(error.into()),
-                Ok(response) if response.status().is_success() => {
-                    return serde_json::from_slice(response.body()).map_err(|error| Error::Answer(error.to_string()));
-                }
-                Ok(response) => {
-                    let refused = serde_json::from_slice::<Refused>(response.body());
-                    return Err(refused.map_or_else(|_| Error::Answer(response.status().to_string()), Error::Refused));
-                }
-            }
+        let response = self.endpoint.send(&tls, &request, TIMEOUT, MAX_BODY).await?;
+        if response.status().is_success() {
+            return serde_json::from_slice(response.body()).map_err(|error| Error::Answer(error.to_string()));
         }
-        Err(last.map_or_else(|| Error::Answer("nobody was asked".to_owned()), Error::Exchange))
+        let refused = serde_json::from_slice::<Refused>(response.body());
+        Err(refused.map_or_else(|_| Error::Answer(response.status().to_string()), Error::Refused))
     }
 
     fn authorization(&self) -> Result<HeaderValue, Error> {
@@ -123,13 +101,6 @@ impl Remote {
         let mut value = value.map_err(|_| Error::Answer("the token is not one".to_owned()))?;
         value.set_sensitive(true);
         Ok(value)
-    }
-
-    async fn addresses(&self) -> Result<Vec<IpAddr>, Error> {
-        if let Ok(address) = self.host.parse() {
-            return Ok(vec![address]);
-        }
-        self.resolver.resolve(&self.host).await.map_err(|fault| Error::Resolve { host: self.host.clone(), fault })
     }
 }
 
@@ -155,8 +126,13 @@ impl Issuer for Remote {
     }
 }
 
-impl fmt::Debug for Remote {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
+impl From<endpoint::Error> for Error {
+    fn from(error: endpoint::Error) -> Self {
+        match error {
+            endpoint::Error::Url { .. } => Self::Url(error.to_string()),
+            endpoint::Error::Resolve { host, fault } => Self::Resolve { host, fault },
+            endpoint::Error::Exchange(error) => Self::Exchange(error),
+            endpoint::Error::Nobody => Self::Answer(error.to_string()),
+        }
     }
 }

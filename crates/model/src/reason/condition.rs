@@ -17,11 +17,19 @@ pub enum ConditionReason {
     BreakerOpen,
     /// The circuit breaker closed.
     BreakerClosed,
+    /// Every key of a `ZenLock` opens with the newest identity.
+    Decryptable,
+    /// Keys of a `ZenLock` open with an older identity only.
+    NeedsReencryption,
+    /// Plaintext lies in a Secret, because a pod asked for it.
+    SecretDelivery,
+    /// No plaintext lies in a Secret any more.
+    MemoryDelivery,
 }
 
 impl ConditionReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::ResolvedRefs,
         Self::Programmed,
         Self::Pending,
@@ -29,6 +37,10 @@ impl ConditionReason {
         Self::PerReplicaState,
         Self::BreakerOpen,
         Self::BreakerClosed,
+        Self::Decryptable,
+        Self::NeedsReencryption,
+        Self::SecretDelivery,
+        Self::MemoryDelivery,
     ];
 
     /// Code, meaning and hint: the one function that decides them.
@@ -59,6 +71,20 @@ impl ConditionReason {
                 "Look at the target; deliveries go on by themselves once it answers.",
             ),
             Self::BreakerClosed => ("BreakerClosed", "The target takes deliveries again.", "Nothing to do."),
+            Self::Decryptable => {
+                ("Decryptable", "Every key of the ZenLock opens with the newest identity.", "Nothing to do.")
+            }
+            Self::NeedsReencryption => (
+                "NeedsReencryption",
+                "Keys of the ZenLock open with an older identity only.",
+                "Run zen lock rotate in the Git folder and apply the result; then the older identity can go.",
+            ),
+            Self::SecretDelivery => (
+                "SecretDelivery",
+                "Plaintext lies in a Secret, and so in etcd, while the pod lives.",
+                "Remove zen-mesh.io/delivery: secret from the pod's template to keep it in the pod's memory.",
+            ),
+            Self::MemoryDelivery => ("MemoryDelivery", "No pod has the plaintext in a Secret.", "Nothing to do."),
         };
         Row { code, area: Area::Object, status: 0, meaning, hint }
     }

@@ -28,6 +28,8 @@ pub enum LockRefusal {
     PodNotSupported,
     /// More than one Secret can hold.
     DeliveryTooLarge,
+    /// Pods may not ask for a Secret here.
+    DeliveryDisabled,
     /// A ZenLock that breaks a rule.
     ZenLockInvalid,
     /// No bearer token.
@@ -66,7 +68,7 @@ pub enum LockRefusal {
 
 impl LockRefusal {
     /// Every reason.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::AnnotationInvalid,
         Self::ContainerNotFound,
         Self::ZenLockNotFound,
@@ -79,6 +81,7 @@ impl LockRefusal {
         Self::NameReserved,
         Self::PodNotSupported,
         Self::DeliveryTooLarge,
+        Self::DeliveryDisabled,
         Self::ZenLockInvalid,
         Self::TokenMissing,
         Self::TokenInvalid,
@@ -173,6 +176,12 @@ impl LockRefusal {
                 413,
                 "The values are larger than one Secret may be.",
                 "Use zen-mesh.io/delivery: memory, or name fewer ZenLocks.",
+            ),
+            Self::DeliveryDisabled => (
+                "DeliveryDisabled",
+                403,
+                "Pods may not ask for a Secret in this cluster.",
+                "Use zen-mesh.io/delivery: memory, or have zenLock.secretDelivery switched on in the chart's values.",
             ),
             Self::ZenLockInvalid => (
                 "ZenLockInvalid",

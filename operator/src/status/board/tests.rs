@@ -190,11 +190,12 @@ async fn a_kind_is_listed_before_it_is_judged() {
     let mut board = Board::new(Arc::default(), Metrics::default(), Instant::now());
     board.pods(vec![], Instant::now());
     let wall = Time::UNIX_EPOCH;
-    let lock = Object { id: Id::new(Kind::ZenLock, ObjectKey::new("n", "l")), ..object("l", 1, &json!(null)) };
-    board.seen(Seen::Listing(Kind::ZenLock));
-    board.seen(Seen::There(lock));
+    let enrollment =
+        Object { id: Id::new(Kind::ClusterEnrollment, ObjectKey::new("n", "l")), ..object("l", 1, &json!(null)) };
+    board.seen(Seen::Listing(Kind::ClusterEnrollment));
+    board.seen(Seen::There(enrollment));
     assert_eq!(board.next(Instant::now(), wall), None);
-    board.seen(Seen::Listed(Kind::ZenLock));
+    board.seen(Seen::Listed(Kind::ClusterEnrollment));
     assert_eq!(board.next(Instant::now(), wall), None, "nobody said how the mesh is set up");
     board.set_up(Settings { ingester_replicas: 1, intake: "intake".to_owned() });
     let write = board.next(Instant::now(), wall).expect("now it is");

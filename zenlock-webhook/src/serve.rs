@@ -1,0 +1,253 @@
+//! `zenlock-webhook serve`, put together: identity → keys → settings → TLS → leader's work.
+
+mod arguments;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use zen_audit::remote::Remote;
+use zen_audit::ship::{self, Shipper};
+use zen_audit::{Log, Options, Writer};
+use zen_identity::policy::Action;
+use zen_identity::server::{insert_peer, request_id, serve_tls_with};
+use zen_identity::{Component, Mesh};
+use zen_pki::{Identity, optional_mtls_server};
+use zen_pod::ground::{self, address, bind, until_said};
+use zen_pod::{Ground, Platform};
+use zen_runtime::{Gate, Shutdown};
+
+pub use arguments::Arguments;
+
+use crate::audit::Audit;
+use crate::custody::Custody;
+use crate::locks::Locks;
+use crate::metrics::Metrics;
+use crate::unseal::Versions;
+use crate::{admission, lead, settings, unseal};
+
+/// Connections at one time: sidecars hold one each while they wait, and must not keep the API server out.
+const CONNECTIONS: usize = 4096;
+/// Requests in flight at the end: an admission takes five seconds at most.
+const FINISH: Duration = Duration::from_secs(8);
+/// So long a pod that ends is still asked: endpoints reach the API server and the nodes one after another.
+const LINGER: Duration = Duration::from_secs(5);
+/// Of the audit log in the pod: the volume is in memory.
+const AUDIT_BYTES: u64 = 64 << 20;
+/// The last entries on their way to the store; those that it does not get are gone with the pod.
+const SHIPPED: Duration = Duration::from_secs(5);
+const MOMENT: Duration = Duration::from_secs(1);
+const HTTPS: &str = "admission and unseal API";
+const ADMIN: &str = "admin server";
+const SHIPPING: &str = "way to the audit store";
+
+/// The pod cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// What every pod needs.
+    #[error(transparent)]
+    Ground(#[from] ground::Error),
+    /// A part ended that the pod cannot do without.
+    #[error("{0}; the log says why")]
+    Part(String),
+}
+
+/// The pod, running.
+pub struct Pod {
+    ground: Ground,
+    process: Gate,
+    end: CancellationToken,
+    addresses: Addresses,
+    log: Option<Log>,
+    shipped: CancellationToken,
+}
+
+/// Where the pod listens.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// Admission and the unseal API.
+    pub https: SocketAddr,
+    /// Health and metrics.
+    pub admin: SocketAddr,
+}
+
+/// Runs the program until SIGTERM.
+pub async fn run(arguments: Arguments) -> Result<(), Error> {
+    let (shutdown, platform) = ground::begin(&arguments.pod).await?;
+    let pod = tokio::select! {
+        pod = Pod::start(arguments, platform, None) => pod?,
+        () = shutdown.begun() => return Ok(()),
+    };
+    pod.serve(&shutdown).await
+}
+
+/// The chain of this process, in a volume that lives as long as the pod, and the way to the store where there is one.
+async fn open(arguments: &Arguments, identity: &Identity, mesh: &Mesh) -> Result<(Log, Option<Shipper>), Error> {
+    let failed = |error: &dyn std::fmt::Display| Error::Part(format!("the audit log cannot be opened: {error}"));
+    let writer = Writer::new(Component::ZenLock.account(), &arguments.pod.pod_name).map_err(|error| failed(&error))?;
+    let usual = Options::new(&arguments.audit, writer);
+    let options = Options { strict: arguments.audit_strict, keep_bytes: AUDIT_BYTES, ..usual };
+    let Some(store) = arguments.audit_store.as_deref().filter(|store| !store.is_empty()) else {
+        return Ok((Log::open(options).map_err(|error| failed(&error))?, None));
+    };
+    let transport = Arc::new(Remote::new(identity, mesh, store, zen_audit::wire::PORT));
+    let log = ship::open(options, &*transport).await.map_err(|error| failed(&error))?;
+    let shipper = Shipper::new(&log, transport);
+    Ok((log, Some(shipper)))
+}
+
+impl Pod {
+    /// Puts the pod together; returns when it serves. Accesses are recorded in `audit`, or in a log of its own.
+    pub async fn start(arguments: Arguments, platform: Platform, audit: Option<Audit>) -> Result<Self, Error> {
+        let mut ground = Ground::lay(arguments.pod.clone(), platform)?;
+        let process = ground.readiness.gate("process");
+        let listener = bind(HTTPS, arguments.listen)?;
+        let https = address(HTTPS, &listener)?;
+        let (identity, mesh) = ground.identify().await?;
+        let (client, certificates) = (ground.platform.client.clone(), ground.platform.identity.clone());
+
+        let shipped = CancellationToken::new();
+        let (audit, log) = if let Some(audit) = audit {
+            (audit, None)
+        } else {
+            let (log, way) = open(&arguments, &identity, &mesh).await?;
+            if let Some(way) = way {
+                ground.tasks.spawn(SHIPPING, way.run(shipped.clone()));
+            }
+            (Arc::new(log.clone()) as Audit, Some(log))
+        };
+
+        let mut registry = Registry::default();
+        registry.register("zen_build", "Version of the program", build_info());
+        certificates.metrics().register(&mut registry);
+        let metrics = Metrics::default();
+        metrics.register(registry.sub_registry_with_prefix("zenlock_webhook"));
+        ground.metrics.complete(registry);
+
+        let serving = ground.readiness.gate("serving certificate");
+        let obtained = certificates.obtain_serving(&identity);
+        let certificate = until_said(&serving, obtained, || certificates.problem()).await;
+        serving.open();
+        let (own, kept, renewing) = (identity.clone(), certificate.clone(), certificates.clone());
+        ground.tasks.spawn("serving certificate", async move { renewing.keep_fresh_serving(&own, &kept).await });
+
+        let custody = Custody::new(&arguments.age);
+        let following = custody.clone();
+        ground.tasks.spawn("age identities", async move { following.follow().await });
+        let gate = ground.readiness.gate("age identities");
+        ground.tasks.spawn("count of identities", count(custody.clone(), metrics.clone(), gate));
+
+        let (sender, current) = watch::channel(None);
+        ground.tasks.spawn("settings", settings::follow(client.clone(), arguments.fixed(), sender));
+        let versions = Versions::default();
+        let (followed, watched) = (versions.clone(), client.clone());
+        ground.tasks.spawn("versions of ZenLocks", async move { followed.follow(watched).await });
+
+        let locks = Arc::new(Locks::new(client.clone(), custody.clone()));
+        let lead = lead::Parts {
+            client: client.clone(),
+            namespace: arguments.pod.pod_namespace.clone(),
+            holder: format!("{}-{}", arguments.pod.pod_name, request_id()),
+            custody,
+            locks: Arc::clone(&locks),
+            audit: Arc::clone(&audit),
+            secret_delivery: arguments.secret_delivery,
+        };
+        ground.tasks.spawn("work of the leader", lead::run(lead));
+        let admission = admission::Parts {
+            locks: Arc::clone(&locks),
+            settings: current.clone(),
+            secret_delivery: arguments.secret_delivery,
+            audit: Arc::clone(&audit),
+            metrics: metrics.clone(),
+        };
+        let unseal = unseal::Parts { client, locks, versions, audit, mesh: mesh.clone(), metrics };
+        let router = Router::new()
+            .merge(admission::router(admission))
+            .merge(unseal::router(unseal))
+            .fallback(|| async { StatusCode::NOT_FOUND });
+
+        let tls = optional_mtls_server(&certificate, &identity, mesh.permitted(&[Action::Unseal]));
+        let mut tls = (*tls.map_err(ground::Error::from)?).clone();
+        // The API server sends its reviews over one connection.
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let end = CancellationToken::new();
+        let served = serve_tls_with(CONNECTIONS, listener, Arc::new(tls), router, end.clone(), insert_peer);
+        ground.tasks.spawn(HTTPS, served);
+        let set = ground.readiness.gate("settings");
+        let mut first = current;
+        ground.tasks.spawn("first settings", async move {
+            if first.wait_for(Option::is_some).await.is_ok() {
+                set.open();
+            }
+            std::future::pending::<()>().await;
+        });
+        process.open();
+        let addresses = Addresses { https, admin: ground.admin };
+        Ok(Self { ground, process, end, addresses, log, shipped })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// What is still missing before it is ready.
+    pub fn missing(&self) -> Vec<(&'static str, String)> {
+        self.ground.readiness.missing()
+    }
+
+    /// Serves until `shutdown`, then ends in order.
+    pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
+        let Self { ground, process, end, addresses, log, shipped } = self;
+        let mut tasks = ground.tasks;
+        tracing::info!(?addresses, "running");
+        let failed = tokio::select! {
+            () = shutdown.begun() => None,
+            what = tasks.first_end() => Some(what),
+        };
+        process.close("the process is ending");
+        if failed.is_none() {
+            tokio::time::sleep(LINGER).await;
+        }
+        end.cancel();
+        tasks.ended(&[HTTPS], Instant::now() + FINISH).await;
+        // The last accesses are recorded by now.
+        if let Some(log) = log {
+            log.close().await;
+        }
+        shipped.cancel();
+        tasks.ended(&[SHIPPING], Instant::now() + SHIPPED).await;
+        ground.end.cancel();
+        tasks.ended(&[ADMIN], Instant::now() + MOMENT).await;
+        tasks.abort();
+        failed.map_or(Ok(()), |what| Err(Error::Part(what)))
+    }
+}
+
+/// Ready while there is a key: without one no ZenLock opens.
+async fn count(custody: Custody, metrics: Metrics, gate: Gate) {
+    let mut changes = custody.changes();
+    gate.close("no age identity is loaded; see the log and what is mounted");
+    loop {
+        let identities = custody.keys().each.len();
+        metrics.holds(identities);
+        if identities > 0 {
+            gate.open();
+        }
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn build_info() -> Info<[(&'static str, &'static str); 1]> {
+    Info::new([("version", env!("CARGO_PKG_VERSION"))])
+}
