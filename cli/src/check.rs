@@ -11,7 +11,9 @@ use zen_live::{Finding, Overrides};
 
 use crate::cluster::InCluster;
 use crate::failure::{Context as _, Failure, Outcome};
+use crate::lock;
 use crate::output::Output;
+use crate::state::Place;
 
 /// Check the manifests of a folder, or what a cluster says of its objects.
 #[derive(Debug, Args)]
@@ -28,6 +30,9 @@ pub struct Check {
     /// The address of a Service, where no EndpointSlice in the folder tells it.
     #[arg(long, value_name = "NS/NAME=HOST:PORT")]
     service: Vec<String>,
+    /// A file of private keys, to look into ZenLocks as well [default: identity.txt in DIR/.zen, where there is one].
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
     #[command(flatten)]
     cluster: InCluster,
     /// How to print what is found.
@@ -61,7 +66,8 @@ impl Check {
             return in_cluster::outcome(&problems);
         };
         let overrides = overrides(&self.service)?;
-        let found = zen_live::check(dir, &overrides);
+        let keyring = lock::keyring(&self.identity, &Place::find(None, Some(dir)))?;
+        let found = zen_live::check_with(dir, &overrides, keyring);
         let found = found.context("the check could not run").map_err(|failure| failure.code(2))?;
         let shown: Vec<_> = found.iter().map(shown).collect();
         self.output.print(&shown, |_| lines(&found))?;

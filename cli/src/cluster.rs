@@ -38,6 +38,11 @@ pub fn is_plugin() -> bool {
 }
 
 impl InCluster {
+    /// Of this context, or the current one.
+    pub fn of_context(context: Option<String>) -> Self {
+        Self { context, ..Self::default() }
+    }
+
     /// Whether the cluster is meant; `local`: a folder was named.
     pub fn is_meant(&self, local: bool) -> bool {
         self.context.is_some() || self.namespace.is_some() || self.all_namespaces || (is_plugin() && !local)

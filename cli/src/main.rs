@@ -9,6 +9,7 @@ mod events;
 mod failure;
 mod keys;
 mod listen;
+mod lock;
 mod manifests;
 mod net;
 mod output;
@@ -34,6 +35,7 @@ Examples:
   zen send github --dir examples/quickstart --webhook team-a/github
   zen events --dir examples/quickstart         what became of the events
   zen dead-letters replay --all --dir DIR      deliver again what could not be delivered
+  zen lock encrypt -r age1… secret.yaml        a Secret as ciphertext, for Git
 
 Commands that speak to a running mesh find it by --dir DIR (the folder of its manifests),
 --state FOLDER, the environment's ZEN_STATE, or ./.zen. With --context, -n or -A, or installed as
@@ -63,6 +65,7 @@ enum Command {
     Replay(dead_letters::Replay),
     Keys(keys::KeysCommand),
     Audit(audit::AuditCommand),
+    Lock(lock::LockCommand),
 }
 
 fn main() -> ExitCode {
@@ -96,5 +99,6 @@ async fn run(command: Command) -> Outcome {
         Command::Replay(replay) => replay.run().await,
         Command::Keys(keys) => keys.run().await,
         Command::Audit(audit) => audit.run(),
+        Command::Lock(lock) => lock.run().await,
     }
 }

@@ -8,6 +8,7 @@ use zen_compile::{Objects, Place, SecretData};
 use zen_crds::Webhook;
 use zen_live::Overrides;
 use zen_live::folder::Folder;
+use zen_lock::Keyring;
 use zen_model::{ObjectKey, Secret};
 use zen_verify::Config;
 
@@ -30,10 +31,10 @@ pub struct KnownWebhook {
     pub host: Option<String>,
 }
 
-/// Reads the folder. Files that are wrong are left out: `zen check` and `zen up` report them.
-pub fn read(dir: &Path) -> Outcome<Manifests> {
+/// Reads the folder; `ZenLock`s are opened with these keys. Files that are wrong are left out: `zen check` and `zen up` report them.
+pub fn read(dir: &Path, keyring: Keyring) -> Outcome<Manifests> {
     let reading = || -> Result<Folder, zen_live::Error> {
-        let mut folder = Folder::open(dir)?;
+        let mut folder = Folder::open(dir)?.with_keyring(keyring);
         folder.refresh()?;
         Ok(folder)
     };

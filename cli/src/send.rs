@@ -19,6 +19,7 @@ use zen_verify::{ApiKey, Config, LabelledSecret};
 
 use crate::cluster::InCluster;
 use crate::failure::{Context as _, Failure, Outcome};
+use crate::lock;
 use crate::manifests;
 use crate::net::{Answer, Connection, Target, tls_config};
 use crate::output::{count, plain_text, span, write_stdout};
@@ -60,6 +61,9 @@ pub struct Send {
     /// The secret that signs; `-` reads it from standard input. For basic: USER:PASSWORD.
     #[arg(long, value_name = "S", env = "ZEN_SECRET", hide_env_values = true, conflicts_with = "dir")]
     secret: Option<String>,
+    /// With --dir: a file of private keys for ZenLocks [default: identity.txt of the state folder, where there is one].
+    #[arg(long, value_name = "FILE", requires = "dir")]
+    identity: Vec<PathBuf>,
     /// The CA of the server, PEM [default: STATE/ca.crt with --dir, else the system's].
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -123,7 +127,8 @@ impl Send {
     fn to_webhook(&self, dir: &Path, webhook: &ObjectKey) -> Outcome<Sender> {
         let place = Place::find(self.state.as_deref(), Some(dir));
         let addresses = place.addresses()?;
-        let known = manifests::read(dir)?.webhook(webhook)?;
+        let keyring = lock::keyring(&self.identity, &place)?;
+        let known = manifests::read(dir, keyring)?.webhook(webhook)?;
         self.fits(webhook, &known)?;
         let ca = self.ca.clone().unwrap_or_else(|| place.ca_file());
         Sender::to_intake(known, &addresses.intake, &ca)

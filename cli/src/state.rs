@@ -124,6 +124,11 @@ impl Place {
         self.folder.join("mesh.key")
     }
 
+    /// Private keys for `ZenLock`s, where no file is named.
+    pub fn identity_file(&self) -> PathBuf {
+        self.folder.join("identity.txt")
+    }
+
     /// The embedded queue's folder.
     pub fn queue_folder(&self) -> PathBuf {
         self.folder.join("queue")

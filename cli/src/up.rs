@@ -37,6 +37,7 @@ use zen_seal::{Keyring, RootKey};
 use crate::check::overrides;
 use crate::failure::{Context as _, Failure, Outcome};
 use crate::keys::signing_keys;
+use crate::lock;
 use crate::state::{Addresses, Place, State};
 use banner::Facts;
 use demo::Demo;
@@ -81,6 +82,10 @@ pub struct Up {
     /// The address of a Service, where no EndpointSlice in the folder tells it.
     #[arg(long, value_name = "NS/NAME=HOST:PORT")]
     service: Vec<String>,
+    /// A file of private keys for ZenLocks, 0600; repeat it for several, the newest first
+    /// [default: identity.txt of the state folder, where there is one].
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
     /// No line per event.
     #[arg(short, long)]
     quiet: bool,
@@ -92,10 +97,11 @@ impl Up {
         limits::raise_open_files();
         let shutdown = Shutdown::on_signals().context("failed to catch signals")?;
         let overrides = overrides(&self.service)?;
-        let options = zen_live::Options { overrides, mode: Mode::Standalone };
+        let place = Place::find(self.state.as_deref(), Some(&self.dir));
+        let keyring = lock::keyring(&self.identity, &place)?;
+        let options = zen_live::Options { overrides, mode: Mode::Standalone, keyring };
         // The folder first: a state folder must not come to be where there is none.
         let live = Live::start(&self.dir, options).await.context("failed to start")?;
-        let place = Place::find(self.state.as_deref(), Some(&self.dir));
         let state = State::open(place.folder())?;
         // What a killed process left says nothing any more.
         state.withdraw();
@@ -228,7 +234,9 @@ impl Mesh {
                 let receiver = Receiver::start(&current, printer, &demonstrated).await;
                 let (dir, place) = (up.dir.as_path(), state.place());
                 let (queue, receiver) = (&self.replica.queue, &receiver);
-                Demo { dir, place, addresses, snapshot: &current, queue, receiver }.run(printer).await;
+                // It was read at the start; should it be gone since, the samples of those Webhooks are not signed.
+                let keyring = &lock::keyring(&up.identity, place).unwrap_or_default();
+                Demo { dir, keyring, place, addresses, snapshot: &current, queue, receiver }.run(printer).await;
             }
             std::future::pending::<()>().await;
         };

@@ -28,6 +28,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Demo<'a> {
     /// The folder of the manifests.
     pub dir: &'a Path,
+    /// What its `ZenLock`s are opened with.
+    pub keyring: &'a zen_lock::Keyring,
     /// The CA that the intake's certificate comes from lies here.
     pub place: &'a Place,
     /// Where the process listens.
@@ -92,7 +94,7 @@ impl Demo<'_> {
     }
 
     async fn send(&self, key: &ObjectKey) -> Outcome<Shown> {
-        let known = manifests::read(self.dir)?.webhook(key)?;
+        let known = manifests::read(self.dir, self.keyring.clone())?.webhook(key)?;
         let mut sender = Sender::to_intake(known, &self.addresses.intake, &self.place.ca_file())?;
         let began = Instant::now();
         // Another sample each time the demonstration runs on the same state.

@@ -13,6 +13,7 @@ mod harness;
 mod kill;
 mod leaks;
 mod limits;
+mod lock;
 mod reload;
 mod restart;
 mod send;

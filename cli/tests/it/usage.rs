@@ -35,7 +35,7 @@ async fn usage_errors_are_exit_code_2_and_help_is_good() {
     let suggested = zen(&["dead-leters"]).await.expect(2);
     assert!(suggested.stderr.contains("dead-letters"), "{suggested:?}");
     let help = zen(&["--help"]).await.expect(0).stdout;
-    for command in ["up", "check", "send", "listen", "status", "events", "dead-letters", "keys", "audit"] {
+    for command in ["up", "check", "send", "listen", "status", "events", "dead-letters", "keys", "audit", "lock"] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         let help = zen(&[command, "--help"]).await.expect(0).stdout;
         assert!(help.contains("Usage: zen"), "{help}");

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use zen_model::{Namespace, ObjectKey};
 
 use crate::resolve::{Digest, Lookup};
-use crate::{ConfigMapData, EndpointSlice, Objects, ReferenceKind, SecretData, Service, Unavailable};
+use crate::{ConfigMapData, EndpointSlice, LockData, Objects, ReferenceKind, SecretData, Service, Unavailable};
 
 /// What a compilation read beside Webhooks and Destinations.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inputs {
     secrets: BTreeMap<ObjectKey, Arc<SecretData>>,
     config_maps: BTreeMap<ObjectKey, Arc<ConfigMapData>>,
+    zen_locks: Option<BTreeMap<ObjectKey, Arc<LockData>>>,
     unavailable: BTreeMap<(ReferenceKind, ObjectKey), Unavailable>,
     services: BTreeMap<ObjectKey, Arc<Service>>,
     endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
@@ -32,6 +33,7 @@ impl Inputs {
         Self {
             secrets: objects.secrets.clone(),
             config_maps: objects.config_maps.clone(),
+            zen_locks: objects.zen_locks.clone(),
             unavailable: objects.unavailable.clone(),
             services: objects.services.clone(),
             endpoint_slices: objects.endpoint_slices.clone(),
@@ -48,6 +50,9 @@ impl Inputs {
 pub(crate) struct Changes {
     secrets: HashSet<ObjectKey>,
     config_maps: HashSet<ObjectKey>,
+    zen_locks: HashSet<ObjectKey>,
+    /// Whether the source opens `ZenLock`s at all.
+    opens: bool,
     services: HashSet<ObjectKey>,
     labels: bool,
     /// Destinations whose consent may be another.
@@ -59,6 +64,11 @@ impl Changes {
         let mut changes = Self::default();
         changes.secrets.extend(differing(&before.secrets, &after.secrets, Arc::ptr_eq).cloned());
         changes.config_maps.extend(differing(&before.config_maps, &after.config_maps, Arc::ptr_eq).cloned());
+        let none = BTreeMap::new();
+        let (old, new) = (&before.zen_locks, &after.zen_locks);
+        let locks = differing(old.as_ref().unwrap_or(&none), new.as_ref().unwrap_or(&none), Arc::ptr_eq);
+        changes.zen_locks.extend(locks.cloned());
+        changes.opens = old.is_some() != new.is_some();
         for (kind, key) in differing(&before.unavailable, &after.unavailable, PartialEq::eq) {
             match kind {
                 ReferenceKind::Secret => changes.secrets.insert(key.clone()),
@@ -83,6 +93,8 @@ impl Changes {
     pub(crate) fn touch(&self, record: &[(Lookup, Digest)]) -> bool {
         let nothing = self.secrets.is_empty()
             && self.config_maps.is_empty()
+            && self.zen_locks.is_empty()
+            && !self.opens
             && self.services.is_empty()
             && self.consents.is_empty()
             && !self.labels;
@@ -90,6 +102,7 @@ impl Changes {
             && record.iter().any(|(lookup, _)| match lookup {
                 Lookup::Secret(key) => self.secrets.contains(key),
                 Lookup::ConfigMap(key) => self.config_maps.contains(key),
+                Lookup::ZenLock(key) => self.opens || self.zen_locks.contains(key),
                 Lookup::Service(key, _) => self.services.contains(key),
                 // A namespace's labels may be what consent depends on.
                 Lookup::Consent { destination, .. } => self.labels || self.consents.contains(destination),

@@ -4,14 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use zen_crds::{Authentication, CaSource, LocalRef, SecretSource};
+use zen_crds::{Authentication, CaSource, LocalRef, SecretSource, SubjectKind};
 use zen_model::{ObjectKey, ObjectReason, Secret};
 
-use crate::ReferenceKind;
 use crate::headers;
 use crate::problem::Problems;
 use crate::resolve::Resolver;
-use crate::verification::{credentials, value};
+use crate::verification::{Origin, credentials, value};
 
 /// The header that carries credentials, marked sensitive so that nothing prints it.
 pub(crate) fn authentication(
@@ -28,20 +27,18 @@ pub(crate) fn authentication(
         }
         (None, Some(source), None) => {
             let field = "spec.authentication.basic";
-            if source.zen_lock_ref.is_some() {
-                problems.not_supported(format!("{field}.zenLockRef"), "secrets from ZenLocks; use secretRef");
-                return None;
-            }
-            let Some(reference) = &source.secret_ref else {
-                problems.block(ObjectReason::Invalid, field, format!("{field} must have a secretRef"));
+            let Some(from) =
+                Origin::of(key, SubjectKind::Destination, source.secret_ref.as_ref(), source.zen_lock_ref.as_ref())
+            else {
+                problems.block(ObjectReason::Invalid, field, format!("{field} must have a secretRef or a zenLockRef"));
                 return None;
             };
-            match credentials(resolver, &ObjectKey::new(key.namespace.clone(), &*reference.name)) {
+            match credentials(resolver, &from) {
                 Ok((_, pair)) => {
                     (AUTHORIZATION, Secret::new(format!("Basic {}", STANDARD.encode(pair.expose()))), field)
                 }
                 Err((reason, message, part)) => {
-                    problems.block(reason, format!("{field}.secretRef.{part}"), message);
+                    problems.block(reason, format!("{field}.{}.{part}", from.field()), message);
                     return None;
                 }
             }
@@ -115,7 +112,7 @@ pub(crate) fn ca(
                 Ok(Some(map)) => map,
                 Ok(None) => return Some(Vec::new()),
                 Err(gap) => {
-                    let (reason, message) = gap.tell(ReferenceKind::ConfigMap, &object);
+                    let (reason, message) = gap.tell("ConfigMap", &object);
                     problems.block(reason, format!("{field}.name"), message);
                     return None;
                 }
@@ -129,7 +126,7 @@ pub(crate) fn ca(
         }
         (None, Some(reference)) => {
             let object = ObjectKey::new(key.namespace.clone(), &*reference.name);
-            match value(resolver, &object, &reference.key) {
+            match value(resolver, &Origin::secret(object), &reference.key) {
                 Ok(secret) => Some(secret.expose().to_vec()),
                 Err((reason, message, part)) => {
                     problems.block(reason, format!("spec.tls.caRef.secretRef.{part}"), message);
@@ -163,7 +160,7 @@ pub(crate) fn identity(
         return None;
     }
     let mut part = |name: &str| {
-        value(resolver, &object, name)
+        value(resolver, &Origin::secret(object.clone()), name)
             .map_err(|(reason, message, _)| problems.block(reason, format!("{field}.name"), message))
             .ok()
     };
@@ -177,16 +174,12 @@ fn secret(
     source: &SecretSource,
     problems: &mut Problems,
 ) -> Option<Secret> {
-    if source.zen_lock_ref.is_some() {
-        problems.not_supported(format!("{field}.zenLockRef"), "secrets from ZenLocks; use secretRef");
-        return None;
-    }
-    let Some(reference) = &source.secret_ref else {
-        problems.block(ObjectReason::Invalid, field, format!("{field} must have a secretRef"));
+    let from = Origin::of(key, SubjectKind::Destination, source.secret_ref.as_ref(), source.zen_lock_ref.as_ref());
+    let Some((from, name)) = from.and_then(|from| from.key.map(|name| (from.clone(), name))) else {
+        problems.block(ObjectReason::Invalid, field, format!("{field} must have a secretRef or a zenLockRef"));
         return None;
     };
-    let object = ObjectKey::new(key.namespace.clone(), &*reference.name);
-    value(resolver, &object, &reference.key)
-        .map_err(|(reason, message, part)| problems.block(reason, format!("{field}.secretRef.{part}"), message))
+    value(resolver, &from, name)
+        .map_err(|(reason, message, part)| problems.block(reason, format!("{field}.{}.{part}", from.field()), message))
         .ok()
 }

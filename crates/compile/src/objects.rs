@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use zen_model::{Namespace, ObjectKey, Secret};
+use zen_crds::{Subject, SubjectKind};
+use zen_model::{LockReason, Namespace, ObjectKey, Secret};
 
 use crate::{Place, Problem, ReferenceKind, mesh};
 
@@ -24,6 +25,9 @@ pub struct Objects {
     pub secrets: BTreeMap<ObjectKey, Arc<SecretData>>,
     /// Config maps.
     pub config_maps: BTreeMap<ObjectKey, Arc<ConfigMapData>>,
+    /// `ZenLock`s, opened as far as their source can; none from a source that opens no `ZenLock`s, which makes every
+    /// `zenLockRef` unsupported. In a cluster, one that is not here was not read yet.
+    pub zen_locks: Option<BTreeMap<ObjectKey, Arc<LockData>>>,
     /// Secrets and config maps that are known not to be there. In a cluster, one that is neither here nor above was not
     /// read yet.
     pub unavailable: BTreeMap<(ReferenceKind, ObjectKey), Unavailable>,
@@ -117,6 +121,56 @@ impl SecretData {
 impl fmt::Debug for SecretData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SecretData").field("type", &self.r#type).field("keys", &self.data.len()).finish_non_exhaustive()
+    }
+}
+
+/// A `ZenLock` as far as its source could open it: with a private key, or through the unseal API.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LockData {
+    subjects: Vec<Subject>,
+    values: BTreeMap<String, Result<Secret, LockReason>>,
+    digest: [u8; 32],
+}
+
+impl LockData {
+    /// A `ZenLock` that these subjects may use, with each key's plaintext or the reason why there is none.
+    pub fn new(subjects: Vec<Subject>, values: BTreeMap<String, Result<Secret, LockReason>>) -> Self {
+        let subject = subjects.iter().map(|subject| (subject.kind.as_str(), subject.name.as_bytes()));
+        let value = values.iter().flat_map(|(key, value)| {
+            let (state, bytes) = match value {
+                Ok(secret) => ("opened", secret.expose()),
+                Err(reason) => (reason.code(), &[][..]),
+            };
+            [(key.as_str(), state.as_bytes()), ("", bytes)]
+        });
+        let digest = digest_of("ZenLock", subject.chain([("", &[][..])]).chain(value));
+        Self { subjects, values, digest }
+    }
+
+    /// Whether `allowedSubjects` names it.
+    pub fn allows(&self, kind: SubjectKind, name: &str) -> bool {
+        self.subjects.iter().any(|subject| subject.kind == kind && *subject.name == *name)
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<Result<&Secret, LockReason>> {
+        self.values.get(key).map(|value| value.as_ref().map_err(|reason| *reason))
+    }
+
+    /// Names of the keys, for messages.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
+    /// Changes whenever the content does.
+    pub(crate) const fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+}
+
+impl fmt::Debug for LockData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LockData").field("keys", &self.values.len()).finish_non_exhaustive()
     }
 }
 

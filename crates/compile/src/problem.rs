@@ -77,5 +77,6 @@ const fn is_about_content(reason: ObjectReason) -> bool {
             | ObjectReason::EmptySecret
             | ObjectReason::BadSecret
             | ObjectReason::BadCertificate
+            | ObjectReason::Lock(_)
     )
 }

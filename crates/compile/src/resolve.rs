@@ -14,7 +14,8 @@ use zen_crds::DestinationSpec;
 use zen_model::{Namespace, ObjectKey, ObjectReason};
 
 use crate::{
-    Address, Cache, ConfigMapData, EndpointSlice, Mode, Objects, ReferenceKind, SecretData, Unavailable, mesh, network,
+    Address, Cache, ConfigMapData, EndpointSlice, LockData, Mode, Objects, ReferenceKind, SecretData, Unavailable,
+    mesh, network,
 };
 
 /// SHA-256; zeros where there is nothing.
@@ -25,6 +26,7 @@ pub(crate) type Digest = [u8; 32];
 pub(crate) enum Lookup {
     Secret(ObjectKey),
     ConfigMap(ObjectKey),
+    ZenLock(ObjectKey),
     Service(ObjectKey, u16),
     Consent { destination: ObjectKey, from: Namespace },
     Labels,
@@ -70,6 +72,8 @@ pub(crate) enum Gap {
     Absent,
     Forbidden,
     Unread,
+    /// The source opens no `ZenLock`s.
+    Unbuilt,
 }
 
 impl Gap {
@@ -79,13 +83,13 @@ impl Gap {
             Self::Absent => 1,
             Self::Forbidden => 2,
             Self::Unread => 3,
+            Self::Unbuilt => 4,
         };
         digest
     }
 
     /// Reason and message.
-    pub(crate) fn tell(self, kind: ReferenceKind, key: &ObjectKey) -> (ObjectReason, String) {
-        let kind = kind.as_str();
+    pub(crate) fn tell(self, kind: &str, key: &ObjectKey) -> (ObjectReason, String) {
         match self {
             Self::Absent => {
                 let message = format!("{kind} {key} does not exist; create it in this namespace or correct the name");
@@ -96,6 +100,10 @@ impl Gap {
                 (ObjectReason::RefPending, message)
             }
             Self::Unread => (ObjectReason::RefPending, format!("{kind} {key} was not read yet; wait a moment")),
+            Self::Unbuilt => (
+                ObjectReason::NotSupported,
+                "secrets from ZenLocks are not built in this release; use secretRef".to_owned(),
+            ),
         }
     }
 }
@@ -130,6 +138,9 @@ impl<'a> Environment<'a> {
                 let found = self.referenced(ReferenceKind::ConfigMap, key, &self.objects.config_maps);
                 found.map_or_else(Gap::digest, |map| map.map_or([0; 32], ConfigMapData::digest))
             }
+            Lookup::ZenLock(key) => {
+                self.zen_lock(key).map_or_else(Gap::digest, |lock| lock.map_or([0; 32], LockData::digest))
+            }
             Lookup::Service(key, port) => digest_of(&self.service(key, *port)),
             Lookup::Consent { destination, from } => digest_of(&self.consent(destination, from)),
             Lookup::Labels => *self.labels.get_or_init(|| digest_of(&self.objects.namespaces)),
@@ -155,6 +166,15 @@ impl<'a> Environment<'a> {
             Some(Some(Unavailable::Forbidden)) => Gap::Forbidden,
             Some(None) => Gap::Unread,
         })
+    }
+
+    fn zen_lock(&self, key: &ObjectKey) -> Result<Option<&'a LockData>, Gap> {
+        let Some(locks) = &self.objects.zen_locks else { return Err(Gap::Unbuilt) };
+        if self.mode.assumes() {
+            return Ok(None);
+        }
+        let missing = if self.mode == Mode::Standalone { Gap::Absent } else { Gap::Unread };
+        locks.get(key).map(|lock| Some(&**lock)).ok_or(missing)
     }
 
     fn consent(&self, destination: &ObjectKey, from: &Namespace) -> Consent {
@@ -250,6 +270,12 @@ impl<'e, 'a> Resolver<'e, 'a> {
     pub(crate) fn config_map(&mut self, key: &ObjectKey) -> Result<Option<&'a ConfigMapData>, Gap> {
         self.note(Lookup::ConfigMap(key.clone()));
         self.environment.referenced(ReferenceKind::ConfigMap, key, &self.environment.objects.config_maps)
+    }
+
+    /// A `ZenLock`; none where it is taken to be there.
+    pub(crate) fn zen_lock(&mut self, key: &ObjectKey) -> Result<Option<&'a LockData>, Gap> {
+        self.note(Lookup::ZenLock(key.clone()));
+        self.environment.zen_lock(key)
     }
 
     pub(crate) fn service(&mut self, key: &ObjectKey, port: u16) -> Result<Vec<Address>, Unresolved> {

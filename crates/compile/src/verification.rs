@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use zen_crds::{CredentialsSource, Verification};
-use zen_model::{ObjectKey, ObjectReason, Secret};
+use zen_crds::{CredentialsRef, CredentialsSource, KeyRef, SubjectKind, Verification};
+use zen_model::{LockReason, ObjectKey, ObjectReason, Secret};
 use zen_verify as verify;
 use zen_verify::{Config, LabelledSecret, Preset, Verifier};
 
-use crate::ReferenceKind;
 use crate::problem::Problems;
-use crate::resolve::Resolver;
+use crate::resolve::{Gap, Resolver};
 
 /// Default of `tolerance` (W-06).
 const TOLERANCE: Duration = Duration::from_mins(5);
@@ -39,7 +38,7 @@ pub(crate) fn compile(
     };
     let tolerance =
         spec.tolerance.as_ref().map(|text| problems.valid("spec.verification.tolerance", text.to_duration()));
-    let (mut secrets, missing) = secrets(resolver, key, provider, &spec.secrets, problems);
+    let (mut secrets, missing) = secrets(resolver, key, provider, &spec.secrets);
     for (reason, field, message) in missing {
         // One that can be used is enough to serve; without any the scheme is closed, not open.
         if secrets.is_empty() {
@@ -138,28 +137,23 @@ fn secrets(
     key: &ObjectKey,
     provider: &str,
     sources: &[CredentialsSource],
-    problems: &mut Problems,
 ) -> (Vec<(usize, LabelledSecret)>, Vec<Missing>) {
     let (mut found, mut missing) = (Vec::with_capacity(sources.len()), Vec::new());
     for (index, source) in sources.iter().enumerate() {
         let at = format!("spec.verification.secrets[{index}]");
-        if source.zen_lock_ref.is_some() {
-            problems.not_supported(format!("{at}.zenLockRef"), "secrets from ZenLocks; use secretRef");
-            continue;
-        }
-        let Some(reference) = &source.secret_ref else {
-            missing.push((ObjectReason::Invalid, at.clone(), format!("{at} must have a secretRef")));
+        let from = Origin::of(key, SubjectKind::Webhook, source.secret_ref.as_ref(), source.zen_lock_ref.as_ref());
+        let Some(from) = from else {
+            missing.push((ObjectReason::Invalid, at.clone(), format!("{at} must have a secretRef or a zenLockRef")));
             continue;
         };
-        let object = ObjectKey::new(key.namespace.clone(), &*reference.name);
-        let looked_up = match reference.key.as_deref() {
-            _ if provider == "basic" => credentials(resolver, &object),
-            Some(name) => value(resolver, &object, name).map(|secret| (format!("{}/{name}", reference.name), secret)),
-            None => Err((ObjectReason::Invalid, format!("secretRef {object} must name a key"), "key")),
+        let looked_up = match from.key {
+            _ if provider == "basic" => credentials(resolver, &from),
+            Some(name) => value(resolver, &from, name).map(|secret| (format!("{}/{name}", from.object.name), secret)),
+            None => Err((ObjectReason::Invalid, format!("{} {} must name a key", from.field(), from.object), "key")),
         };
         match looked_up {
             Ok((label, secret)) => found.push((index, LabelledSecret { label, secret })),
-            Err((reason, message, part)) => missing.push((reason, format!("{at}.secretRef.{part}"), message)),
+            Err((reason, message, part)) => missing.push((reason, format!("{at}.{}.{part}", from.field()), message)),
         }
     }
     (found, missing)
@@ -168,38 +162,123 @@ fn secrets(
 /// Reason, message, and the part of the reference that is to blame.
 pub(crate) type Unusable = (ObjectReason, String, &'static str);
 
-/// One key of a Secret.
-pub(crate) fn value(resolver: &mut Resolver<'_, '_>, object: &ObjectKey, name: &str) -> Result<Secret, Unusable> {
-    let found = resolver.secret(object).map_err(|gap| {
-        let (reason, message) = gap.tell(ReferenceKind::Secret, object);
+/// Where a value comes from, and for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin<'a> {
+    pub(crate) object: ObjectKey,
+    pub(crate) key: Option<&'a str>,
+    /// The subject that a `ZenLock` has to allow; none for a Secret, which everything of its namespace may name.
+    subject: Option<(SubjectKind, &'a str)>,
+}
+
+impl<'a> Origin<'a> {
+    /// Of exactly one of the two references, for this object.
+    pub(crate) fn of<R: Reference>(
+        owner: &'a ObjectKey,
+        kind: SubjectKind,
+        secret: Option<&'a R>,
+        lock: Option<&'a R>,
+    ) -> Option<Self> {
+        let (reference, subject) = match (secret, lock) {
+            (Some(secret), None) => (secret, None),
+            (None, Some(lock)) => (lock, Some((kind, owner.name.as_str()))),
+            _ => return None,
+        };
+        let object = ObjectKey::new(owner.namespace.clone(), reference.name());
+        Some(Self { object, key: reference.key(), subject })
+    }
+
+    pub(crate) fn secret(object: ObjectKey) -> Self {
+        Self { object, key: None, subject: None }
+    }
+
+    /// As manifests write it.
+    pub(crate) const fn field(&self) -> &'static str {
+        if self.subject.is_some() { "zenLockRef" } else { "secretRef" }
+    }
+
+    const fn kind(&self) -> &'static str {
+        if self.subject.is_some() { "ZenLock" } else { "Secret" }
+    }
+}
+
+/// A reference to an object of the same namespace, with or without a key.
+pub(crate) trait Reference {
+    fn name(&self) -> &str;
+    fn key(&self) -> Option<&str>;
+}
+
+impl Reference for KeyRef {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn key(&self) -> Option<&str> {
+        Some(&self.key)
+    }
+}
+
+impl Reference for CredentialsRef {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+}
+
+/// One key of a Secret or a `ZenLock`.
+pub(crate) fn value(resolver: &mut Resolver<'_, '_>, from: &Origin<'_>, name: &str) -> Result<Secret, Unusable> {
+    let (object, kind) = (&from.object, from.kind());
+    let gap = |gap: Gap| {
+        let (reason, message) = gap.tell(kind, object);
         (reason, message, "name")
-    })?;
-    // Taken to be right; nothing is signed or verified with it.
-    let Some(data) = found else { return Ok(Secret::new(*b"assumed")) };
-    match data.get(name) {
+    };
+    let (found, keys): (_, Vec<&str>) = match from.subject {
+        None => {
+            // Taken to be right; nothing is signed or verified with it.
+            let Some(data) = resolver.secret(object).map_err(gap)? else { return Ok(Secret::new(*b"assumed")) };
+            (data.get(name), data.keys().collect())
+        }
+        Some((subject, owner)) => {
+            let Some(data) = resolver.zen_lock(object).map_err(gap)? else { return Ok(Secret::new(*b"assumed")) };
+            if !data.allows(subject, owner) {
+                let message =
+                    format!("ZenLock {object} does not allow {subject} {owner}; add it to its allowedSubjects");
+                return Err((LockReason::SubjectNotAllowed.into(), message, "name"));
+            }
+            let found = data.get(name).transpose().map_err(|reason| {
+                let meaning = reason.row().meaning;
+                (reason.into(), format!("key {name:?} of ZenLock {object}: {meaning}"), "key")
+            })?;
+            (found, data.keys().collect())
+        }
+    };
+    match found {
         Some(secret) if secret.is_empty() => {
-            let message = format!("key {name:?} of Secret {object} is empty; put the secret there");
+            let message = format!("key {name:?} of {kind} {object} is empty; put the secret there");
             Err((ObjectReason::EmptySecret, message, "key"))
         }
         Some(secret) => Ok(secret.clone()),
         None => {
-            let keys: Vec<_> = data.keys().collect();
-            let message = format!("Secret {object} has no key {name:?}; it has: {}", keys.join(", "));
+            let message = format!("{kind} {object} has no key {name:?}; it has: {}", keys.join(", "));
             Err((ObjectReason::KeyNotFound, message, "key"))
         }
     }
 }
 
-/// `username:password` of a Secret, as basic authentication has it (RFC 7617).
-pub(crate) fn credentials(resolver: &mut Resolver<'_, '_>, object: &ObjectKey) -> Result<(String, Secret), Unusable> {
-    let username = value(resolver, object, "username").map_err(|(reason, message, _)| (reason, message, "name"))?;
-    let password = value(resolver, object, "password").map_err(|(reason, message, _)| (reason, message, "name"))?;
+/// `username:password` of a Secret or `ZenLock`, as basic authentication has it (RFC 7617).
+pub(crate) fn credentials(resolver: &mut Resolver<'_, '_>, from: &Origin<'_>) -> Result<(String, Secret), Unusable> {
+    let username = value(resolver, from, "username").map_err(|(reason, message, _)| (reason, message, "name"))?;
+    let password = value(resolver, from, "password").map_err(|(reason, message, _)| (reason, message, "name"))?;
     if username.expose().contains(&b':') {
-        let message = format!("the username in Secret {object} holds a colon, which basic authentication cannot carry");
+        let (kind, object) = (from.kind(), &from.object);
+        let message = format!("the username in {kind} {object} holds a colon, which basic authentication cannot carry");
         return Err((ObjectReason::BadSecret, message, "name"));
     }
     let joined = [username.expose(), b":", password.expose()].concat();
-    Ok((format!("{}/username", object.name), Secret::new(joined)))
+    Ok((format!("{}/username", from.object.name), Secret::new(joined)))
 }
 
 fn generic(spec: &zen_crds::Generic) -> verify::Generic {

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 
 use zen_compile::Mode;
-use zen_model::ObjectKey;
+use zen_lock::Keyring;
+use zen_model::{LockReason, ObjectKey};
 
 use crate::folder::Folder;
 use crate::{Error, Finding};
@@ -13,9 +14,16 @@ use crate::{Error, Finding};
 /// Addresses of Services given on the command line.
 pub type Overrides = BTreeMap<ObjectKey, Vec<SocketAddr>>;
 
-/// Everything that is wrong with the manifests in a folder, by file and line. No problem: an empty list.
+/// As [`check_with`], without private keys.
 pub fn check(dir: &Path, overrides: &Overrides) -> Result<Vec<Finding>, Error> {
-    let mut folder = Folder::open(dir)?;
+    check_with(dir, overrides, Keyring::default())
+}
+
+/// Everything that is wrong with the manifests in a folder, by file and line. No problem: an empty list.
+///
+/// Without a private key nothing is said of what `ZenLock`s hold: that is a warning for whoever names one.
+pub fn check_with(dir: &Path, overrides: &Overrides, keyring: Keyring) -> Result<Vec<Finding>, Error> {
+    let mut folder = Folder::open(dir)?.with_keyring(keyring);
     folder.refresh()?;
     if folder.is_empty() {
         return Err(Error::Empty(dir.to_owned()));
@@ -23,6 +31,9 @@ pub fn check(dir: &Path, overrides: &Overrides) -> Result<Vec<Finding>, Error> {
     let (objects, mut findings) = folder.objects(overrides);
     let compiled = zen_compile::compile(&objects, None, Mode::Standalone);
     findings.extend(folder.findings_of(&objects, &compiled.verdicts));
+    for finding in &mut findings {
+        finding.warning |= finding.reason == LockReason::NoIdentity.into();
+    }
     findings.sort();
     findings.dedup();
     Ok(findings)

@@ -6,10 +6,12 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use zen_compile::{Objects, Verdict};
-use zen_model::{ObjectKey, ObjectReason};
+use zen_compile::{LockData, Objects, Verdict};
+use zen_lock::{Keyring, OpenError};
+use zen_model::{LockReason, ObjectKey, ObjectReason};
 
 use crate::manifest::{self, File, Manifest, Object};
 use crate::scan::{self, Listing, Stamp};
@@ -26,6 +28,8 @@ pub struct Folder {
     root: PathBuf,
     held: BTreeMap<PathBuf, Held>,
     notes: Vec<Finding>,
+    /// What `ZenLock`s are opened with.
+    keyring: Keyring,
 }
 
 /// One file.
@@ -52,20 +56,35 @@ impl Folder {
     /// A folder that nothing was read from yet.
     pub fn open(root: &Path) -> Result<Self, Error> {
         match fs::metadata(root) {
-            Ok(metadata) if metadata.is_dir() => {
-                Ok(Self { root: root.to_owned(), held: BTreeMap::new(), notes: Vec::new() })
-            }
+            Ok(metadata) if metadata.is_dir() => Ok(Self {
+                root: root.to_owned(),
+                held: BTreeMap::new(),
+                notes: Vec::new(),
+                keyring: Keyring::default(),
+            }),
             Ok(_) => Err(Error::NotAFolder(root.to_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::Missing(root.to_owned())),
             Err(source) => Err(Error::Unreadable { path: root.to_owned(), source }),
         }
     }
 
+    /// Opens `ZenLock`s with these private keys, from the next reading of a file on.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Keyring) -> Self {
+        Self { keyring, ..self }
+    }
+
     /// A folder of one file that is on no disk.
-    pub(crate) fn of(file: File) -> Self {
+    pub(crate) fn of(mut file: File) -> Self {
+        unlock(&mut file, &Keyring::default());
         let path = file.path.clone();
         let held = Held { stamp: None, hash: 0, file, rejected: None };
-        Self { root: PathBuf::new(), held: BTreeMap::from([(path, held)]), notes: Vec::new() }
+        Self {
+            root: PathBuf::new(),
+            held: BTreeMap::from([(path, held)]),
+            notes: Vec::new(),
+            keyring: Keyring::default(),
+        }
     }
 
     /// Its path.
@@ -138,7 +157,9 @@ impl Folder {
                     held.stamp = known;
                     return false;
                 }
-                (manifest::read(path, &bytes), hash)
+                let mut file = manifest::read(path, &bytes);
+                unlock(&mut file, &self.keyring);
+                (file, hash)
             }
             // Between the listing and now it went away: the next listing tells.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return false,
@@ -164,7 +185,8 @@ impl Folder {
     /// The objects in force and the findings about files, with every `--service` address.
     pub fn objects(&self, overrides: &BTreeMap<ObjectKey, Vec<SocketAddr>>) -> (Objects, Vec<Finding>) {
         let mut findings = self.notes.clone();
-        let mut objects = Objects { overrides: overrides.clone(), ..Objects::default() };
+        let zen_locks = Some(BTreeMap::new());
+        let mut objects = Objects { overrides: overrides.clone(), zen_locks, ..Objects::default() };
         let mut owners: BTreeMap<(&str, ObjectKey), (&Path, u32)> = BTreeMap::new();
         // What stands in a good file comes before the remains of a bad one: it may have been moved there.
         for held in self.in_order() {
@@ -196,7 +218,7 @@ impl Folder {
         }
         if objects.mesh.is_none() && self.held.contains_key(Path::new(manifest::MESH_FILE)) {
             // A configuration that cannot be read grants nothing, rather than everything.
-            objects.mesh = Some(std::sync::Arc::default());
+            objects.mesh = Some(Arc::default());
         }
         (objects, findings)
     }
@@ -253,7 +275,23 @@ fn insert(objects: &mut Objects, manifest: &Manifest) {
         Object::EndpointSlice(object) => drop(objects.endpoint_slices.insert(key, object)),
         Object::Namespace(labels) => drop(objects.namespaces.insert(manifest::namespace_of(&key), labels)),
         Object::Refused(refused) => objects.refused.push(refused),
-        Object::Checked => {}
+        Object::Opened(lock) => drop(objects.zen_locks.get_or_insert_default().insert(key, lock)),
+        Object::ZenLock(_) | Object::Checked => {}
+    }
+}
+
+/// Once for each version of a file, so that a change elsewhere opens nothing again and says that nothing changed.
+fn unlock(file: &mut File, keyring: &Keyring) {
+    for manifest in &mut file.manifests {
+        let Object::ZenLock(lock) = &manifest.object else { continue };
+        let open = |armored: &str| match keyring.open(armored) {
+            Ok(opened) => Ok(opened.plaintext),
+            Err(OpenError::UnknownKey) if keyring.is_empty() => Err(LockReason::NoIdentity),
+            Err(error) => Err(error.reason()),
+        };
+        let values = lock.spec.encrypted_data.iter().map(|(key, armored)| (key.clone(), open(armored)));
+        let data = LockData::new(lock.spec.allowed_subjects.clone(), values.collect());
+        manifest.object = Object::Opened(Arc::new(data));
     }
 }
 

@@ -13,7 +13,7 @@ pub mod testing;
 mod watcher;
 pub mod yaml;
 
-pub use check::{Overrides, check, service_override};
+pub use check::{Overrides, check, check_with, service_override};
 pub use error::Error;
 pub use finding::Finding;
 pub use publish::{Live, Options, Published};

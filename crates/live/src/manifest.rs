@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use zen_compile::{ConfigMapData, EndpointSlice, Place, Problem, Refused, SecretData, Service, mesh};
-use zen_model::{Namespace, ObjectKey, ObjectReason};
+use zen_compile::{ConfigMapData, EndpointSlice, LockData, Place, Problem, Refused, SecretData, Service, mesh};
+use zen_model::{LockReason, Namespace, ObjectKey, ObjectReason};
 
 use crate::Finding;
 use crate::yaml::{self, Document, Node};
@@ -68,6 +68,10 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// Labels of a Namespace.
     Namespace(Arc<BTreeMap<String, String>>),
+    /// A `ZenLock` whose values are well-formed age files.
+    ZenLock(Arc<zen_crds::ZenLock>),
+    /// The same, opened as far as the folder's private keys can.
+    Opened(Arc<LockData>),
     /// A kind of ours that has no part in a configuration: checked only.
     Checked,
     /// One of ours that was refused.
@@ -267,10 +271,37 @@ impl Reader {
             _ if !problems.is_empty() => None,
             "Webhook" => self.typed(kind, &key, &node, object).map(|webhook| Object::Webhook(Arc::new(webhook))),
             "Destination" => self.typed(kind, &key, &node, object).map(|own| Object::Destination(Arc::new(own))),
+            "ZenLock" => self.typed(kind, &key, &node, object).and_then(|lock| self.zen_lock(&key, &node, lock)),
             _ => Some(Object::Checked),
         };
         let object = parsed.unwrap_or_else(|| Object::Refused(refused(kind, &key, &node, problems)));
         self.file.manifests.push(Manifest { kind, key, node, object });
+    }
+
+    /// What can be said of a `ZenLock` without any key.
+    fn zen_lock(&mut self, key: &ObjectKey, node: &Node, lock: zen_crds::ZenLock) -> Option<Object> {
+        let mut found: Vec<(String, LockReason, String)> = Vec::new();
+        for (name, armored) in &lock.spec.encrypted_data {
+            if let Err(error) = zen_lock::inspect(armored) {
+                found.push((format!("spec.encryptedData.{name}"), error.reason(), format!("key {name:?}: {error}")));
+            }
+        }
+        let data = &lock.spec.encrypted_data;
+        let size: usize = data.iter().map(|(key, armored)| key.len() + armored.len()).sum();
+        if data.len() > zen_lock::MAX_KEYS || size > zen_lock::MAX_OBJECT {
+            let message = format!(
+                "{} keys of {size} bytes in all; a ZenLock has at most {} keys and {} bytes: split it",
+                data.len(),
+                zen_lock::MAX_KEYS,
+                zen_lock::MAX_OBJECT
+            );
+            found.push(("spec.encryptedData".to_owned(), LockReason::TooLarge, message));
+        }
+        for (field, reason, message) in &found {
+            let finding = Finding::new(&self.file.path, node.line_of(field), (*reason).into(), message);
+            self.file.findings.push(finding.about("ZenLock", key, field));
+        }
+        found.is_empty().then(|| Object::ZenLock(Arc::new(lock)))
     }
 
     /// What passed the schema fits the type; should the two ever differ, the object is refused like any other.

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use zen_compile::{Compiled, Mode, Reference, Snapshot, Verdict};
+use zen_lock::Keyring;
 use zen_model::ObjectReason;
 
 use crate::folder::Folder;
@@ -21,11 +22,13 @@ pub struct Options {
     pub overrides: Overrides,
     /// Who owns the objects.
     pub mode: Mode,
+    /// What `ZenLock`s are opened with.
+    pub keyring: Keyring,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { overrides: Overrides::new(), mode: Mode::Standalone }
+        Self { overrides: Overrides::new(), mode: Mode::Standalone, keyring: Keyring::default() }
     }
 }
 
@@ -59,7 +62,12 @@ impl Live {
     /// # Errors
     /// The folder is missing or cannot be read. What is wrong inside it is a finding, never an error.
     pub async fn start(dir: &Path, options: Options) -> Result<Self, Error> {
-        let follower = Follower { folder: Folder::open(dir)?, watcher: Watcher::new(), options, unreadable: false };
+        let follower = Follower {
+            folder: Folder::open(dir)?.with_keyring(options.keyring.clone()),
+            watcher: Watcher::new(),
+            options,
+            unreadable: false,
+        };
         let (follower, step) = follower.step(None).await?;
         let Step { again, configured } = step?;
         let (snapshot, first) = configured.unwrap_or_default();

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use zen_charts::{Helm, documents, root};
+use zen_lock::{Identity, Keyring};
 
 use crate::server::{folder, installed};
 
 /// Folders that belong into a cluster, applied file by file.
 const CLUSTER: [&str; 4] = ["kubernetes/first-webhook", "providers", "cross-namespace", "tls-intake"];
 /// Folders for `zen up` alone.
-const STANDALONE: [&str; 3] = ["quickstart", "first-webhook", "retries-and-dead-letters"];
+const STANDALONE: [&str; 4] = ["quickstart", "first-webhook", "retries-and-dead-letters", "zenlock"];
 /// Applied as one.
 const GITOPS: &str = "gitops";
 
@@ -44,7 +45,11 @@ fn the_check_has_nothing_to_say() {
         let services = ["team-a/ci", "team-b/deploy", "security/audit", "shop/inbox"];
         let overrides =
             services.map(|service| zen_live::service_override(&format!("{service}=127.0.0.1:8080")).expect("valid"));
-        let findings = zen_live::check(&example(name), &overrides.into_iter().collect()).expect("it can be read");
+        // One of them has a private key, for everybody.
+        let identity = std::fs::read_to_string(example(name).join("demo-identity.txt")).unwrap_or_default();
+        let keyring = Keyring::new(Identity::parse_file(&identity).unwrap_or_default());
+        let overrides = overrides.into_iter().collect();
+        let findings = zen_live::check_with(&example(name), &overrides, keyring).expect("it can be read");
         let told: Vec<_> = findings.iter().map(|it| (it.object.as_str(), it.reason.code(), it.warning)).collect();
         // The one without verification is there to show it, and the check says what it means.
         let expected = if name == &"providers" { vec![("Webhook shop/intranet", "NoEffect", true)] } else { vec![] };

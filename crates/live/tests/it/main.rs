@@ -7,6 +7,7 @@ mod manifests;
 mod reader;
 mod reasons;
 mod reload;
+mod zen_locks;
 
 use std::path::Path;
 
