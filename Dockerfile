@@ -12,9 +12,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     export RUSTFLAGS="-Ctarget-feature=+crt-static --remap-path-prefix=/usr/local/cargo=/cargo" && \
     export "CFLAGS_$(echo "$triple" | tr - _)=-ffile-prefix-map=/usr/local/cargo=/cargo" && \
     cargo build --locked --release --target "$triple" \
-      --package zen-operator --package zen-ingester --package zen-egress --package zen && \
+      --package zen-operator --package zen-ingester --package zen-egress --package zenlock-webhook --package zen && \
     mkdir /out && \
-    for program in zen-operator zen-ingester zen-egress zen; do cp "/target/$triple/release/$program" /out/; done
+    for program in zen-operator zen-ingester zen-egress zenlock-webhook zen; do cp "/target/$triple/release/$program" /out/; done
 
 # No shell, no libraries: the program, and the roots that public targets are verified with. Not root.
 FROM scratch AS base
@@ -29,6 +29,10 @@ ENTRYPOINT ["/zen-operator"]
 FROM base AS zen-egress
 COPY --from=build /out/zen-egress /zen-egress
 ENTRYPOINT ["/zen-egress"]
+
+FROM base AS zenlock-webhook
+COPY --from=build /out/zenlock-webhook /zenlock-webhook
+ENTRYPOINT ["/zenlock-webhook"]
 
 FROM base AS zen
 COPY --from=build /out/zen /zen

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::run;
 
 /// The package of each program; the program has the same name.
-const PROGRAMS: [&str; 4] = ["zen-operator", "zen-ingester", "zen-egress", "zen"];
+const PROGRAMS: [&str; 5] = ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook", "zen"];
 /// Where the images seem to come from. `localhost` is a registry that nobody asks.
 pub const REGISTRY: &str = "localhost/zen-mesh";
 /// The tag: the version of the workspace, which is the chart's `appVersion`.

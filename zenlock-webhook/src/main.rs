@@ -1,5 +1,6 @@
 //! `zenlock-webhook`: `serve` in the mesh, `fetch` in the pods that use ZenLocks.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -26,7 +27,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let ended = match Program::parse().command {
+    let mut line: Vec<OsString> = std::env::args_os().collect();
+    if line.len() < 2 {
+        // The operator's pods get everything from their environment.
+        line.push("serve".into());
+    }
+    let ended = match Program::parse_from(line).command {
         Command::Serve(arguments) => serve(*arguments),
         Command::Fetch(arguments) => fetch(&arguments),
     };
