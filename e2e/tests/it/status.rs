@@ -123,12 +123,12 @@ async fn bad_input_by_hand() {
 
     // Kinds that this release does not act on say so.
     mesh.apply(&crate::samples::with(
-        crate::samples::named("ClusterEnrollment", "prod-eu"),
+        crate::samples::named("ZenLock", "ci-token"),
         "/metadata/namespace",
         json!("team-a"),
     ))
     .await;
-    mesh.until("ClusterEnrollment", "team-a", "prod-eu", "Accepted", "NotSupported").await;
+    mesh.until("ZenLock", "team-a", "ci-token", "Accepted", "NotSupported").await;
 
     assert_eq!(versions(&mesh).await, untouched, "other objects were touched");
 }

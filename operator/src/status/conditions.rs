@@ -221,11 +221,14 @@ pub mod words {
     pub const UNRESOLVED: &str = "No replica has looked at the references of this generation yet.";
 
     /// Accepted, of a kind that this release has no controller for.
+    pub const ZENLOCK: &str = "The chart of this release installs nothing that opens ZenLocks in a cluster: no pod gets its \
+        values. Use a Secret and secretRef until the release notes name ZenLock.";
+    /// As [`ZENLOCK`].
     pub const ENROLLMENT: &str = "This release does not enroll clusters: no bundle is made for this object. Delete it, or \
         keep it until the release notes name ClusterEnrollment.";
 
-    pub(super) const ALL: [&str; 8] =
-        [ACCEPTED, RESOLVED, PROGRAMMED, INACTIVE, NOT_ACCEPTED, PER_REPLICA, UNRESOLVED, ENROLLMENT];
+    pub(super) const ALL: [&str; 9] =
+        [ACCEPTED, RESOLVED, PROGRAMMED, INACTIVE, NOT_ACCEPTED, PER_REPLICA, UNRESOLVED, ZENLOCK, ENROLLMENT];
 }
 
 /// The shared copy of a text that many objects have.

@@ -64,8 +64,7 @@ pub fn decide(observation: &Observation<'_>) -> Option<Decision> {
     match observation.object.id.kind {
         Kind::Webhook => webhook::decide(observation),
         Kind::Destination => destination::decide(observation),
-        // Who has the keys says whether they fit: zenlock-webhook.
-        Kind::ZenLock => None,
+        Kind::ZenLock => Some(not_built(observation, words::ZENLOCK)),
         Kind::ClusterEnrollment => Some(not_built(observation, words::ENROLLMENT)),
     }
 }
@@ -75,6 +74,9 @@ fn not_built(observation: &Observation<'_>, message: &'static str) -> Decision {
     let reason = ObjectReason::NotSupported.code();
     let mut conditions = Conditions::new(observation, observation.object.generation);
     conditions.push(ConditionType::Accepted, State::False, reason, message);
+    if observation.object.id.kind == Kind::ZenLock {
+        conditions.push(ConditionType::Decryptable, State::Unknown, reason, message);
+    }
     conditions.decision()
 }
 

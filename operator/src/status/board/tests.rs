@@ -190,12 +190,11 @@ async fn a_kind_is_listed_before_it_is_judged() {
     let mut board = Board::new(Arc::default(), Metrics::default(), Instant::now());
     board.pods(vec![], Instant::now());
     let wall = Time::UNIX_EPOCH;
-    let enrollment =
-        Object { id: Id::new(Kind::ClusterEnrollment, ObjectKey::new("n", "l")), ..object("l", 1, &json!(null)) };
-    board.seen(Seen::Listing(Kind::ClusterEnrollment));
-    board.seen(Seen::There(enrollment));
+    let lock = Object { id: Id::new(Kind::ZenLock, ObjectKey::new("n", "l")), ..object("l", 1, &json!(null)) };
+    board.seen(Seen::Listing(Kind::ZenLock));
+    board.seen(Seen::There(lock));
     assert_eq!(board.next(Instant::now(), wall), None);
-    board.seen(Seen::Listed(Kind::ClusterEnrollment));
+    board.seen(Seen::Listed(Kind::ZenLock));
     assert_eq!(board.next(Instant::now(), wall), None, "nobody said how the mesh is set up");
     board.set_up(Settings { ingester_replicas: 1, intake: "intake".to_owned() });
     let write = board.next(Instant::now(), wall).expect("now it is");

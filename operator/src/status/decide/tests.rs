@@ -481,9 +481,11 @@ fn a_target_that_is_not_allowed() {
 
 #[test]
 fn kinds_that_are_not_built_say_so() {
+    let lock = Case { verdict: None, ..Case::new(Kind::ZenLock) }.decided();
+    assert_eq!(summary(&lock), "Accepted=False NotSupported, Decryptable=Unknown NotSupported");
+    assert_eq!(lock.status.observed_generation, Some(3));
     let enrollment = Case { verdict: None, ..Case::new(Kind::ClusterEnrollment) }.decided();
     assert_eq!(summary(&enrollment), "Accepted=False NotSupported");
-    assert_eq!(enrollment.status.observed_generation, Some(3));
     assert!(message(&enrollment, ConditionType::Accepted).contains("does not enroll clusters"));
 }
 
