@@ -10,6 +10,7 @@ use zen_deliver::release;
 use zen_link::frame::{FromIngester, Lease as Leased};
 use zen_model::settle::ReleaseReason;
 use zen_model::{DeadReason, Event, ObjectKey, Settlement, Timestamp};
+use zen_verify::zen_signature;
 
 use crate::Egress;
 use crate::lane::Lane;
@@ -62,29 +63,48 @@ pub(crate) fn frame(egress: &Arc<Egress>, session: &Arc<Session>, frame: FromIng
                 let job = Job::new(session, lease, event, leased.attempts, first);
                 accepted.push((leased.destination, leased.slots, job));
             }
-            Err(reason) => {
+            Err(Refusal::Dead(reason)) => {
                 tracing::warn!(%destination, seq = token.seq, reason = reason.code(), "a lease was refused");
                 session.settle(*token, &Settlement::Dead { reason }, None);
+            }
+            Err(Refusal::Later(error)) => {
+                tracing::warn!(%destination, seq = token.seq, %error, "a lease was given back");
+                let settlement = release(ReleaseReason::OurFault, fastrand::f64());
+                egress.metrics.settled(&settlement);
+                session.settle(*token, &settlement, None);
             }
         }
     }
     enqueue(egress, accepted);
 }
 
+/// Why a lease is not attempted.
+enum Refusal {
+    /// It was changed on the way, or is signed by somebody else: for a person to look at.
+    Dead(DeadReason),
+    /// Clocks are apart, or keys are being exchanged: the mesh's own trouble, which passes, and no event is lost to it.
+    Later(zen_signature::Error),
+}
+
 /// The event of a lease whose signature verifies (W-12). The content hash is made of the body as it is here, so that a body
 /// that was changed on the way is seen.
-fn open(egress: &Egress, leased: &Leased, now: Timestamp) -> Result<Event, DeadReason> {
-    let event = Event::decode(leased.record.clone()).map_err(|_| DeadReason::RecordDamaged)?;
+fn open(egress: &Egress, leased: &Leased, now: Timestamp) -> Result<Event, Refusal> {
+    let event = Event::decode(leased.record.clone()).map_err(|_| Refusal::Dead(DeadReason::RecordDamaged))?;
     let hash = digest::digest(&digest::SHA256, &event.body);
     if constant_time::verify_slices_are_equal(hash.as_ref(), &event.content_hash).is_err() {
         egress.metrics.tampered(Tampered::ContentHash);
-        return Err(DeadReason::SignatureInvalid);
+        return Err(Refusal::Dead(DeadReason::SignatureInvalid));
     }
     match egress.parts.link_keys.verify(&leased.signature, &event.id, hash.as_ref(), now, TOLERANCE) {
         Ok(()) => Ok(event),
         Err(error) => {
             egress.metrics.tampered(Tampered::Signature(error));
-            Err(DeadReason::SignatureInvalid)
+            Err(match error {
+                zen_signature::Error::Stale | zen_signature::Error::UnknownKey => Refusal::Later(error),
+                zen_signature::Error::Malformed | zen_signature::Error::Mismatch => {
+                    Refusal::Dead(DeadReason::SignatureInvalid)
+                }
+            })
         }
     }
 }

@@ -177,6 +177,7 @@ async fn retention_says_what_it_removes() {
         age(&file, 24 * 91);
     }
     age(&paths(&of(&live))[0], 24 * 91);
+    store.log().clone().close().await;
     drop(store);
     let store = open(data.path(), small());
     assert_eq!(store.heads().len(), 2);

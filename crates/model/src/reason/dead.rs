@@ -105,8 +105,8 @@ impl DeadReason {
             ),
             Self::SignatureInvalid => (
                 "SignatureInvalid",
-                "The event's X-Zen-Signature did not verify at the egress.",
-                "Check the clocks and the link keys of ingester and egress, then replay.",
+                "The event was changed on its way to the egress, or another key signed it.",
+                "Check that the link keys of ingester and egress come from one root key, then replay.",
             ),
         };
         Row { code, area: Area::DeadLetter, status: 0, meaning, hint }
