@@ -86,8 +86,9 @@ impl Temporary {
         let folder = self.folder.join("cluster");
         let state = State::open(Some(&folder))?;
         let cluster = contained::up(&state, Mode::Node)?;
-        // One at a time: some of them kill what the others stand on.
-        let mut test = run::cargo(&["test", "--package", PACKAGE, "--no-fail-fast", "--", "--test-threads=1"]);
+        // One at a time: some of them kill what the others stand on. What they measured is shown.
+        let mut test =
+            run::cargo(&["test", "--package", PACKAGE, "--no-fail-fast", "--", "--test-threads=1", "--show-output"]);
         test.env("ZEN_NODE", &folder).env("ZEN_CLUSTER_BIN", &cluster.bin).env("ZEN_IMAGES", images::folder());
         let result = install::install(&state, &install::Options::TESTS).and_then(|()| run::done(&mut test));
         if result.is_err()
