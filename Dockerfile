@@ -12,9 +12,11 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,targe
     export RUSTFLAGS="-Ctarget-feature=+crt-static --remap-path-prefix=/usr/local/cargo=/cargo" && \
     export "CFLAGS_$(echo "$triple" | tr - _)=-ffile-prefix-map=/usr/local/cargo=/cargo" && \
     cargo build --locked --release --target "$triple" \
-      --package zen-operator --package zen-ingester --package zen-egress --package zenlock-webhook --package zen && \
+      --package zen-operator --package zen-ingester --package zen-egress --package zenlock-webhook \
+      --package zen-audit-store --package zen && \
     mkdir /out && \
-    for program in zen-operator zen-ingester zen-egress zenlock-webhook zen; do cp "/target/$triple/release/$program" /out/; done
+    for program in zen-operator zen-ingester zen-egress zenlock-webhook zen-audit zen; do \
+      cp "/target/$triple/release/$program" /out/; done
 
 # No shell, no libraries: the program, and the roots that public targets are verified with. Not root.
 FROM scratch AS base
@@ -33,6 +35,10 @@ ENTRYPOINT ["/zen-egress"]
 FROM base AS zenlock-webhook
 COPY --from=build /out/zenlock-webhook /zenlock-webhook
 ENTRYPOINT ["/zenlock-webhook"]
+
+FROM base AS zen-audit
+COPY --from=build /out/zen-audit /zen-audit
+ENTRYPOINT ["/zen-audit"]
 
 FROM base AS zen
 COPY --from=build /out/zen /zen

@@ -9,8 +9,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zen_audit::names::NameError;
@@ -18,7 +16,7 @@ use zen_audit::{Head, Log, Options, Writer};
 use zen_identity::{Action, Component};
 use zen_pod::ground::{self, address, bind, until_said};
 use zen_pod::{Ground, Platform};
-use zen_runtime::{Gate, Shutdown, limits};
+use zen_runtime::{Gate, Shutdown};
 
 pub use arguments::{Arguments, Cli, Task};
 pub use export::export;
@@ -28,12 +26,9 @@ use crate::{Anchor, Metrics, Store, anchoring, router, store};
 
 /// Requests in flight at the end.
 const REQUESTS: Duration = Duration::from_secs(8);
-/// Parts keep to their limits, give or take.
-const MOMENT: Duration = Duration::from_secs(1);
 /// Pause between attempts to read what is anchored.
 const PAUSE: Duration = Duration::from_secs(2);
 const AUDIT: &str = "audit server";
-const ADMIN: &str = "admin server";
 
 /// The pod cannot start, or had to end.
 #[derive(Debug, thiserror::Error)]
@@ -50,9 +45,6 @@ pub enum Error {
     /// The pod's name is none.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// A part ended that the pod cannot do without.
-    #[error("{0}; the log says why")]
-    Part(String),
 }
 
 /// The pod, running.
@@ -76,9 +68,7 @@ pub struct Addresses {
 
 /// Runs the program until SIGTERM.
 pub async fn run(arguments: Arguments) -> Result<(), Error> {
-    limits::raise_open_files();
-    let shutdown = Shutdown::on_signals().map_err(|error| Error::Part(format!("failed to catch signals: {error}")))?;
-    let platform = Platform::of_pod(&arguments.pod).await.map_err(ground::Error::from)?;
+    let (shutdown, platform) = ground::begin(&arguments.pod).await?;
     let anchor = Arc::new(ConfigMapAnchor::new(platform.client.clone(), &arguments.pod.pod_namespace));
     let pod = tokio::select! {
         pod = Pod::start(arguments, platform, anchor) => pod?,
@@ -108,9 +98,7 @@ impl Pod {
         let metrics = Metrics::default();
         let store = Arc::new(Store::new(&arguments.data, arguments.store(), found, log, metrics.clone()));
 
-        let mut registry = Registry::default();
-        registry.register("zen_build", "Version of the program", build_info());
-        ground.platform.identity.metrics().register(&mut registry);
+        let mut registry = ground.registry();
         store.log().metrics().register(&mut registry);
         metrics.register(&mut registry);
         ground.metrics.complete(registry);
@@ -146,26 +134,19 @@ impl Pod {
 
     /// Serves until `shutdown`, then ends in order: what was acknowledged is anchored too.
     pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
-        let Self { ground, process, end, addresses, store, anchor } = self;
-        let mut tasks = ground.tasks;
+        let Self { mut ground, process, end, addresses, store, anchor } = self;
         tracing::info!(?addresses, "running");
-        let failed = tokio::select! {
-            () = shutdown.begun() => None,
-            what = tasks.first_end() => Some(what),
-        };
-        process.close("the process is ending");
+        let failed = ground.serve(&process, shutdown).await;
         end.cancel();
-        tasks.ended(&[AUDIT], Instant::now() + REQUESTS).await;
+        ground.tasks.ended(&[AUDIT], Instant::now() + REQUESTS).await;
         let mut anchored = None;
         let last = anchoring::step(&store, anchor.as_ref(), &mut anchored);
         if tokio::time::timeout(REQUESTS, last).await.is_err() {
             tracing::warn!("the last heads could not be anchored in time");
         }
         store.log().clone().close().await;
-        ground.end.cancel();
-        tasks.ended(&[ADMIN], Instant::now() + MOMENT).await;
-        tasks.abort();
-        failed.map_or(Ok(()), |what| Err(Error::Part(what)))
+        ground.finish().await;
+        failed.map_or(Ok(()), |failed| Err(failed.into()))
     }
 }
 
@@ -177,8 +158,4 @@ async fn read(anchor: &dyn Anchor) -> Vec<Head> {
         }
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-fn build_info() -> Info<[(&'static str, &'static str); 1]> {
-    Info::new([("version", env!("CARGO_PKG_VERSION"))])
 }

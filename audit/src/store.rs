@@ -87,12 +87,12 @@ pub enum Error {
 impl Store {
     /// With what [`scan`] found. Says in the log what that repaired.
     pub fn new(root: &Path, options: Options, found: Vec<Found>, log: Log, metrics: Metrics) -> Self {
-        let mut chains = BTreeMap::new();
+        let (own, mut chains) = (log.head().writer.to_string(), BTreeMap::new());
         for found in found {
             if found.is_own() {
                 continue;
             }
-            if let Some(record) = found.record(&log.head().writer) {
+            if let Some(record) = found.tail.record(&own, &found.chain) {
                 log.note(record);
             }
             let Some(head) = found.tail.head.clone() else { continue };

@@ -10,8 +10,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zen_compile::Plane;
@@ -23,6 +21,7 @@ use zen_pod::{Ground, Known, Platform, Reports, keys};
 use zen_runtime::{Gate, Shutdown};
 
 pub use arguments::Arguments;
+pub use zen_pod::ground::Error;
 
 use crate::{Egress, Options, Parts};
 
@@ -30,21 +29,7 @@ use crate::{Egress, Options, Parts};
 const ATTEMPTS: Duration = Duration::from_secs(22);
 /// The end of all sessions.
 const SESSIONS: Duration = Duration::from_secs(28);
-/// Parts keep to their limits, give or take.
-const MOMENT: Duration = Duration::from_secs(1);
 const LINK: &str = "link";
-const ADMIN: &str = "admin server";
-
-/// The pod cannot start, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// What every pod needs.
-    #[error(transparent)]
-    Ground(#[from] ground::Error),
-    /// A part ended that the pod cannot do without.
-    #[error("{0}; the log says why")]
-    Part(String),
-}
 
 /// The pod, running.
 pub struct Pod {
@@ -82,13 +67,11 @@ impl Pod {
         let process = ground.readiness.gate("process");
         let listener = bind("link", arguments.link)?;
         let link = address("link", &listener)?;
-        let signing = Arc::new(keys::signing(&arguments.pod.keys).map_err(ground::Error::from)?);
+        let signing = Arc::new(keys::signing(&arguments.pod.keys)?);
 
         let Known { identity, mesh, cluster } = ground.know(Plane::Egress).await?;
 
-        let mut registry = Registry::default();
-        registry.register("zen_build", "Version of the program", build_info());
-        ground.platform.identity.metrics().register(&mut registry);
+        let mut registry = ground.registry();
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
         let link_keys = Arc::new(signing.link());
         let egress = Egress::new(
@@ -114,7 +97,7 @@ impl Pod {
 
         // Only ingesters of this mesh get in (T-05).
         let end = CancellationToken::new();
-        let tls = zen_pki::mtls_server(&identity, mesh.permitted(&[Action::Link])).map_err(ground::Error::from)?;
+        let tls = zen_pki::mtls_server(&identity, mesh.permitted(&[Action::Link]))?;
         ground.tasks.spawn(LINK, egress.serve(listener, tls, link_metrics, end.clone()));
         process.open();
         let addresses = Addresses { link, admin: ground.admin, control };
@@ -128,23 +111,12 @@ impl Pod {
 
     /// Serves until `shutdown`, then ends in order.
     pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
-        let Self { ground, process, end, addresses } = self;
-        let mut tasks = ground.tasks;
+        let Self { mut ground, process, end, addresses } = self;
         tracing::info!(?addresses, "running");
-        let failed = tokio::select! {
-            () = shutdown.begun() => None,
-            what = tasks.first_end() => Some(what),
-        };
-        process.close("the process is ending");
+        let failed = ground.serve(&process, shutdown).await;
         end.cancel();
-        tasks.ended(&[LINK], Instant::now() + SESSIONS).await;
-        ground.end.cancel();
-        tasks.ended(&[ADMIN], Instant::now() + MOMENT).await;
-        tasks.abort();
-        failed.map_or(Ok(()), |what| Err(Error::Part(what)))
+        ground.tasks.ended(&[LINK], Instant::now() + SESSIONS).await;
+        ground.finish().await;
+        failed.map_or(Ok(()), Err)
     }
-}
-
-fn build_info() -> Info<[(&'static str, &'static str); 1]> {
-    Info::new([("version", env!("CARGO_PKG_VERSION"))])
 }

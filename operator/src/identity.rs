@@ -6,7 +6,6 @@
 //! a pure function; nothing is ever written over something that cannot be read.
 
 mod audit;
-mod caller;
 mod decide;
 mod follow;
 mod keep;

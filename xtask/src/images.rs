@@ -11,8 +11,15 @@ use serde::Serialize;
 
 use crate::run;
 
-/// The package of each program; the program has the same name.
-const PROGRAMS: [&str; 5] = ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook", "zen"];
+/// Each program, and its package.
+const PROGRAMS: [(&str, &str); 6] = [
+    ("zen-operator", "zen-operator"),
+    ("zen-ingester", "zen-ingester"),
+    ("zen-egress", "zen-egress"),
+    ("zenlock-webhook", "zenlock-webhook"),
+    ("zen-audit", "zen-audit-store"),
+    ("zen", "zen"),
+];
 /// Where the images seem to come from. `localhost` is a registry that nobody asks.
 pub const REGISTRY: &str = "localhost/zen-mesh";
 /// The tag: the version of the workspace, which is the chart's `appVersion`.
@@ -71,7 +78,7 @@ pub fn build(options: Options) -> anyhow::Result<Vec<Image>> {
     }
     let roots = fs::read(Path::new("/").join(ROOTS)).with_context(|| format!("failed to read /{ROOTS}"))?;
     let mut images = Vec::new();
-    for program in PROGRAMS {
+    for (program, _) in PROGRAMS {
         let (reference, archive) = (format!("{REGISTRY}/{program}:{TAG}"), folder.join(format!("{program}.tar")));
         let binary = programs.join(program);
         let content = Archive {
@@ -117,8 +124,8 @@ fn static_programs(options: Options) -> anyhow::Result<PathBuf> {
     let map = |flag: &str| places.map(|(from, to)| format!("{flag}={}={to}", from.display())).join(" ");
 
     let mut build = run::cargo(&["build", "--target", triple, "--profile", options.profile()]);
-    for program in PROGRAMS {
-        build.args(["--package", program, "--bin", program]);
+    for (program, package) in PROGRAMS {
+        build.args(["--package", package, "--bin", program]);
     }
     // A target of its own folder: these flags leave every other build alone. Panics and symbols keep their names.
     build.env("CARGO_TARGET_DIR", &target);

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
-use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +23,7 @@ use zen_pod::{Ground, Platform};
 use zen_runtime::{Gate, Shutdown};
 
 pub use arguments::Arguments;
+pub use zen_pod::ground::Error;
 
 use crate::audit::Audit;
 use crate::custody::Custody;
@@ -43,21 +42,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const AUDIT_BYTES: u64 = 64 << 20;
 /// The last entries on their way to the store; those that it does not get are gone with the pod.
 const SHIPPED: Duration = Duration::from_secs(5);
-const MOMENT: Duration = Duration::from_secs(1);
 const HTTPS: &str = "admission and unseal API";
-const ADMIN: &str = "admin server";
 const SHIPPING: &str = "way to the audit store";
-
-/// The pod cannot start, or had to end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// What every pod needs.
-    #[error(transparent)]
-    Ground(#[from] ground::Error),
-    /// A part ended that the pod cannot do without.
-    #[error("{0}; the log says why")]
-    Part(String),
-}
 
 /// The pod, running.
 pub struct Pod {
@@ -124,9 +110,7 @@ impl Pod {
             (Arc::new(log.clone()) as Audit, Some(log))
         };
 
-        let mut registry = Registry::default();
-        registry.register("zen_build", "Version of the program", build_info());
-        certificates.metrics().register(&mut registry);
+        let mut registry = ground.registry();
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("zenlock_webhook"));
         ground.metrics.complete(registry);
@@ -175,7 +159,7 @@ impl Pod {
             .fallback(|| async { StatusCode::NOT_FOUND });
 
         let tls = optional_mtls_server(&certificate, &identity, mesh.permitted(&[Action::Unseal]));
-        let mut tls = (*tls.map_err(ground::Error::from)?).clone();
+        let mut tls = (*tls?).clone();
         // The API server sends its reviews over one connection.
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let end = CancellationToken::new();
@@ -206,29 +190,22 @@ impl Pod {
 
     /// Serves until `shutdown`, then ends in order.
     pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
-        let Self { ground, process, end, addresses, log, shipped } = self;
-        let mut tasks = ground.tasks;
+        let Self { mut ground, process, end, addresses, log, shipped } = self;
         tracing::info!(?addresses, "running");
-        let failed = tokio::select! {
-            () = shutdown.begun() => None,
-            what = tasks.first_end() => Some(what),
-        };
-        process.close("the process is ending");
+        let failed = ground.serve(&process, shutdown).await;
         if failed.is_none() {
             tokio::time::sleep(LINGER).await;
         }
         end.cancel();
-        tasks.ended(&[HTTPS], Instant::now() + FINISH).await;
+        ground.tasks.ended(&[HTTPS], Instant::now() + FINISH).await;
         // The last accesses are recorded by now.
         if let Some(log) = log {
             log.close().await;
         }
         shipped.cancel();
-        tasks.ended(&[SHIPPING], Instant::now() + SHIPPED).await;
-        ground.end.cancel();
-        tasks.ended(&[ADMIN], Instant::now() + MOMENT).await;
-        tasks.abort();
-        failed.map_or(Ok(()), |what| Err(Error::Part(what)))
+        ground.tasks.ended(&[SHIPPING], Instant::now() + SHIPPED).await;
+        ground.finish().await;
+        failed.map_or(Ok(()), Err)
     }
 }
 
@@ -246,8 +223,4 @@ async fn count(custody: Custody, metrics: Metrics, gate: Gate) {
             return;
         }
     }
-}
-
-fn build_info() -> Info<[(&'static str, &'static str); 1]> {
-    Info::new([("version", env!("CARGO_PKG_VERSION"))])
 }

@@ -5,11 +5,10 @@ use std::io;
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
-use zen_audit::folder::{self, Appender, Segment, Tail};
-use zen_audit::{Action, ChainId, Record, Writer};
+use zen_audit::ChainId;
+use zen_audit::folder::{self, Segment, Tail};
 use zen_identity::Component;
 use zen_model::Timestamp;
-use zen_model::reason::AuditReason;
 
 use super::chain::last_segment;
 
@@ -32,19 +31,6 @@ impl Found {
         let own = |head: &zen_audit::Head| head.writer.component() == Component::Audit.account();
         self.tail.head.as_ref().is_some_and(own)
     }
-
-    /// What there is to say about it.
-    pub(super) fn record(&self, own: &Writer) -> Option<Record> {
-        let (who, object) = (own.to_string(), format!("Chain/{}", self.chain));
-        let head = self.tail.head.as_ref().map(ToString::to_string).unwrap_or_default();
-        if let Some(damage) = &self.tail.damage {
-            let record = Record::new(Action::FindDamage, &who, &object).reason(AuditReason::ChainDamaged.code());
-            return Some(record.detail("damage", damage).detail("after", &head));
-        }
-        let record = Record::new(Action::RepairChain, &who, &object).allowed().reason(AuditReason::TailTorn.code());
-        let bytes = self.tail.torn.to_string();
-        (self.tail.torn > 0).then(|| record.detail("bytes", &bytes).detail("after", &head))
-    }
 }
 
 /// Reads how every chain ends, and cuts off half-written ends of others' chains: nothing of them was acknowledged. The own
@@ -59,7 +45,7 @@ pub fn scan(root: &Path) -> io::Result<Vec<Found>> {
         let tail = folder::tail(&chain.path)?;
         let mut found = Found { chain: chain.chain, tail, last: None, at: Timestamp(0) };
         if !found.is_own() && found.tail.damage.is_none() {
-            cut(&chain.path, found.tail.torn)?;
+            folder::cut(&chain.path, found.tail.torn)?;
         }
         found.last = last_segment(&chain.path)?;
         if let Some(last) = &found.last {
@@ -69,16 +55,4 @@ pub fn scan(root: &Path) -> io::Result<Vec<Found>> {
         all.push(found);
     }
     Ok(all)
-}
-
-fn cut(chain: &Path, mut bytes: u64) -> io::Result<()> {
-    for segment in folder::segments(chain)?.into_iter().rev() {
-        if bytes == 0 {
-            break;
-        }
-        let cut = bytes.min(segment.bytes);
-        bytes -= cut;
-        Appender::open(Segment { bytes: segment.bytes - cut, ..segment }, None)?;
-    }
-    Ok(())
 }

@@ -100,6 +100,24 @@ fn read_dir(folder: &Path) -> io::Result<Vec<fs::DirEntry>> {
     }
 }
 
+/// Takes so many bytes from the end of a chain: what [`Tail::torn`] says. Nothing of it was acknowledged, for receipts wait
+/// for the sync.
+///
+/// # Errors
+///
+/// When its files cannot be read or written.
+pub fn cut(chain: &Path, mut bytes: u64) -> io::Result<()> {
+    for segment in segments(chain)?.into_iter().rev() {
+        if bytes == 0 {
+            break;
+        }
+        let cut = bytes.min(segment.bytes);
+        bytes -= cut;
+        Appender::open(Segment { bytes: segment.bytes - cut, ..segment }, None)?;
+    }
+    Ok(())
+}
+
 /// Removes a file of a chain, and the folder with the last one.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! The first steps of a pod, in the order in which others can see them: it answers health checks, then it knows who it is
-//! and what it has to do, then it serves.
+//! and what it has to do, then it serves. And the last ones: it is not ready any more, ends what is its own, and health
+//! checks go last.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +8,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +27,9 @@ use crate::{Arguments, Platform, platform};
 const SAY: Duration = Duration::from_secs(1);
 /// After so long the log says it too.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The admin server keeps to its limit, give or take.
+const MOMENT: Duration = Duration::from_secs(1);
+const ADMIN: &str = "admin server";
 
 /// A pod that answers health checks.
 pub struct Ground {
@@ -85,6 +91,9 @@ pub enum Error {
     /// The identity is of no workload of a mesh.
     #[error("the identity {0} is not that of a workload of a mesh")]
     Stranger(String),
+    /// A part ended that the pod cannot do without.
+    #[error("{0}; the log says why")]
+    Part(String),
 }
 
 /// Of the process, before anything else: its files, its end, and what is around it.
@@ -115,12 +124,39 @@ impl Ground {
         let (server, metrics) = admin::Server::pending(readiness.clone());
         let (mut tasks, end) = (Tasks::new(), CancellationToken::new());
         let ended = end.clone();
-        tasks.spawn("admin server", async move {
+        tasks.spawn(ADMIN, async move {
             if let Err(error) = server.serve(listener, ended).await {
                 tracing::error!(%error, "the admin server failed");
             }
         });
         Ok(Self { arguments, platform, readiness, metrics, tasks, end, admin, identified })
+    }
+
+    /// For the metrics of the parts: what it is, and how its certificates stand.
+    pub fn registry(&self) -> Registry {
+        let mut registry = Registry::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("zen_build", "Version of the program", build);
+        self.platform.identity.metrics().register(&mut registry);
+        registry
+    }
+
+    /// Serves until `shutdown`, or until a part ends that none should: the failure of the pod. It is not ready any more then,
+    /// and ends what is its own before [`Ground::finish`].
+    pub async fn serve(&mut self, process: &Gate, shutdown: &Shutdown) -> Option<Error> {
+        let failed = tokio::select! {
+            () = shutdown.begun() => None,
+            what = self.tasks.first_end() => Some(Error::Part(what)),
+        };
+        process.close("the process is ending");
+        failed
+    }
+
+    /// Ends health checks and the control API, and whatever still runs.
+    pub async fn finish(mut self) {
+        self.end.cancel();
+        self.tasks.ended(&[ADMIN], Instant::now() + MOMENT).await;
+        self.tasks.abort();
     }
 
     /// Waits for identity and configuration; both are kept fresh from then on. What lies in the in-memory volume is enough:

@@ -1,7 +1,9 @@
-//! What the pods of ingester and egress have in common in a cluster: who they are ([`Arguments`]), the keys that are
-//! mounted ([`keys`]), how they start ([`Ground`]), which other pods there are ([`endpoints`]), and what they tell the operator ([`Reports`]).
+//! What the pods of the mesh have in common in a cluster: who they are ([`Arguments`]), the keys that are mounted ([`keys`]),
+//! how they start and end ([`Ground`]), which other pods there are ([`endpoints`]), who asks them ([`caller`]), and what they
+//! tell the operator ([`Reports`]).
 
 pub mod arguments;
+pub mod caller;
 pub mod endpoints;
 pub mod ground;
 pub mod keys;
@@ -12,6 +14,7 @@ pub mod tls_secret;
 pub mod watching;
 
 pub use arguments::Arguments;
+pub use caller::Caller;
 pub use endpoints::Endpoint;
 pub use ground::{Ground, Known};
 pub use platform::Platform;

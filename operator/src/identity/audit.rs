@@ -6,8 +6,7 @@ use std::net::SocketAddr;
 use zen_identity::wire::Usage;
 use zen_model::reason::TrustRefusal;
 use zen_pki::{Names, Signed};
-
-use super::caller::Caller;
+use zen_pod::Caller;
 
 /// What is known of a request while it is judged.
 #[derive(Clone, Debug, Default)]

@@ -5,8 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
-
-use super::caller::Caller;
+use zen_pod::Caller;
 
 /// A pod asks twice for each certificate, and every half minute for its serving names.
 const POD: Rate = Rate { burst: 20, every: Duration::from_secs(2) };

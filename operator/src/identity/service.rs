@@ -15,13 +15,13 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use zen_identity::server::{Refusal, RemoteAddress, insert_peer, request_id, serve_tls};
-use zen_identity::wire::{CERTIFICATES, Certificate, CertificateRequest, IDENTITY, MAX_BODY, Usage, Who};
+use zen_identity::wire::{AUDIENCE, CERTIFICATES, Certificate, CertificateRequest, IDENTITY, MAX_BODY, Usage, Who};
 use zen_identity::{Action, Component};
 use zen_model::reason::TrustRefusal;
 use zen_pki::{CsrRefused, Names, SignError, SigningRequest, SpiffeId, optional_mtls_server};
+use zen_pod::caller;
 
 use super::audit::Line;
-use super::caller::review;
 use super::{Current, Inner, Settings, own};
 
 /// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
@@ -129,7 +129,7 @@ impl Shared {
         let current = self.inner.current.borrow().clone().ok_or(TrustRefusal::IssuerUnavailable)?;
         let token = bearer(headers).ok_or(TrustRefusal::TokenMissing)?;
         let turn = tokio::time::timeout(TURN, self.reviews.acquire()).await.map_err(|_| TrustRefusal::RateLimited)?;
-        let caller = review(&self.inner.client, token).await?;
+        let caller = caller::review(&self.inner.client, AUDIENCE, token).await.map_err(TrustRefusal::from)?;
         drop(turn);
         line.caller = Some(caller.clone());
         if !self.inner.limits.take(&caller) {

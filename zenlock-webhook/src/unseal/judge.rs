@@ -5,8 +5,8 @@ use serde_json::Value;
 use zen_crds::{SubjectKind, ZenLock};
 use zen_identity::Component;
 use zen_model::reason::LockRefusal;
+use zen_pod::Caller;
 
-use super::caller::Caller;
 use super::wire::Subject;
 use crate::admit::{REFRESH, UNSEAL};
 use crate::fetch::Arguments;

@@ -24,9 +24,9 @@ use zen_identity::server::request_id;
 use zen_identity::{Component, Mesh};
 use zen_model::reason::LockRefusal;
 use zen_pki::SpiffeId;
+use zen_pod::caller::{self, Caller};
 
 use super::answer::{self, Opened};
-use super::caller::{self, Caller};
 use super::judge;
 use super::limit::Limits;
 use super::versions::Versions;
@@ -34,6 +34,7 @@ use super::wire::{
     Changed, LockRef, MAX_BODY, MAX_LOCKS, MAX_WAIT, Poll, RECIPIENTS, Refusal, Request as Asked, Subject, UNSEAL,
     WATCH,
 };
+use crate::AUDIENCE;
 use crate::audit::{Action, Audit, Entry};
 use crate::locks::Locks;
 use crate::metrics::Metrics;
@@ -225,7 +226,7 @@ impl Shared {
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, LockRefusal> {
         let token = bearer(headers).ok_or(LockRefusal::TokenMissing)?;
         let turn = tokio::time::timeout(TURN, self.reviews.acquire()).await.map_err(|_| LockRefusal::RateLimited)?;
-        let caller = caller::review(&self.parts.client, token).await?;
+        let caller = caller::review(&self.parts.client, AUDIENCE, token).await?;
         drop(turn);
         Ok(caller)
     }

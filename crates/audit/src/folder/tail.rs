@@ -2,9 +2,13 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use zen_model::reason::AuditReason;
+
 use super::segments;
 use crate::Entry;
 use crate::head::Head;
+use crate::names::ChainId;
+use crate::record::{Action, Record};
 
 /// How a chain ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +19,20 @@ pub struct Tail {
     pub torn: u64,
     /// What is in its last file is not as it was written: say so, and touch nothing.
     pub damage: Option<String>,
+}
+
+impl Tail {
+    /// What there is to say about it: damage, or a half-written end that is cut off. None: it ends as it should.
+    pub fn record(&self, who: &str, chain: &ChainId) -> Option<Record> {
+        let object = format!("Chain/{chain}");
+        let head = self.head.as_ref().map(ToString::to_string).unwrap_or_default();
+        if let Some(damage) = &self.damage {
+            let record = Record::new(Action::FindDamage, who, &object).reason(AuditReason::ChainDamaged.code());
+            return Some(record.detail("damage", damage).detail("after", &head));
+        }
+        let record = Record::new(Action::RepairChain, who, &object).allowed().reason(AuditReason::TailTorn.code());
+        (self.torn > 0).then(|| record.detail("bytes", &self.torn.to_string()).detail("after", &head))
+    }
 }
 
 /// Reads how a chain ends. Of its entries only those of the last file are looked at.

@@ -5,11 +5,9 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use zen_model::reason::AuditReason;
-
-use crate::folder::{self, Appender, Segment};
+use crate::folder;
 use crate::head::Head;
-use crate::record::{Action, Record};
+use crate::record::Record;
 
 /// The file whose lock says that somebody uses the folder.
 const LOCK: &str = "lock";
@@ -51,33 +49,14 @@ pub(super) fn look(root: &Path) -> io::Result<Prior> {
     let mut prior = Prior { lock: Lock(lock), after: None, records: Vec::new(), bytes: 0 };
     for chain in folder::chains(root)? {
         let tail = folder::tail(&chain.path)?;
-        let object = format!("Chain/{}", chain.chain);
-        let end = tail.head.as_ref().map(ToString::to_string).unwrap_or_default();
-        if let Some(damage) = &tail.damage {
-            let record = Record::new(Action::FindDamage, "", &object).reason(AuditReason::ChainDamaged.code());
-            prior.records.push(record.detail("damage", damage).detail("after", &end));
-        } else if tail.torn > 0 {
-            cut(&chain.path, tail.torn)?;
-            let record = Record::new(Action::RepairChain, "", &object).allowed().reason(AuditReason::TailTorn.code());
-            prior.records.push(record.detail("bytes", &tail.torn.to_string()).detail("after", &end));
+        if tail.damage.is_none() {
+            folder::cut(&chain.path, tail.torn)?;
         }
+        prior.records.extend(tail.record("", &chain.chain));
         prior.bytes += folder::segments(&chain.path)?.iter().map(|segment| segment.bytes).sum::<u64>();
         if tail.head.is_some() {
             prior.after = tail.head;
         }
     }
     Ok(prior)
-}
-
-/// Takes so many bytes from the end of a chain.
-pub(crate) fn cut(chain: &Path, mut bytes: u64) -> io::Result<()> {
-    for segment in folder::segments(chain)?.into_iter().rev() {
-        if bytes == 0 {
-            break;
-        }
-        let cut = bytes.min(segment.bytes);
-        bytes -= cut;
-        Appender::open(Segment { bytes: segment.bytes - cut, ..segment }, None)?;
-    }
-    Ok(())
 }

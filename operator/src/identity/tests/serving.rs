@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use http::{Request, StatusCode};
-use k8s_openapi::api::authentication::v1::TokenReviewStatus;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -16,11 +15,10 @@ use zen_identity::client::{Options, Remote, StaticResolver};
 use zen_identity::wire::{Certificate, CertificateRequest, Usage, Who};
 use zen_identity::{Client, Component};
 use zen_model::reason::TrustRefusal;
-use zen_model::reason::TrustRefusal as R;
 use zen_pki::{KeyPairAndChain, Names, SpiffeId, TrustRoots, signing_request};
 use zen_testkit::api_server::{Call, Reply};
 
-use super::super::{Source, caller, service};
+use super::super::{Source, service};
 use super::cluster::{Cluster, REVIEWS, Replica, mesh};
 
 fn review(account: &str) -> Value {
@@ -202,45 +200,6 @@ async fn before_there_is_a_ca_nothing_is_issued() {
     let (good, _) = csr(Component::Egress);
     assert_eq!(refused(&router, post("zen-egress", &good, Usage::Workload)).await, "IssuerUnavailable");
     assert!(replica.service.problem().is_some());
-}
-
-/// What a test does to a good answer.
-type Change = fn(&mut Value);
-
-#[test]
-fn tokens_are_read_strictly() {
-    let read = |change: Change| {
-        let mut status = review("zen-egress");
-        change(&mut status);
-        let status: TokenReviewStatus = serde_json::from_value(status).expect("a status");
-        caller::read(&status)
-    };
-    let good = read(|_| {}).expect("a caller");
-    assert_eq!((good.account.as_str(), good.pod.as_str()), ("zen-egress", "zen-egress-0"));
-    let rows: [(&str, Change, R); 11] = [
-        ("not authenticated", |status| status["authenticated"] = false.into(), R::TokenInvalid),
-        ("nothing said", |status| *status = json!({}), R::TokenInvalid),
-        ("an error", |status| status["error"] = "expired".into(), R::TokenInvalid),
-        ("no audience", |status| status["audiences"] = json!([]), R::TokenInvalid),
-        ("another audience", |status| status["audiences"] = json!(["https://kubernetes.default.svc"]), R::TokenInvalid),
-        ("no user", |status| status["user"] = Value::Null, R::TokenInvalid),
-        ("a person", |status| status["user"]["username"] = "admin".into(), R::AccountNotPermitted),
-        ("a node", |status| status["user"]["username"] = "system:node:a".into(), R::AccountNotPermitted),
-        ("no pod", |status| status["user"]["extra"] = json!({}), R::TokenNotPodBound),
-        (
-            "two pods",
-            |status| status["user"]["extra"]["authentication.kubernetes.io/pod-uid"] = json!(["a", "b"]),
-            R::TokenNotPodBound,
-        ),
-        (
-            "an empty name",
-            |status| status["user"]["extra"]["authentication.kubernetes.io/pod-name"] = json!([""]),
-            R::TokenNotPodBound,
-        ),
-    ];
-    for (what, change, reason) in rows {
-        assert_eq!(read(change), Err(reason), "{what}");
-    }
 }
 
 /// The pod's client against the service over real TLS: the first certificate, then one more with the first presented.
