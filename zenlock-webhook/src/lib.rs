@@ -21,5 +21,4 @@ pub mod serve;
 pub mod settings;
 pub mod unseal;
 
-/// Audience of the tokens that the unseal API takes, and no other.
-pub const AUDIENCE: &str = "zen-mesh-unseal";
+pub use zen_lock::wire::AUDIENCE;

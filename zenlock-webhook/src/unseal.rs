@@ -4,11 +4,12 @@
 //! nobody can change ([`judge`]), and whether it may still have it by the ZenLock of this moment. No decision is kept.
 
 mod answer;
+mod batch;
 mod judge;
 mod limit;
 mod service;
 mod versions;
-pub mod wire;
 
 pub use service::{Parts, router};
 pub use versions::Versions;
+pub use zen_lock::wire;

@@ -1,6 +1,6 @@
 //! What of the last compilation can be taken over.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
@@ -10,7 +10,7 @@ use zen_model::ObjectKey;
 use crate::changes::Inputs;
 use crate::place::Claimant;
 use crate::resolve::{Digest, Environment, Lookup, Resolver};
-use crate::{Destination, Mode, Problem, Reference, Webhook, mesh};
+use crate::{Destination, LockUse, Mode, Problem, Reference, Webhook, mesh};
 
 /// Memory of one compilation, kept inside its snapshot. A clone shares what is in it.
 #[derive(Clone, Debug, Default)]
@@ -28,12 +28,24 @@ pub struct Cache {
     pub(crate) winners: BTreeMap<ObjectKey, ObjectKey>,
     /// How many objects name each reference.
     pub(crate) references: BTreeMap<Reference, usize>,
+    /// Which object uses which `ZenLock`.
+    pub(crate) lock_uses: BTreeSet<LockUse>,
 }
 
 impl Cache {
     /// Whether it was made under the same grants.
     pub(crate) fn is_of(&self, environment: &Environment<'_>) -> bool {
         self.environment.as_ref().is_some_and(|(_, _, digest)| *digest == environment.digest)
+    }
+
+    /// Takes what one object uses now for what it used before.
+    pub(crate) fn uses(&mut self, before: &[LockUse], after: &[LockUse]) {
+        if before != after {
+            for used in before {
+                self.lock_uses.remove(used);
+            }
+            self.lock_uses.extend(after.iter().cloned());
+        }
     }
 
     /// Counts the references of one object anew.
@@ -67,6 +79,8 @@ pub(crate) struct Entry<S, T> {
     pub(crate) problems: Arc<[Problem]>,
     /// What it names; nothing where it is refused for what stands in itself.
     pub(crate) references: Arc<[Reference]>,
+    /// The `ZenLock`s among what it names, alike.
+    pub(crate) lock_uses: Arc<[LockUse]>,
     pub(crate) uid: Option<Arc<str>>,
 }
 
@@ -91,6 +105,7 @@ impl<S, T> Entry<S, T> {
             serving: self.serving,
             problems: Arc::clone(&self.problems),
             references: Arc::clone(&self.references),
+            lock_uses: Arc::clone(&self.lock_uses),
             uid: uid(source),
         })
     }

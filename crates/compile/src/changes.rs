@@ -9,7 +9,9 @@ use std::sync::Arc;
 use zen_model::{Namespace, ObjectKey};
 
 use crate::resolve::{Digest, Lookup};
-use crate::{ConfigMapData, EndpointSlice, LockData, Objects, ReferenceKind, SecretData, Service, Unavailable};
+use crate::{
+    ConfigMapData, EndpointSlice, LockData, Objects, ReferenceKind, SecretData, Service, Unavailable, Unlisted,
+};
 
 /// What a compilation read beside Webhooks and Destinations.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +19,7 @@ pub(crate) struct Inputs {
     secrets: BTreeMap<ObjectKey, Arc<SecretData>>,
     config_maps: BTreeMap<ObjectKey, Arc<ConfigMapData>>,
     zen_locks: Option<BTreeMap<ObjectKey, Arc<LockData>>>,
+    unlisted: Unlisted,
     unavailable: BTreeMap<(ReferenceKind, ObjectKey), Unavailable>,
     services: BTreeMap<ObjectKey, Arc<Service>>,
     endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
@@ -34,6 +37,7 @@ impl Inputs {
             secrets: objects.secrets.clone(),
             config_maps: objects.config_maps.clone(),
             zen_locks: objects.zen_locks.clone(),
+            unlisted: objects.unlisted,
             unavailable: objects.unavailable.clone(),
             services: objects.services.clone(),
             endpoint_slices: objects.endpoint_slices.clone(),
@@ -51,7 +55,7 @@ pub(crate) struct Changes {
     secrets: HashSet<ObjectKey>,
     config_maps: HashSet<ObjectKey>,
     zen_locks: HashSet<ObjectKey>,
-    /// Whether the source opens `ZenLock`s at all.
+    /// Whether the source opens `ZenLock`s at all, or knows all that there are, is not as it was.
     opens: bool,
     services: HashSet<ObjectKey>,
     labels: bool,
@@ -68,7 +72,7 @@ impl Changes {
         let (old, new) = (&before.zen_locks, &after.zen_locks);
         let locks = differing(old.as_ref().unwrap_or(&none), new.as_ref().unwrap_or(&none), Arc::ptr_eq);
         changes.zen_locks.extend(locks.cloned());
-        changes.opens = old.is_some() != new.is_some();
+        changes.opens = old.is_some() != new.is_some() || before.unlisted != after.unlisted;
         for (kind, key) in differing(&before.unavailable, &after.unavailable, PartialEq::eq) {
             match kind {
                 ReferenceKind::Secret => changes.secrets.insert(key.clone()),
@@ -102,7 +106,7 @@ impl Changes {
             && record.iter().any(|(lookup, _)| match lookup {
                 Lookup::Secret(key) => self.secrets.contains(key),
                 Lookup::ConfigMap(key) => self.config_maps.contains(key),
-                Lookup::ZenLock(key) => self.opens || self.zen_locks.contains(key),
+                Lookup::ZenLock { lock: key, .. } => self.opens || self.zen_locks.contains(key),
                 Lookup::Service(key, _) => self.services.contains(key),
                 // A namespace's labels may be what consent depends on.
                 Lookup::Consent { destination, .. } => self.labels || self.consents.contains(destination),

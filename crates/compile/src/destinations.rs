@@ -9,7 +9,9 @@ use crate::cache::{self, Entry};
 use crate::changes::{Changes, side_by_side};
 use crate::mode::Share;
 use crate::resolve::{Environment, Lookup, Resolver};
-use crate::{DeliveryMode, Destination, Snapshot, destination, references_of_destination, schema};
+use crate::{
+    DeliveryMode, Destination, Snapshot, destination, locks_of_destination, references_of_destination, schema,
+};
 
 type Own = Entry<zen_crds::Destination, Destination>;
 
@@ -41,6 +43,8 @@ pub(crate) fn update(environment: &Environment<'_>, changes: &mut Changes, snaps
         let references =
             |entry: Option<&Own>| entry.map_or_else(|| Arc::from([]), |entry| Arc::clone(&entry.references));
         snapshot.cache.count(&references(before.as_deref()), &references(after.as_ref()));
+        let uses = |entry: Option<&Own>| entry.map_or_else(|| Arc::from([]), |entry| Arc::clone(&entry.lock_uses));
+        snapshot.cache.uses(&uses(before.as_deref()), &uses(after.as_ref()));
         match after {
             Some(after) => drop(snapshot.cache.destinations.insert(key.clone(), Arc::new(after))),
             None => drop(snapshot.cache.destinations.remove(&key)),
@@ -95,7 +99,10 @@ fn entry(
         let serves = problems.blocking().is_none();
         let compiled = compiled.filter(|_| serves).map(|compiled| Arc::new(Destination { revision, ..compiled }));
         let names = (share == Share::Full || environment.mode.assumes()) && !problems.is_refused_itself();
-        let references = if names { references_of_destination(key, &source.spec) } else { Vec::new() };
+        let (references, lock_uses) = match names {
+            true => (references_of_destination(key, &source.spec), locks_of_destination(key, &source.spec)),
+            false => (Vec::new(), Vec::new()),
+        };
         Entry {
             source: Arc::clone(source),
             winner: None,
@@ -104,6 +111,7 @@ fn entry(
             compiled,
             problems: problems.into_list().into(),
             references: references.into(),
+            lock_uses: lock_uses.into(),
             uid: uid(source),
         }
     }))

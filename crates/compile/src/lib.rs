@@ -10,6 +10,7 @@ mod credentials;
 mod destination;
 mod destinations;
 mod headers;
+mod locks;
 pub mod mesh;
 mod mode;
 pub mod network;
@@ -35,6 +36,7 @@ pub use cache::Cache;
 use cache::Entry;
 use changes::{Changes, Inputs};
 pub use headers::SAFE_HEADERS;
+pub use locks::{Access, Judged, LockData, LockUse, Unlisted, Withheld, locks_of_destination, locks_of_webhook};
 pub use mode::{DeliveryMode, Mode, Plane};
 pub use objects::*;
 pub use place::Place;
@@ -56,6 +58,8 @@ pub struct Compiled {
     /// The Secrets and `ConfigMap`s that accepted objects name, each once and sorted, whether they exist or not. An
     /// object that is refused for what stands in itself gets nothing read for it.
     pub references: Vec<Reference>,
+    /// The `ZenLock`s that accepted objects name, for each of them, sorted.
+    pub lock_uses: Vec<LockUse>,
 }
 
 /// Compiles a configuration. The order of objects and the snapshot before change nothing but the effort.
@@ -76,7 +80,8 @@ pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Co
     snapshot.cache.environment = Some((mode, objects.mesh.clone(), environment.digest));
     let verdicts = verdicts(objects, &snapshot, mode);
     let references = snapshot.cache.references.keys().cloned().collect();
-    Compiled { snapshot, verdicts, references }
+    let lock_uses = snapshot.cache.lock_uses.iter().cloned().collect();
+    Compiled { snapshot, verdicts, references, lock_uses }
 }
 
 fn mesh_settings(environment: &Environment<'_>) -> Mesh {

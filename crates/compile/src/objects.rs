@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use zen_crds::{Subject, SubjectKind};
-use zen_model::{LockReason, Namespace, ObjectKey, Secret};
+use zen_model::{Namespace, ObjectKey, Secret};
 
-use crate::{Place, Problem, ReferenceKind, mesh};
+use crate::{LockData, Place, Problem, ReferenceKind, Unlisted, mesh};
 
 /// Everything that a configuration is made of.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +25,10 @@ pub struct Objects {
     /// Config maps.
     pub config_maps: BTreeMap<ObjectKey, Arc<ConfigMapData>>,
     /// `ZenLock`s, opened as far as their source can; none from a source that opens no `ZenLock`s, which makes every
-    /// `zenLockRef` unsupported. In a cluster, one that is not here was not read yet.
+    /// `zenLockRef` unsupported.
     pub zen_locks: Option<BTreeMap<ObjectKey, Arc<LockData>>>,
+    /// What is known of a `ZenLock` that is not there.
+    pub unlisted: Unlisted,
     /// Secrets and config maps that are known not to be there. In a cluster, one that is neither here nor above was not
     /// read yet.
     pub unavailable: BTreeMap<(ReferenceKind, ObjectKey), Unavailable>,
@@ -124,56 +125,6 @@ impl fmt::Debug for SecretData {
     }
 }
 
-/// A `ZenLock` as far as its source could open it: with a private key, or through the unseal API.
-#[derive(Clone, PartialEq, Eq)]
-pub struct LockData {
-    subjects: Vec<Subject>,
-    values: BTreeMap<String, Result<Secret, LockReason>>,
-    digest: [u8; 32],
-}
-
-impl LockData {
-    /// A `ZenLock` that these subjects may use, with each key's plaintext or the reason why there is none.
-    pub fn new(subjects: Vec<Subject>, values: BTreeMap<String, Result<Secret, LockReason>>) -> Self {
-        let subject = subjects.iter().map(|subject| (subject.kind.as_str(), subject.name.as_bytes()));
-        let value = values.iter().flat_map(|(key, value)| {
-            let (state, bytes) = match value {
-                Ok(secret) => ("opened", secret.expose()),
-                Err(reason) => (reason.code(), &[][..]),
-            };
-            [(key.as_str(), state.as_bytes()), ("", bytes)]
-        });
-        let digest = digest_of("ZenLock", subject.chain([("", &[][..])]).chain(value));
-        Self { subjects, values, digest }
-    }
-
-    /// Whether `allowedSubjects` names it.
-    pub fn allows(&self, kind: SubjectKind, name: &str) -> bool {
-        self.subjects.iter().any(|subject| subject.kind == kind && *subject.name == *name)
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Option<Result<&Secret, LockReason>> {
-        self.values.get(key).map(|value| value.as_ref().map_err(|reason| *reason))
-    }
-
-    /// Names of the keys, for messages.
-    pub fn keys(&self) -> impl Iterator<Item = &str> {
-        self.values.keys().map(String::as_str)
-    }
-
-    /// Changes whenever the content does.
-    pub(crate) const fn digest(&self) -> [u8; 32] {
-        self.digest
-    }
-}
-
-impl fmt::Debug for LockData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LockData").field("keys", &self.values.len()).finish_non_exhaustive()
-    }
-}
-
 /// The content of a `ConfigMap`, binary and text alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigMapData {
@@ -205,7 +156,7 @@ impl ConfigMapData {
 }
 
 /// Lengths first, so that no two contents run together to one input.
-fn digest_of<'a>(head: &str, entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> [u8; 32] {
+pub(crate) fn digest_of<'a>(head: &str, entries: impl Iterator<Item = (&'a str, &'a [u8])>) -> [u8; 32] {
     let mut context = Context::new(&SHA256);
     let mut part = |bytes: &[u8]| {
         context.update(&bytes.len().to_be_bytes());

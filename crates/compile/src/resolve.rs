@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use zen_crds::DestinationSpec;
-use zen_model::{Namespace, ObjectKey, ObjectReason};
+use zen_crds::{DestinationSpec, SubjectKind};
+use zen_model::{Name, Namespace, ObjectKey, ObjectReason};
 
 use crate::{
     Address, Cache, ConfigMapData, EndpointSlice, LockData, Mode, Objects, ReferenceKind, SecretData, Unavailable,
-    mesh, network,
+    Unlisted, mesh, network,
 };
 
 /// SHA-256; zeros where there is nothing.
@@ -26,9 +26,17 @@ pub(crate) type Digest = [u8; 32];
 pub(crate) enum Lookup {
     Secret(ObjectKey),
     ConfigMap(ObjectKey),
-    ZenLock(ObjectKey),
+    /// What an object of this kind and name has of it.
+    ZenLock {
+        lock: ObjectKey,
+        kind: SubjectKind,
+        name: Name,
+    },
     Service(ObjectKey, u16),
-    Consent { destination: ObjectKey, from: Namespace },
+    Consent {
+        destination: ObjectKey,
+        from: Namespace,
+    },
     Labels,
 }
 
@@ -102,7 +110,8 @@ impl Gap {
             Self::Unread => (ObjectReason::RefPending, format!("{kind} {key} was not read yet; wait a moment")),
             Self::Unbuilt => (
                 ObjectReason::NotSupported,
-                "secrets from ZenLocks are not built in this release; use secretRef".to_owned(),
+                "nothing opens ZenLocks here: have zenLock.enabled switched on in the chart's values, or use secretRef"
+                    .to_owned(),
             ),
         }
     }
@@ -138,8 +147,10 @@ impl<'a> Environment<'a> {
                 let found = self.referenced(ReferenceKind::ConfigMap, key, &self.objects.config_maps);
                 found.map_or_else(Gap::digest, |map| map.map_or([0; 32], ConfigMapData::digest))
             }
-            Lookup::ZenLock(key) => {
-                self.zen_lock(key).map_or_else(Gap::digest, |lock| lock.map_or([0; 32], LockData::digest))
+            Lookup::ZenLock { lock, kind, name } => {
+                let digest =
+                    |lock: Option<&LockData>| lock.map_or([0; 32], |lock| lock.digest_for(*kind, name.as_str()));
+                self.zen_lock(lock).map_or_else(Gap::digest, digest)
             }
             Lookup::Service(key, port) => digest_of(&self.service(key, *port)),
             Lookup::Consent { destination, from } => digest_of(&self.consent(destination, from)),
@@ -173,7 +184,11 @@ impl<'a> Environment<'a> {
         if self.mode.assumes() {
             return Ok(None);
         }
-        let missing = if self.mode == Mode::Standalone { Gap::Absent } else { Gap::Unread };
+        let missing = match self.objects.unlisted {
+            Unlisted::Absent => Gap::Absent,
+            Unlisted::Unread => Gap::Unread,
+            Unlisted::Forbidden => Gap::Forbidden,
+        };
         locks.get(key).map(|lock| Some(&**lock)).ok_or(missing)
     }
 
@@ -272,10 +287,15 @@ impl<'e, 'a> Resolver<'e, 'a> {
         self.environment.referenced(ReferenceKind::ConfigMap, key, &self.environment.objects.config_maps)
     }
 
-    /// A `ZenLock`; none where it is taken to be there.
-    pub(crate) fn zen_lock(&mut self, key: &ObjectKey) -> Result<Option<&'a LockData>, Gap> {
-        self.note(Lookup::ZenLock(key.clone()));
-        self.environment.zen_lock(key)
+    /// A `ZenLock` for an object of this kind and name; none where it is taken to be there.
+    pub(crate) fn zen_lock(
+        &mut self,
+        lock: &ObjectKey,
+        kind: SubjectKind,
+        name: &str,
+    ) -> Result<Option<&'a LockData>, Gap> {
+        self.note(Lookup::ZenLock { lock: lock.clone(), kind, name: name.into() });
+        self.environment.zen_lock(lock)
     }
 
     pub(crate) fn service(&mut self, key: &ObjectKey, port: u16) -> Result<Vec<Address>, Unresolved> {

@@ -9,6 +9,7 @@ use zen_verify::{Config, LabelledSecret, Preset, Verifier};
 
 use crate::problem::Problems;
 use crate::resolve::{Gap, Resolver};
+use crate::{Access, Withheld};
 
 /// Default of `tolerance` (W-06).
 const TOLERANCE: Duration = Duration::from_mins(5);
@@ -242,11 +243,20 @@ pub(crate) fn value(resolver: &mut Resolver<'_, '_>, from: &Origin<'_>, name: &s
             (data.get(name), data.keys().collect())
         }
         Some((subject, owner)) => {
-            let Some(data) = resolver.zen_lock(object).map_err(gap)? else { return Ok(Secret::new(*b"assumed")) };
-            if !data.allows(subject, owner) {
-                let message =
-                    format!("ZenLock {object} does not allow {subject} {owner}; add it to its allowedSubjects");
-                return Err((LockReason::SubjectNotAllowed.into(), message, "name"));
+            let Some(data) = resolver.zen_lock(object, subject, owner).map_err(gap)? else {
+                return Ok(Secret::new(*b"assumed"));
+            };
+            match data.access(subject, owner) {
+                Access::Open => {}
+                Access::NotListed => {
+                    let message =
+                        format!("ZenLock {object} does not allow {subject} {owner}; add it to its allowedSubjects");
+                    return Err((LockReason::SubjectNotAllowed.into(), message, "name"));
+                }
+                Access::Awaited => return Err(gap(Gap::Unread)),
+                Access::Withheld(Withheld { reason, why }) => {
+                    return Err(((*reason).into(), format!("ZenLock {object} was not opened: {why}"), "name"));
+                }
             }
             let found = data.get(name).transpose().map_err(|reason| {
                 let meaning = reason.row().meaning;

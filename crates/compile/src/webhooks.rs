@@ -9,7 +9,9 @@ use crate::cache::{self, Entry};
 use crate::changes::{Changes, side_by_side};
 use crate::place::{Claim, Claimant, losers};
 use crate::resolve::{Environment, Resolver};
-use crate::{Mode, Place, Refused, Serving, Snapshot, Webhook, references_of_webhook, schema, webhook};
+use crate::{
+    Mode, Place, Refused, Serving, Snapshot, Webhook, locks_of_webhook, references_of_webhook, schema, webhook,
+};
 
 type Own = Entry<zen_crds::Webhook, Webhook>;
 
@@ -129,6 +131,8 @@ fn compile(environment: &Environment<'_>, snapshot: &mut Snapshot, key: &ObjectK
     });
     let references = |entry: Option<&Own>| entry.map_or_else(|| Arc::from([]), |entry| Arc::clone(&entry.references));
     snapshot.cache.count(&references(before.as_deref()), &references(after.as_ref()));
+    let uses = |entry: Option<&Own>| entry.map_or_else(|| Arc::from([]), |entry| Arc::clone(&entry.lock_uses));
+    snapshot.cache.uses(&uses(before.as_deref()), &uses(after.as_ref()));
     let Some(after) = after else {
         snapshot.cache.webhooks.remove(key);
         snapshot.webhooks.remove(key);
@@ -158,8 +162,10 @@ fn entry(
             compiled.serving = Serving::Invalid(reason);
         }
         let (revision, record) = cache::revision(key, &(&source.spec, winner), resolver, &environment.digest);
-        let references =
-            if problems.is_refused_itself() { Vec::new() } else { references_of_webhook(key, &source.spec) };
+        let (references, lock_uses) = match problems.is_refused_itself() {
+            true => (Vec::new(), Vec::new()),
+            false => (references_of_webhook(key, &source.spec), locks_of_webhook(key, &source.spec)),
+        };
         Entry {
             source: Arc::clone(source),
             winner: winner.cloned(),
@@ -168,6 +174,7 @@ fn entry(
             serving: source.spec.active && problems.blocking().is_none(),
             problems: problems.into_list().into(),
             references: references.into(),
+            lock_uses: lock_uses.into(),
             uid: uid(source),
         }
     })

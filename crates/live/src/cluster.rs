@@ -4,6 +4,9 @@
 //! what is in force ([`state`]), compiles it and swaps the snapshot. Secrets and `ConfigMap`s are watched one by one, by
 //! name, as objects name them: a pod may read nothing else (K-06). A watch that fails, stalls or is refused leaves what it
 //! told before in force and stops no other.
+//!
+//! `ZenLock`s are watched too: what of one is read is who may use it and that it changed. What is in it comes from whoever
+//! opens it ([`Unseal`]), for each object that names it, and is nowhere but in memory (Z-03).
 
 mod cache;
 mod client;
@@ -11,6 +14,7 @@ mod error;
 mod follow;
 mod kinds;
 mod state;
+mod unseal;
 mod update;
 mod watch;
 mod watches;
@@ -24,6 +28,7 @@ pub use error::Error;
 use follow::{Follower, Output};
 use tokio::sync::watch as publish;
 use tokio_util::task::AbortOnDropHandle;
+pub use unseal::{Refused, Unanswered, Unseal, Unsealed, Unsealing, ZenLocks};
 use zen_compile::{Plane, Snapshot};
 use zen_model::Namespace;
 
@@ -57,7 +62,15 @@ impl Cluster {
     /// # Errors
     /// The task that compiles ended. What is wrong with an object is its verdict, and a watch that fails is retried.
     pub async fn start(client: kube::Client, options: Options) -> Result<Self, Error> {
-        let (follower, first, published) = Follower::new(client, options).await.first().await?;
+        Self::start_with(client, options, ZenLocks::Unsupported).await
+    }
+
+    /// As [`Cluster::start`], with what there is for objects that name `ZenLock`s.
+    ///
+    /// # Errors
+    /// As those of [`Cluster::start`].
+    pub async fn start_with(client: kube::Client, options: Options, zen_locks: ZenLocks) -> Result<Self, Error> {
+        let (follower, first, published) = Follower::new(client, options, zen_locks).await.first().await?;
         let snapshot = Arc::new(ArcSwap::from_pointee(first));
         let (sender, published) = publish::channel(Arc::new(published));
         let output = Output { snapshot: Arc::clone(&snapshot), published: sender };

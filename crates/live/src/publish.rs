@@ -184,7 +184,8 @@ impl Follower {
             return Ok(Step { again, configured: None });
         }
         let (objects, mut findings) = self.folder.objects(&self.options.overrides);
-        let Compiled { snapshot, verdicts, references } = zen_compile::compile(&objects, previous, self.options.mode);
+        let Compiled { snapshot, verdicts, references, .. } =
+            zen_compile::compile(&objects, previous, self.options.mode);
         findings.extend(self.folder.findings_of(&objects, &verdicts));
         findings.sort();
         findings.dedup();

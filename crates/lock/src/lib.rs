@@ -13,6 +13,7 @@ pub mod manifest;
 mod open;
 mod recipient;
 mod seal;
+pub mod wire;
 
 pub use dotenv::{DotenvError, dotenv};
 pub use identity::{Identity, IdentityError};

@@ -1,4 +1,4 @@
-//! `POST /v1/unseal`, `GET /v1/unseal/watch`, `GET /v1/recipients`.
+//! `POST /v1/unseal`, `POST /v1/unseal/batch` ([`batch`]), `GET /v1/unseal/watch`, `GET /v1/recipients`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,12 +27,13 @@ use zen_pki::SpiffeId;
 use zen_pod::caller::{self, Caller};
 
 use super::answer::{self, Opened};
+use super::batch;
 use super::judge;
 use super::limit::Limits;
 use super::versions::Versions;
 use super::wire::{
-    Changed, LockRef, MAX_BODY, MAX_LOCKS, MAX_WAIT, Poll, RECIPIENTS, Refusal, Request as Asked, Subject, UNSEAL,
-    WATCH,
+    BATCH, Changed, LockRef, MAX_BODY, MAX_LOCKS, MAX_WAIT, Poll, RECIPIENTS, Refusal, Request as Asked, Subject,
+    UNSEAL, WATCH,
 };
 use crate::AUDIENCE;
 use crate::audit::{Action, Audit, Entry};
@@ -42,7 +43,7 @@ use crate::metrics::Metrics;
 /// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
 const REVIEWS: usize = 32;
 /// How long a request waits for its turn, and its body may take.
-const TURN: Duration = Duration::from_secs(5);
+pub(super) const TURN: Duration = Duration::from_secs(5);
 /// Polls that wait at one time; another is answered at once.
 const POLLS: usize = 2048;
 
@@ -69,8 +70,8 @@ impl std::fmt::Debug for Parts {
     }
 }
 
-struct Shared {
-    parts: Parts,
+pub(super) struct Shared {
+    pub(super) parts: Parts,
     reviews: Semaphore,
     polls: Semaphore,
     limits: Limits,
@@ -83,6 +84,7 @@ pub fn router(parts: Parts) -> Router {
     let shared = Arc::new(Shared { parts, reviews, polls, limits: Limits::default() });
     Router::new()
         .route(UNSEAL, post(unseal))
+        .route(BATCH, post(batch::unseal))
         .route(WATCH, get(watch))
         .route(RECIPIENTS, get(recipients))
         .with_state(shared)
@@ -90,10 +92,14 @@ pub fn router(parts: Parts) -> Router {
 
 /// A refusal as it is answered.
 pub(crate) fn refusal(reason: LockRefusal, what: &str, request_id: &str) -> Response {
-    let row = reason.row();
-    let message = if what.is_empty() { row.meaning.to_owned() } else { format!("{what}: {}", row.meaning) };
-    let body = Refusal { code: row.code.to_owned(), message, request_id: request_id.to_owned() };
-    let status = StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    refused(&No(reason, what.to_owned()), request_id)
+}
+
+/// As [`refusal`].
+pub(super) fn refused(no: &No, request_id: &str) -> Response {
+    let reason = no.0;
+    let body = Refusal { code: reason.code().to_owned(), message: no.message(), request_id: request_id.to_owned() };
+    let status = StatusCode::from_u16(reason.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, Json(body)).into_response();
     if let Some(seconds) = reason.retry_after() {
         response.headers_mut().insert(RETRY_AFTER, seconds.into());
@@ -103,13 +109,13 @@ pub(crate) fn refusal(reason: LockRefusal, what: &str, request_id: &str) -> Resp
 
 /// Who asks, as far as it is known.
 #[derive(Clone, Debug)]
-enum Who {
+pub(super) enum Who {
     Pod(Caller),
     Plane(Component, SpiffeId),
 }
 
 impl Who {
-    fn audited(&self) -> String {
+    pub(super) fn audited(&self) -> String {
         match self {
             Self::Pod(caller) => caller.who(),
             Self::Plane(_, id) => id.to_string(),
@@ -118,7 +124,16 @@ impl Who {
 }
 
 /// A refusal, and about which ZenLock.
-struct No(LockRefusal, String);
+#[derive(Clone, Debug)]
+pub(super) struct No(pub(super) LockRefusal, pub(super) String);
+
+impl No {
+    /// For people.
+    pub(super) fn message(&self) -> String {
+        let meaning = self.0.row().meaning;
+        if self.1.is_empty() { meaning.to_owned() } else { format!("{}: {meaning}", self.1) }
+    }
+}
 
 impl From<LockRefusal> for No {
     fn from(reason: LockRefusal) -> Self {
@@ -158,7 +173,7 @@ async fn unseal(State(shared): State<Arc<Shared>>, request: Request) -> Response
     shared.parts.metrics.unsealed(judged.as_ref().err().map(|no| no.0), began.elapsed());
     match judged {
         Ok(body) => ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")], body).into_response(),
-        Err(No(reason, what)) => refusal(reason, &what, &request_id),
+        Err(no) => refused(&no, &request_id),
     }
 }
 
@@ -200,7 +215,7 @@ impl Shared {
     }
 
     /// A workload certificate tells a plane, a token a pod. A plane may use its pod's token as well.
-    async fn who(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Who, LockRefusal> {
+    pub(super) async fn who(&self, headers: &HeaderMap, extensions: &Extensions) -> Result<Who, LockRefusal> {
         if let Some(peer) = extensions.get::<SpiffeId>() {
             let component = self.parts.mesh.check(peer, Permission::Unseal);
             return component
@@ -294,7 +309,7 @@ impl Shared {
     }
 
     /// The object on whose behalf a plane asks, as it is now: a plane gets what objects use, and nothing else.
-    async fn subject(&self, kind: SubjectKind, subject: &Subject) -> Result<Value, No> {
+    pub(super) async fn subject(&self, kind: SubjectKind, subject: &Subject) -> Result<Value, No> {
         let client = self.parts.client.clone();
         let found = match kind {
             SubjectKind::Webhook => spec(Api::<Webhook>::namespaced(client, &subject.namespace), &subject.name).await,
@@ -388,10 +403,7 @@ fn open(object: &ZenLock, ring: &zen_lock::Keyring) -> Result<Opened, (String, &
         let opened = ring.open(file).map_err(|error| (key.clone(), error.reason().code()))?;
         data.insert(key.clone(), opened.plaintext);
     }
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let metadata = &object.metadata;
-    let (namespace, name) = (text(&metadata.namespace), text(&metadata.name));
-    Ok(Opened { namespace, name, version: text(&metadata.resource_version), data })
+    Ok(Opened::of(object, data))
 }
 
 /// RFC 6750, 2.1; exactly one.

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use zen_compile::{Compiled, Mode, Objects, Snapshot};
 
 use super::cache::{Cache, Stored};
 use super::state::State;
+use super::unseal::{Unseal, ZenLocks};
 use super::update::Update;
 use super::watches::Watches;
 use super::{Error, Options};
@@ -33,6 +35,10 @@ pub(super) struct Follower {
     state: Box<State>,
     watches: Watches,
     updates: mpsc::Receiver<Update>,
+    /// Where answers about `ZenLock`s go.
+    to: mpsc::Sender<Update>,
+    unseal: Option<Arc<dyn Unseal>>,
+    asking: JoinSet<()>,
     cache: Option<Cache>,
     /// Something is in force that nobody has told yet.
     is_cached: bool,
@@ -41,7 +47,7 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) async fn new(client: kube::Client, options: Options) -> Self {
+    pub(super) async fn new(client: kube::Client, options: Options, zen_locks: ZenLocks) -> Self {
         let (sender, updates) = mpsc::channel(SIGNALS);
         let cache = options.cache.map(|path| Cache::new(path, options.plane));
         let stored = match &cache {
@@ -50,8 +56,8 @@ impl Follower {
         };
         let is_cached = stored.is_some();
         let (objects, mesh) = stored.map(Stored::into_parts).unwrap_or_default();
-        let state = State::new(options.plane, objects, mesh);
-        let mut watches = Watches::new(client, options.mesh_namespace, sender);
+        let state = State::new(options.plane, objects, mesh, &zen_locks);
+        let mut watches = Watches::new(client, options.mesh_namespace, sender.clone());
         for source in state.sources() {
             watches.begin(source);
         }
@@ -60,6 +66,9 @@ impl Follower {
             state: Box::new(state),
             watches,
             updates,
+            to: sender,
+            unseal: zen_locks.into_unseal(),
+            asking: JoinSet::new(),
             cache,
             is_cached,
             rest_until: Instant::now(),
@@ -153,6 +162,21 @@ impl Follower {
         for reference in begun {
             self.watches.begin_named(reference);
         }
+        self.ask();
+    }
+
+    /// Asks for what `ZenLock`s hold; the answers come as what watches tell does.
+    fn ask(&mut self) {
+        let Some(unseal) = &self.unseal else { return };
+        while self.asking.try_join_next().is_some() {}
+        for ask in self.state.asks(Instant::now()) {
+            let (unseal, to) = (Arc::clone(unseal), self.to.clone());
+            self.asking.spawn(async move {
+                let answer = unseal.unseal(&ask.uses).await;
+                // Whoever would take it is gone.
+                let _ = to.send(Update::Unsealed(ask, answer)).await;
+            });
+        }
     }
 
     /// Compiles on a thread that may block: the first time with many objects takes a while.
@@ -166,8 +190,8 @@ impl Follower {
         });
         let (objects, compiled): (Objects, Compiled) = task.await.map_err(|_| Error::Ended)?;
         self.state.objects = objects;
-        let Compiled { snapshot, verdicts, references } = compiled;
-        self.state.compiled(&references);
+        let Compiled { snapshot, verdicts, references, lock_uses } = compiled;
+        self.state.compiled(&references, &lock_uses);
         let published = Published {
             generation: snapshot.generation,
             verdicts,

@@ -2,6 +2,7 @@
 //! configuration needs are dropped there, so that memory follows what is in use and not what the API server stores.
 
 mod core;
+mod lock;
 mod own;
 
 use std::borrow::Cow;
@@ -9,6 +10,7 @@ use std::fmt::Debug;
 
 pub(super) use core::{Labels, MeshText};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+pub(super) use lock::{LockHead, LockVersion};
 pub(super) use own::Own;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;

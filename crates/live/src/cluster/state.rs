@@ -3,6 +3,7 @@
 //! A new version of an object waits until the Secrets and `ConfigMap`s that it names were read, with the version before in
 //! force: while the grant for a new Secret is on its way, nothing that was served is refused (K-04).
 
+mod locks;
 mod mesh;
 mod own;
 mod references;
@@ -14,15 +15,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use locks::Ask;
+use locks::Locks;
 use mesh::Mesh;
 use references::References;
 use refused::Refusals;
 use services::Services;
 use staged::Staging;
 use tokio::time::Instant;
-use zen_compile::{Objects, Plane, Reference};
+use zen_compile::{LockUse, Objects, Plane, Reference, Unlisted};
 use zen_model::{Namespace, ObjectKey};
 
+use super::unseal::ZenLocks;
 use super::update::{Health, Source, Update};
 use super::watch::Signal;
 use crate::Finding;
@@ -42,6 +46,8 @@ pub(super) struct State {
     refusals: Refusals,
     services: Services,
     references: References,
+    /// None where nothing opens them.
+    locks: Option<Locks>,
     health: BTreeMap<Source, Health>,
     phase: Phase,
     /// What is in force is not what was compiled last.
@@ -61,7 +67,7 @@ enum Phase {
 
 impl State {
     /// With these objects in force already, and this mesh configuration, as a cache had them.
-    pub(super) fn new(plane: Plane, objects: Objects, mesh: Option<Arc<str>>) -> Self {
+    pub(super) fn new(plane: Plane, mut objects: Objects, mesh: Option<Arc<str>>, zen_locks: &ZenLocks) -> Self {
         let sources: &[Source] = match plane {
             Plane::Ingester | Plane::Operator => {
                 &[Source::Webhooks, Source::Destinations, Source::Namespaces, Source::Mesh]
@@ -70,6 +76,11 @@ impl State {
                 &[Source::Destinations, Source::Services, Source::EndpointSlices, Source::Namespaces, Source::Mesh]
             }
         };
+        objects.zen_locks = zen_locks.are_supported().then(BTreeMap::new);
+        let locks = zen_locks.are_opened().then(|| Locks::new(plane));
+        if locks.is_some() {
+            objects.unlisted = Unlisted::Unread;
+        }
         let mut state = Self {
             plane,
             services: Services::of(&objects),
@@ -79,6 +90,7 @@ impl State {
             destinations: Staging::default(),
             refusals: Refusals::default(),
             references: References::new(plane),
+            locks,
             health: sources.iter().map(|source| (*source, Health::Awaited)).collect(),
             phase: Phase::Awaited,
             changed: true,
@@ -89,7 +101,7 @@ impl State {
 
     /// The watches to begin with.
     pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
-        self.health.keys().copied()
+        self.health.keys().copied().chain(self.locks.is_some().then_some(Source::ZenLocks))
     }
 
     /// Takes what a watch told.
@@ -132,6 +144,16 @@ impl State {
             Update::ConfigMap(reference, signal) => {
                 self.changed |= self.references.config_map(&mut self.objects, &reference, signal);
             }
+            Update::ZenLocks(signal) => {
+                if let Some(locks) = &mut self.locks {
+                    locks.hear(signal, now);
+                }
+            }
+            Update::Unsealed(ask, answer) => {
+                if let Some(locks) = &mut self.locks {
+                    locks.answered(&ask, answer, now);
+                }
+            }
         }
         if self.phase == Phase::Awaited && self.health.values().all(|health| *health != Health::Awaited) {
             self.phase = Phase::Synced(now);
@@ -146,6 +168,11 @@ impl State {
 
     /// Brings into force what has waited long enough. Returns when there is something to do again by itself.
     pub(super) fn settle(&mut self, now: Instant) -> Option<Instant> {
+        let mut again = None;
+        if let Some(locks) = &mut self.locks {
+            self.changed |= locks.show(&mut self.objects);
+            again = locks.next();
+        }
         let webhooks = self.promote::<zen_crds::Webhook>(now);
         let destinations = self.promote::<zen_crds::Destination>(now);
         if self.plane == Plane::Egress {
@@ -158,14 +185,15 @@ impl State {
             Phase::Synced(since) => Some(since + FIRST),
             Phase::Awaited | Phase::Heard => None,
         };
-        [webhooks, destinations, first].into_iter().flatten().min()
+        [again, webhooks, destinations, first].into_iter().flatten().min()
     }
 
     /// Whether what is in force may take effect, and is another than what did. The first time it waits for the references,
     /// though not for ever.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         if let Phase::Synced(since) = self.phase
-            && (self.references.are_answered() || now >= since + FIRST)
+            && (self.references.are_answered() && self.locks.as_ref().is_none_or(Locks::are_answered)
+                || now >= since + FIRST)
         {
             self.phase = Phase::Heard;
         }
@@ -183,14 +211,25 @@ impl State {
     }
 
     /// Takes what the configuration names that was compiled.
-    pub(super) fn compiled(&mut self, references: &[Reference]) {
+    pub(super) fn compiled(&mut self, references: &[Reference], lock_uses: &[LockUse]) {
         self.references.compiled(references);
+        if let Some(locks) = &mut self.locks {
+            locks.compiled(lock_uses);
+        }
     }
 
     /// Makes what is named what is watched. Returns which watches to end and which to begin.
     pub(super) fn align(&mut self) -> (Vec<Reference>, Vec<Reference>) {
+        if let Some(locks) = &mut self.locks {
+            locks.align(self.webhooks.lock_uses().chain(self.destinations.lock_uses()));
+        }
         let staged = self.webhooks.references().chain(self.destinations.references());
         self.references.align(&mut self.objects, staged)
+    }
+
+    /// What of `ZenLock`s is to be asked now.
+    pub(super) fn asks(&mut self, now: Instant) -> Vec<Ask> {
+        self.locks.as_mut().map(|locks| locks.asks(now)).unwrap_or_default()
     }
 
     /// Whether an object that is not here does not exist.

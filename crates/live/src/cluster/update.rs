@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use zen_compile::{ConfigMapData, EndpointSlice, Reference, SecretData, Service};
 
-use super::kinds::{Labels, MeshText, Own};
+use super::kinds::{Labels, LockHead, MeshText, Own};
+use super::state::Ask;
+use super::unseal::{Unanswered, Unsealed};
 use super::watch::Signal;
 
-/// A signal of one of the watches.
+/// A signal of one of the watches, or an answer.
 #[derive(Debug)]
 pub(super) enum Update {
     Webhooks(Signal<Own<zen_crds::Webhook>>),
@@ -18,6 +20,9 @@ pub(super) enum Update {
     Mesh(Signal<MeshText>),
     Secret(Reference, Signal<Arc<SecretData>>),
     ConfigMap(Reference, Signal<Arc<ConfigMapData>>),
+    ZenLocks(Signal<Arc<LockHead>>),
+    /// What was asked about `ZenLock`s, answered.
+    Unsealed(Ask, Result<Unsealed, Unanswered>),
 }
 
 /// The watches that every configuration of a plane waits for.
@@ -29,6 +34,8 @@ pub(super) enum Source {
     EndpointSlices,
     Namespaces,
     Mesh,
+    /// Waited for as what is named is: not for ever.
+    ZenLocks,
 }
 
 /// How a watch stands.

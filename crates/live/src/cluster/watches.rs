@@ -19,6 +19,8 @@ const MESH: &str = "zen-mesh";
 /// Objects of one answer to a list. What the API server sends of an object is many times what is kept of it, and a whole page
 /// is in memory at one time.
 const PAGE: u32 = 100;
+/// The same of `ZenLock`s, each of which may have a mebibyte and a half of ciphertext.
+const LOCKS_PAGE: u32 = 10;
 /// Lists of single names that run at once: a start with thousands of Secrets must not be a storm.
 const LISTS: usize = 32;
 
@@ -50,6 +52,7 @@ impl Watches {
             // Without the label it belongs to no Service.
             Source::EndpointSlices => self.all(every.labels("kubernetes.io/service-name"), Update::EndpointSlices),
             Source::Namespaces => self.all(every, Update::Namespaces),
+            Source::ZenLocks => self.all(every.page_size(LOCKS_PAGE), Update::ZenLocks),
             Source::Mesh => {
                 let api = Api::namespaced(self.client.clone(), self.mesh_namespace.as_str());
                 self.spawn(api, named(MESH), Arc::clone(&self.free), Update::Mesh)

@@ -4,6 +4,7 @@ mod broken;
 mod cached;
 mod egress;
 mod grants;
+mod locks;
 
 use std::path::PathBuf;
 use std::sync::Arc;

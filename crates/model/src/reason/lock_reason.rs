@@ -19,11 +19,13 @@ pub enum LockReason {
     SubjectNotAllowed,
     /// There is no private key to open `ZenLocks` with.
     NoIdentity,
+    /// Whoever opens `ZenLocks` in a cluster did not give it.
+    UnsealUnavailable,
 }
 
 impl LockReason {
     /// Every reason.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NotArmored,
         Self::BadCiphertext,
         Self::NoX25519Recipient,
@@ -32,6 +34,7 @@ impl LockReason {
         Self::TooLarge,
         Self::SubjectNotAllowed,
         Self::NoIdentity,
+        Self::UnsealUnavailable,
     ];
 
     /// Code, meaning and hint: the one function that decides them.
@@ -77,8 +80,18 @@ impl LockReason {
                 "There is no private key to open ZenLocks with.",
                 "Under zen up name the file with --identity; in a cluster see the key custody of zenlock-webhook.",
             ),
+            Self::UnsealUnavailable => (
+                "UnsealUnavailable",
+                "The unseal API of zenlock-webhook gave no answer yet, or none that can be used.",
+                "Nothing to do if it passes: it is asked again by itself. Else see the message, and the pods and log of zenlock-webhook.",
+            ),
         };
         Row { code, area: Area::Object, status: 0, meaning, hint }
+    }
+
+    /// The reason of a code that a server sent.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
     }
 
     /// The stable code.

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use zen_compile::{Objects, Reference, references_of_destination, references_of_webhook};
+use zen_compile::{
+    LockUse, Objects, Reference, locks_of_destination, locks_of_webhook, references_of_destination,
+    references_of_webhook,
+};
 use zen_model::ObjectKey;
 
 use super::references::is_known;
@@ -17,6 +20,7 @@ use crate::cluster::watch::Signal;
 pub(super) trait Named: Sized + 'static {
     const KIND: &'static str;
     fn references(&self, key: &ObjectKey) -> Vec<Reference>;
+    fn lock_uses(&self, key: &ObjectKey) -> Vec<LockUse>;
     fn uid(&self) -> Option<&str>;
     /// Nothing that matters is different.
     fn is_same(&self, other: &Self) -> bool;
@@ -57,7 +61,7 @@ impl State {
         let mut since = now;
         if let Some(staged) = T::staging(self).remove(&key) {
             since = staged.since;
-            self.references.unaligned();
+            self.unaligned();
         }
         let before = T::in_force(&mut self.objects).get(&key).cloned();
         // A new status, or annotations.
@@ -66,20 +70,25 @@ impl State {
         }
         let mut missing = self.references.own(object.references(&key));
         missing.retain(|reference| !is_known(&self.objects, reference));
+        let mut locked = self.own_uses(object.lock_uses(&key));
+        locked.retain(|used| !self.is_open(used));
         let replaces = before.is_some_and(|before| before.uid() == object.uid());
         // Nothing is in force before the first configuration, so nothing waits for anything.
-        if missing.is_empty() || !replaces && self.phase != Phase::Heard {
+        if missing.is_empty() && locked.is_empty() || !replaces && self.phase != Phase::Heard {
             self.enforce(key, object);
         } else {
-            let staged = Staged { object, references: missing, replaces, since };
+            let staged = Staged { object, references: missing, lock_uses: locked, replaces, since };
             T::staging(self).insert(key, staged);
-            self.references.unaligned();
+            self.unaligned();
         }
     }
 
     fn enforce<T: Named>(&mut self, key: ObjectKey, object: Arc<T>) {
         self.refusals.remove(T::KIND, &key);
         self.references.came(object.references(&key));
+        if let Some(locks) = &mut self.locks {
+            locks.came(object.lock_uses(&key));
+        }
         T::in_force(&mut self.objects).insert(key, object);
         self.changed = true;
         self.services.outdated |= T::KIND == "Destination";
@@ -87,7 +96,7 @@ impl State {
 
     fn delete<T: Named>(&mut self, key: &ObjectKey) {
         if T::staging(self).remove(key).is_some() {
-            self.references.unaligned();
+            self.unaligned();
         }
         self.refusals.remove(T::KIND, key);
         if T::in_force(&mut self.objects).remove(key).is_some() {
@@ -96,9 +105,30 @@ impl State {
         }
     }
 
+    /// What is named may not be what is watched, or opened.
+    fn unaligned(&mut self) {
+        self.references.unaligned();
+        if let Some(locks) = &mut self.locks {
+            locks.unaligned();
+        }
+    }
+
+    /// Those of this plane. None where nothing opens them: nobody waits for that.
+    fn own_uses(&self, mut uses: Vec<LockUse>) -> Vec<LockUse> {
+        uses.retain(|used| self.locks.is_some() && used.plane == self.plane);
+        uses
+    }
+
+    fn is_open(&self, used: &LockUse) -> bool {
+        self.locks.as_ref().is_some_and(|locks| locks.is_settled(used))
+    }
+
     pub(super) fn promote<T: Named>(&mut self, now: Instant) -> Option<Instant> {
         let staging = std::mem::take(T::staging(self));
-        let (ready, waiting) = staging.split(now, |reference| is_known(&self.objects, reference));
+        let (ready, waiting) = staging.split(now, |staged| {
+            staged.references.iter().all(|reference| is_known(&self.objects, reference))
+                && staged.lock_uses.iter().all(|used| self.is_open(used))
+        });
         let next = waiting.next();
         *T::staging(self) = waiting;
         for (key, object) in ready {
@@ -113,6 +143,10 @@ impl Named for zen_crds::Webhook {
 
     fn references(&self, key: &ObjectKey) -> Vec<Reference> {
         references_of_webhook(key, &self.spec)
+    }
+
+    fn lock_uses(&self, key: &ObjectKey) -> Vec<LockUse> {
+        locks_of_webhook(key, &self.spec)
     }
 
     fn uid(&self) -> Option<&str> {
@@ -137,6 +171,10 @@ impl Named for zen_crds::Destination {
 
     fn references(&self, key: &ObjectKey) -> Vec<Reference> {
         references_of_destination(key, &self.spec)
+    }
+
+    fn lock_uses(&self, key: &ObjectKey) -> Vec<LockUse> {
+        locks_of_destination(key, &self.spec)
     }
 
     fn uid(&self) -> Option<&str> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use zen_compile::Reference;
+use zen_compile::{LockUse, Reference};
 use zen_model::ObjectKey;
 
 /// An object that is new waits so long at most: nothing of it is in force that could go on meanwhile, and whoever made
@@ -18,6 +18,8 @@ pub(super) struct Staged<T> {
     pub(super) object: Arc<T>,
     /// What it names that is not known yet.
     pub(super) references: Vec<Reference>,
+    /// The `ZenLock`s among them that are not open for it yet.
+    pub(super) lock_uses: Vec<LockUse>,
     /// An older version is in force, and stays so until this one can be.
     pub(super) replaces: bool,
     pub(super) since: Instant,
@@ -42,6 +44,10 @@ impl<T> Staging<T> {
         self.0.values().flat_map(|staged| &staged.references)
     }
 
+    pub(super) fn lock_uses(&self) -> impl Iterator<Item = &LockUse> {
+        self.0.values().flat_map(|staged| &staged.lock_uses)
+    }
+
     pub(super) fn insert(&mut self, key: ObjectKey, staged: Staged<T>) {
         self.0.insert(key, staged);
     }
@@ -51,11 +57,11 @@ impl<T> Staging<T> {
     }
 
     /// Those that need not wait any longer, and the others.
-    pub(super) fn split(self, now: Instant, is_known: impl Fn(&Reference) -> bool) -> (Vec<(ObjectKey, Arc<T>)>, Self) {
+    pub(super) fn split(self, now: Instant, is_ready: impl Fn(&Staged<T>) -> bool) -> (Vec<(ObjectKey, Arc<T>)>, Self) {
         let (mut ready, mut waiting) = (Vec::new(), Self::default());
         for (key, staged) in self.0 {
             let has_waited = !staged.replaces && now >= staged.since + NEW;
-            if has_waited || staged.references.iter().all(&is_known) {
+            if has_waited || is_ready(&staged) {
                 ready.push((key, staged.object));
             } else {
                 waiting.0.insert(key, staged);

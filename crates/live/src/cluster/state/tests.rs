@@ -39,7 +39,7 @@ fn secret(value: &str) -> Arc<SecretData> {
 
 /// An ingester that has heard everything, with these Webhooks.
 fn heard(webhooks: Vec<(ObjectKey, Own<zen_crds::Webhook>)>, now: Instant) -> State {
-    let mut state = State::new(Plane::Ingester, Objects::default(), None);
+    let mut state = State::new(Plane::Ingester, Objects::default(), None, &ZenLocks::Unsupported);
     state.take(Update::Webhooks(Signal::Reset(webhooks)), now);
     state.take(Update::Destinations(Signal::Reset(Vec::new())), now);
     state.take(Update::Namespaces(Signal::Reset(Vec::new())), now);
@@ -54,7 +54,7 @@ fn compiled(state: &mut State) -> (Vec<Reference>, Vec<Reference>) {
     let objects = state.objects.webhooks.iter();
     let named: BTreeSet<_> =
         objects.flat_map(|(key, own)| zen_compile::references_of_webhook(key, &own.spec)).collect();
-    state.compiled(&named.into_iter().collect::<Vec<_>>());
+    state.compiled(&named.into_iter().collect::<Vec<_>>(), &[]);
     state.align()
 }
 
@@ -179,7 +179,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().start_paused(true).enable_time().build().expect("a runtime");
         let _entered = runtime.enter();
         let now = Instant::now();
-        let mut state = State::new(Plane::Egress, Objects::default(), None);
+        let mut state = State::new(Plane::Egress, Objects::default(), None, &ZenLocks::Unsupported);
         let (mut services, mut slices, mut named) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for step in steps {
             let update = match step {

@@ -1,5 +1,5 @@
 //! What pods and planes say to the unseal API: JSON over TLS 1.3, with `Authorization: Bearer <token>`, audience
-//! [`crate::AUDIENCE`], or a workload certificate of the mesh.
+//! [`AUDIENCE`], or a workload certificate of the mesh.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zen_model::Secret;
 
+/// Audience of the tokens that the unseal API takes, and no other.
+pub const AUDIENCE: &str = "zen-mesh-unseal";
 /// `POST`: [`Request`] → [`Answer`].
 pub const UNSEAL: &str = "/v1/unseal";
+/// `POST`: [`Batch`] → [`BatchAnswer`]; planes only.
+pub const BATCH: &str = "/v1/unseal/batch";
 /// `GET`, query [`Poll`] → [`Changed`]: waits for a change.
 pub const WATCH: &str = "/v1/unseal/watch";
 /// `GET` → the public keys, one a line, the newest first.
@@ -18,6 +22,12 @@ pub const RECIPIENTS: &str = "/v1/recipients";
 pub const MAX_BODY: usize = 64 << 10;
 /// The most ZenLocks of one request.
 pub const MAX_LOCKS: usize = 64;
+/// The most bytes of a batch's body.
+pub const MAX_BATCH_BODY: usize = 512 << 10;
+/// The most uses of one batch.
+pub const MAX_BATCH: usize = 256;
+/// The most ZenLocks of one batch: all that are opened are in memory at one time, on both sides.
+pub const MAX_BATCH_LOCKS: usize = 16;
 /// The longest that a poll waits, seconds.
 pub const MAX_WAIT: u64 = 60;
 
@@ -79,6 +89,61 @@ pub struct Unsealed {
     /// Its keys; values in base64 on the wire.
     #[serde(deserialize_with = "values")]
     pub data: BTreeMap<String, Secret>,
+}
+
+/// Asks for plaintext on behalf of many objects. Each use is judged and audited by itself; the refusal of one is none of the
+/// others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Batch {
+    /// Who uses what.
+    pub uses: Vec<Use>,
+}
+
+/// An object that uses a ZenLock of its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Use {
+    /// The object.
+    pub subject: Subject,
+    /// Name of the ZenLock.
+    pub lock: String,
+}
+
+/// The answer to [`Batch`]. Every value of it is wiped when it is dropped.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct BatchAnswer {
+    /// Each ZenLock that one of the objects may have, once.
+    pub locks: Vec<PartlyUnsealed>,
+    /// In the order of the request: nothing where the object may have it, else why not.
+    pub verdicts: Vec<Option<Verdict>>,
+}
+
+/// One ZenLock, open as far as the keys of the mesh open it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartlyUnsealed {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// `metadata.resourceVersion` of what was opened.
+    pub resource_version: String,
+    /// Its keys that could be opened; values in base64 on the wire.
+    #[serde(deserialize_with = "values")]
+    pub data: BTreeMap<String, Secret>,
+    /// Its other keys: a code of [`zen_model::LockReason`].
+    #[serde(default)]
+    pub failed: BTreeMap<String, String>,
+}
+
+/// Why an object does not get a ZenLock.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// A code of [`zen_model::reason::LockRefusal`].
+    pub code: String,
+    /// For people.
+    pub message: String,
 }
 
 /// Asks for news.
