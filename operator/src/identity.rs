@@ -104,6 +104,7 @@ struct Inner {
     /// Why nothing can be issued or kept, for readiness and the log.
     problem: ArcSwapOption<String>,
     limits: limit::Limits,
+    audit: audit::Audit,
     metrics: metrics::Metrics,
     clock: Clock,
 }
@@ -142,6 +143,7 @@ impl Service {
             own: watch::Sender::new(None),
             problem: ArcSwapOption::empty(),
             limits: limit::Limits::default(),
+            audit: audit::Audit::default(),
             metrics: metrics::Metrics::register(registry),
             clock,
         }))
@@ -167,6 +169,12 @@ impl Service {
     /// owner reference of the trust bundle. Never ends; drop it when the lease is lost.
     pub async fn keep(&self, writer: &Writer, owner: Option<&Value>) {
         keep::forever(&self.0, writer, owner).await;
+    }
+
+    /// Where certificates are recorded from now on, before they are handed over. What was done until then is remembered and
+    /// goes there first.
+    pub fn audit_to(&self, log: &zen_audit::Log) {
+        self.0.audit.open(log);
     }
 
     /// Serves the pods until `shutdown` is cancelled. Before there is a certificate to serve with, connections wait.

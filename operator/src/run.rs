@@ -14,10 +14,12 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zen_audit::log::Metrics as AuditMetrics;
 use zen_compile::{Plane, mesh};
 use zen_identity::{Component, Mesh, http};
 use zen_live::cluster::{self, Cluster};
 use zen_model::Namespace;
+use zen_pod::audit::{self, Trail};
 use zen_runtime::lease::{Elector, Lost, Options};
 use zen_runtime::{Gate, Readiness, Shutdown, Tasks, admin};
 
@@ -85,7 +87,7 @@ pub async fn run(serve: Serve, client: Client, listeners: Listeners, shutdown: &
         () = async { shutdown.begun().await; tokio::time::sleep(LINGER).await } => Ok(()),
     };
     end.cancel();
-    tasks.ended(&["admin server", "identity service"], tokio::time::Instant::now() + LINGER).await;
+    tasks.ended(&["admin server", "identity service"], tokio::time::Instant::now() + LINGER + audit::CLOSED).await;
     outcome
 }
 
@@ -111,18 +113,24 @@ impl Replica<'_> {
         let settings = settings::identity(&namespace, &mesh.borrow(), &workloads.borrow())?;
         let ours = settings.mesh.clone();
 
-        let (registry, figures) = register();
-        let mut registry = registry;
+        let (mut registry, figures) = register();
+        let audited = AuditMetrics::default();
+        audited.register(&mut registry);
         let (tell, settings) = watch::channel(settings);
         let source = serve.ca_path.clone().map_or(identity::Source::Secret, identity::Source::Folder);
         let service =
             identity::Service::new(client.clone(), source, settings, registry.sub_registry_with_prefix("zen_operator"));
         metrics.complete(registry);
         tasks.spawn("identity settings", settings::keep(tell, namespace.clone(), mesh.clone(), workloads.clone()));
-        let serving = service.clone();
-        let token = end.clone();
-        let serving = async move { serving.serve(listener, token).await };
-        tasks.spawn("identity service", ended("identity service", serving));
+        let issues = Issues {
+            service: service.clone(),
+            ours: ours.clone(),
+            serve: serve.clone(),
+            client: client.clone(),
+            audited,
+            end,
+        };
+        tasks.spawn("identity service", ended("identity service", issues.run(listener)));
         tasks.spawn("readiness", readiness(service.clone(), gate));
 
         let follows = service.clone();
@@ -141,6 +149,39 @@ impl Replica<'_> {
             changed = follows.run() => Err(changed.into()),
             what = tasks.first_end() => Err(Error::Part(what)),
         }
+    }
+}
+
+/// The identity service, on the record from its first certificate to its last.
+struct Issues {
+    service: identity::Service,
+    ours: Mesh,
+    serve: Serve,
+    client: Client,
+    audited: AuditMetrics,
+    end: CancellationToken,
+}
+
+impl Issues {
+    async fn run(self, listener: TcpListener) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let Self { service, ours, serve, client, audited, end } = self;
+        let identity = tokio::select! {
+            identity = service.identity() => identity,
+            () = end.cancelled() => return Ok(()),
+        };
+        let trail = Trail::open(audit::Parts {
+            arguments: &serve.audit,
+            pod: &serve.pod_name,
+            identity: &identity,
+            mesh: &ours,
+            client,
+            metrics: audited,
+        });
+        let trail = trail.await?;
+        service.audit_to(trail.log());
+        let served = service.serve(listener, end).await;
+        trail.close().await;
+        Ok(served?)
     }
 }
 

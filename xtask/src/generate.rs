@@ -63,7 +63,7 @@ fn reasons() -> String {
             Area::Trust,
             "Refusals among our own parts",
             "Of the identity service and of the control API, with the same body as the intake's. They also stand in the \
-             operator's audit lines.",
+             operator's audit log.",
         ),
         (
             Area::Lock,
@@ -71,7 +71,11 @@ fn reasons() -> String {
             "Of `zenlock-webhook`: to who creates a pod or a ZenLock (kubectl prints the message), and to pods that ask for \
              plaintext. The message names the pod, the ZenLock, the key and what to do.",
         ),
-        (Area::Audit, "Entries of an audit log about itself", "See [security/audit.md](../security/audit.md)."),
+        (
+            Area::Audit,
+            "Entries of an audit log about itself, and Events",
+            "See [security/audit.md](../security/audit.md).",
+        ),
     ];
     for (area, title, note) in areas {
         let _ = write!(text, "\n## {title}\n\n{note}\n\n");

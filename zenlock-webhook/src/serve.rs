@@ -11,13 +11,11 @@ use axum::http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use zen_audit::remote::Remote;
-use zen_audit::ship::{self, Shipper};
-use zen_audit::{Log, Options, Writer};
+use zen_audit::log::Metrics as AuditMetrics;
 use zen_identity::policy::Action;
 use zen_identity::server::{insert_peer, request_id, serve_tls_with};
-use zen_identity::{Component, Mesh};
-use zen_pki::{Identity, optional_mtls_server};
+use zen_pki::optional_mtls_server;
+use zen_pod::audit::{self, Trail};
 use zen_pod::ground::{self, address, bind, until_said};
 use zen_pod::{Ground, Platform};
 use zen_runtime::{Gate, Shutdown};
@@ -38,12 +36,7 @@ const CONNECTIONS: usize = 4096;
 const FINISH: Duration = Duration::from_secs(8);
 /// So long a pod that ends is still asked: endpoints reach the API server and the nodes one after another.
 const LINGER: Duration = Duration::from_secs(5);
-/// Of the audit log in the pod: the volume is in memory.
-const AUDIT_BYTES: u64 = 64 << 20;
-/// The last entries on their way to the store; those that it does not get are gone with the pod.
-const SHIPPED: Duration = Duration::from_secs(5);
 const HTTPS: &str = "admission and unseal API";
-const SHIPPING: &str = "way to the audit store";
 
 /// The pod, running.
 pub struct Pod {
@@ -51,8 +44,7 @@ pub struct Pod {
     process: Gate,
     end: CancellationToken,
     addresses: Addresses,
-    log: Option<Log>,
-    shipped: CancellationToken,
+    trail: Option<Trail>,
 }
 
 /// Where the pod listens.
@@ -74,21 +66,6 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
     pod.serve(&shutdown).await
 }
 
-/// The chain of this process, in a volume that lives as long as the pod, and the way to the store where there is one.
-async fn open(arguments: &Arguments, identity: &Identity, mesh: &Mesh) -> Result<(Log, Option<Shipper>), Error> {
-    let failed = |error: &dyn std::fmt::Display| Error::Part(format!("the audit log cannot be opened: {error}"));
-    let writer = Writer::new(Component::ZenLock.account(), &arguments.pod.pod_name).map_err(|error| failed(&error))?;
-    let usual = Options::new(&arguments.audit, writer);
-    let options = Options { strict: arguments.audit_strict, keep_bytes: AUDIT_BYTES, ..usual };
-    let Some(store) = arguments.audit_store.as_deref().filter(|store| !store.is_empty()) else {
-        return Ok((Log::open(options).map_err(|error| failed(&error))?, None));
-    };
-    let transport = Arc::new(Remote::new(identity, mesh, store, zen_audit::wire::PORT));
-    let log = ship::open(options, &*transport).await.map_err(|error| failed(&error))?;
-    let shipper = Shipper::new(&log, transport);
-    Ok((log, Some(shipper)))
-}
-
 impl Pod {
     /// Puts the pod together; returns when it serves. Accesses are recorded in `audit`, or in a log of its own.
     pub async fn start(arguments: Arguments, platform: Platform, audit: Option<Audit>) -> Result<Self, Error> {
@@ -99,18 +76,24 @@ impl Pod {
         let (identity, mesh) = ground.identify().await?;
         let (client, certificates) = (ground.platform.client.clone(), ground.platform.identity.clone());
 
-        let shipped = CancellationToken::new();
-        let (audit, log) = if let Some(audit) = audit {
+        let audited = AuditMetrics::default();
+        let (audit, trail) = if let Some(audit) = audit {
             (audit, None)
         } else {
-            let (log, way) = open(&arguments, &identity, &mesh).await?;
-            if let Some(way) = way {
-                ground.tasks.spawn(SHIPPING, way.run(shipped.clone()));
-            }
-            (Arc::new(log.clone()) as Audit, Some(log))
+            let trail = Trail::open(audit::Parts {
+                arguments: &arguments.audit,
+                pod: &arguments.pod.pod_name,
+                identity: &identity,
+                mesh: &mesh,
+                client: client.clone(),
+                metrics: audited.clone(),
+            });
+            let trail = trail.await.map_err(|error| Error::Part(error.to_string()))?;
+            (Arc::new(trail.log().clone()) as Audit, Some(trail))
         };
 
         let mut registry = ground.registry();
+        audited.register(&mut registry);
         let metrics = Metrics::default();
         metrics.register(registry.sub_registry_with_prefix("zenlock_webhook"));
         ground.metrics.complete(registry);
@@ -175,7 +158,7 @@ impl Pod {
         });
         process.open();
         let addresses = Addresses { https, admin: ground.admin };
-        Ok(Self { ground, process, end, addresses, log, shipped })
+        Ok(Self { ground, process, end, addresses, trail })
     }
 
     /// Where it listens.
@@ -190,7 +173,7 @@ impl Pod {
 
     /// Serves until `shutdown`, then ends in order.
     pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
-        let Self { mut ground, process, end, addresses, log, shipped } = self;
+        let Self { mut ground, process, end, addresses, trail } = self;
         tracing::info!(?addresses, "running");
         let failed = ground.serve(&process, shutdown).await;
         if failed.is_none() {
@@ -199,11 +182,9 @@ impl Pod {
         end.cancel();
         ground.tasks.ended(&[HTTPS], Instant::now() + FINISH).await;
         // The last accesses are recorded by now.
-        if let Some(log) = log {
-            log.close().await;
+        if let Some(trail) = trail {
+            trail.close().await;
         }
-        shipped.cancel();
-        ground.tasks.ended(&[SHIPPING], Instant::now() + SHIPPED).await;
         ground.finish().await;
         failed.map_or(Ok(()), Err)
     }

@@ -4,4 +4,5 @@ mod anchors;
 mod crash;
 mod store;
 mod support;
+mod trail;
 mod transfer;

@@ -111,7 +111,7 @@ impl Log {
             Err(error) => Err(error.to_string()),
         };
         let (inbox, commands) = sync_channel(options.queue);
-        let health = Health::new(options.on_change.clone());
+        let health = Health::new(options.on_change.clone(), options.metrics.clone());
         let start = Head { writer: options.writer.clone(), chain: ChainId::generate(), seq: 0, hash: Hash::NONE };
         let shared = Arc::new(Shared {
             options,

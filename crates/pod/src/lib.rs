@@ -1,8 +1,9 @@
 //! What the pods of the mesh have in common in a cluster: who they are ([`Arguments`]), the keys that are mounted ([`keys`]),
-//! how they start and end ([`Ground`]), which other pods there are ([`endpoints`]), who asks them ([`caller`]), and what they
-//! tell the operator ([`Reports`]).
+//! how they start and end ([`Ground`]), which other pods there are ([`endpoints`]), who asks them ([`caller`]), what they
+//! record ([`audit`]), and what they tell the operator ([`Reports`]).
 
 pub mod arguments;
+pub mod audit;
 pub mod caller;
 pub mod endpoints;
 pub mod ground;

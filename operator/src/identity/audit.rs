@@ -1,12 +1,81 @@
-//! One line for each certificate that was issued or refused, with the target `zen_operator::audit`. Nothing of a token or a
-//! key is in it.
+//! What is recorded: each certificate that was issued or refused, before the answer, and what was done to the CA. The
+//! same stands in a line of the log with the target `zen_operator::audit`. Nothing of a token or a key is in it.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 
+use zen_audit::log::Cause;
+use zen_audit::{Action, Log, Record, Refused};
+use zen_identity::Component;
 use zen_identity::wire::Usage;
 use zen_model::reason::TrustRefusal;
-use zen_pki::{Names, Signed};
+use zen_pki::{Names, Signed, SpiffeId};
 use zen_pod::Caller;
+
+/// What is remembered of the time before there is a log: a CA is made before the certificate that the log is shipped with.
+const EARLY: usize = 64;
+
+/// Where it goes.
+#[derive(Debug, Default)]
+pub(super) struct Audit(Mutex<To>);
+
+#[derive(Debug)]
+enum To {
+    Memory(Vec<Record>),
+    Log(Log),
+}
+
+impl Default for To {
+    fn default() -> Self {
+        Self::Memory(Vec::new())
+    }
+}
+
+impl Audit {
+    /// From now on into this log; what is remembered first.
+    pub(super) fn open(&self, log: &Log) {
+        let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let To::Memory(early) = std::mem::replace(&mut *to, To::Log(log.clone())) {
+            for record in early {
+                log.note(record);
+            }
+        }
+    }
+
+    /// What was done and cannot be taken back. Never waits.
+    pub(super) fn note(&self, record: Record) {
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            To::Log(log) => log.note(record),
+            To::Memory(early) if early.len() < EARLY => early.push(record),
+            To::Memory(_) => tracing::error!(?record, "there is no audit log yet, and no room to wait for it"),
+        }
+    }
+
+    /// What may be done once it is recorded; an error from a strict log alone. Waits as long as the log's patience at most.
+    async fn record(&self, record: Record) -> Result<(), Refused> {
+        let log = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            To::Log(log) => Some(log.clone()),
+            To::Memory(_) => None,
+        };
+        if let Some(log) = log {
+            return log.record(record).await.map(drop);
+        }
+        self.note(record);
+        Ok(())
+    }
+}
+
+/// What the operator did by itself.
+pub(super) fn administered(operator: &SpiffeId, object: &str, done: &str) -> Record {
+    Record::new(Action::Administer, operator.as_str(), object).allowed().detail("done", done)
+}
+
+/// What the operator issued to itself.
+pub(super) fn own(operator: &SpiffeId, namespace: &str, usage: Usage, until: zen_model::Timestamp) -> Record {
+    let object = format!("Certificate/{namespace}/{}", Component::Operator.account());
+    let record = Record::new(Action::IssueCertificate, operator.as_str(), &object).allowed();
+    record.detail("usage", usage.label()).detail("until", &until.to_string())
+}
 
 /// What is known of a request while it is judged.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +103,25 @@ macro_rules! line {
 }
 
 impl Line {
-    pub(super) fn issued(&self, names: &Names, signed: &Signed) {
+    /// Before the certificate is handed over.
+    pub(super) async fn issued(&self, audit: &Audit, names: &Names, signed: &Signed) -> Result<(), TrustRefusal> {
         let names = match names {
             Names::Workload(id) => id.to_string(),
             Names::Server(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(","),
         };
+        let record = self.record().allowed().detail("names", &names).detail("serial", &signed.serial);
+        let recorded = audit.record(record.detail("until", &signed.validity.until.to_string())).await;
+        match recorded {
+            Ok(()) => {}
+            // Without a certificate the store would never come back.
+            Err(Refused::Degraded(Cause::Store | Cause::Backlog)) if self.account() == Component::Audit.account() => {
+                tracing::warn!("the audit store gets its certificate though it is not there to record it");
+            }
+            Err(error) => {
+                tracing::error!(%error, request_id = self.request_id, "a certificate is refused because it cannot be audited");
+                return Err(TrustRefusal::AuditUnavailable);
+            }
+        }
         line!(
             info,
             self,
@@ -47,10 +130,24 @@ impl Line {
             until = %signed.validity.until,
             "certificate issued"
         );
+        Ok(())
     }
 
-    pub(super) fn refused(&self, reason: TrustRefusal, detail: &str) {
+    /// A refusal stands, whether or not it can be recorded.
+    pub(super) fn refused(&self, audit: &Audit, reason: TrustRefusal, detail: &str) {
+        audit.note(self.record().reason(reason.code()).detail("detail", detail));
         line!(warn, self, code = reason.code(), detail, "certificate refused");
+    }
+
+    fn record(&self) -> Record {
+        let who = self.caller.as_ref().map_or_else(|| self.from(), Caller::who);
+        let of = |caller: &Caller| format!("Certificate/{}/{}", caller.namespace, caller.account);
+        let object = self.caller.as_ref().map_or_else(|| "Certificate".to_owned(), of);
+        Record::new(Action::IssueCertificate, &who, &object)
+            .correlation(&self.request_id)
+            .detail("usage", self.usage())
+            .detail("pod_uid", self.pod_uid())
+            .detail("from", &self.from())
     }
 
     fn from(&self) -> String {

@@ -7,10 +7,12 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Secret};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
+use zen_identity::Component;
 use zen_model::Timestamp;
 use zen_model::reason::TrustRefusal;
 use zen_pki::Ca;
 
+use super::audit::administered;
 use super::decide::{Facts, Issuer, Step, decide};
 use super::source::{CERTIFICATE, Found, KEY, Root, Source, read};
 use super::{CA, ISSUER, Inner, follow};
@@ -118,6 +120,7 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
             // One that another operator makes at the same time wins or loses here; the next look reads what is there.
             if writer.create(&secret(namespace, CA, &made, true)).await? {
                 tracing::info!(secret = CA, until = %made.validity().until, "made a root CA");
+                note(inner, CA, "made a root CA", &made);
             }
             Ok(Next::Again)
         }
@@ -136,6 +139,7 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
             let made = root.ca.issue_intermediate(now)?;
             if writer.create(&secret(namespace, ISSUER, &made, false)).await? {
                 tracing::info!(secret = ISSUER, until = %made.validity().until, "made an issuing CA");
+                note(inner, ISSUER, "made an issuing CA", &made);
             }
             Ok(Next::Echo)
         }
@@ -144,6 +148,7 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
             let observed = issuer.as_deref().map(|issuer| issuer as &dyn Present);
             writer.apply(&secret(namespace, ISSUER, &made, false), observed).await?;
             tracing::info!(secret = ISSUER, why, until = %made.validity().until, "made a new issuing CA");
+            note(inner, ISSUER, &format!("made a new issuing CA: {why}"), &made);
             Ok(Next::Echo)
         }
         (Step::Blocked(reason), _) => Ok(Next::Blocked(reason.clone())),
@@ -152,6 +157,13 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
             Ok(Next::Blocked("there is no root CA".to_owned()))
         }
     }
+}
+
+/// What was done to the CA is on the record.
+fn note(inner: &Inner, secret: &str, done: &str, made: &Ca) {
+    let object = format!("Secret/{}/{secret}", inner.mesh.namespace());
+    let record = administered(inner.mesh.id(Component::Operator), &object, done);
+    inner.audit.note(record.detail("until", &made.validity().until.to_string()));
 }
 
 /// The issuing CA as the store has it.

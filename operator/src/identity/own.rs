@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use zen_identity::Component;
+use zen_identity::wire::Usage;
 use zen_model::Timestamp;
 use zen_pki::{HotCertificate, Identity};
 
-use super::{Current, Inner};
+use super::{Current, Inner, audit};
 use crate::names;
 
 /// The wall clock is looked at this often.
@@ -80,6 +81,10 @@ fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Er
     let service = names::OPERATOR;
     let served = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
     let serving = current.ca.issue_server_at(&served, now, lifetime)?;
+    let id = inner.mesh.id(Component::Operator);
+    for (usage, issued) in [(Usage::Workload, &workload), (Usage::Serving, &serving)] {
+        inner.audit.note(audit::own(id, namespace, usage, issued.validity().until));
+    }
     let there = inner.own.borrow().clone();
     if let Some(own) = there {
         own.identity.replace_roots(&current.roots)?;

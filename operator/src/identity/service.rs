@@ -18,7 +18,7 @@ use zen_identity::server::{Refusal, RemoteAddress, insert_peer, request_id, serv
 use zen_identity::wire::{AUDIENCE, CERTIFICATES, Certificate, CertificateRequest, IDENTITY, MAX_BODY, Usage, Who};
 use zen_identity::{Action, Component};
 use zen_model::reason::TrustRefusal;
-use zen_pki::{CsrRefused, Names, SignError, SigningRequest, SpiffeId, optional_mtls_server};
+use zen_pki::{CsrRefused, Names, SignError, Signed, SigningRequest, SpiffeId, optional_mtls_server};
 use zen_pod::caller;
 
 use super::audit::Line;
@@ -69,6 +69,15 @@ impl From<TrustRefusal> for No {
     }
 }
 
+/// A certificate that is not handed over yet.
+struct Issued {
+    certificate: Certificate,
+    component: Component,
+    usage: Usage,
+    names: Names,
+    signed: Signed,
+}
+
 async fn who(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let mut line = Line::default();
     let (head, _) = request.into_parts();
@@ -99,15 +108,18 @@ async fn certificates(State(shared): State<Arc<Shared>>, request: Request) -> Re
     let from = head.extensions.get::<RemoteAddress>().map(|address| address.0);
     let mut line = Line { from, ..Line::default() };
     match shared.issue(&head.headers, &head.extensions, body, &mut line).await {
-        Ok((certificate, names, signed)) => {
+        Ok(Issued { certificate, component, usage, names, signed }) => {
             line.request_id = request_id();
-            line.issued(&names, &signed);
+            if let Err(reason) = line.issued(&shared.inner.audit, &names, &signed).await {
+                return shared.refuse(reason).into_response();
+            }
+            shared.inner.metrics.issued(component.account(), usage);
             Json(certificate).into_response()
         }
         Err(No(reason, detail)) => {
             let refusal = shared.refuse(reason);
             line.request_id.clone_from(&refusal.request_id);
-            line.refused(reason, &detail);
+            line.refused(&shared.inner.audit, reason, &detail);
             refusal.into_response()
         }
     }
@@ -152,7 +164,7 @@ impl Shared {
         extensions: &Extensions,
         body: Body,
         line: &mut Line,
-    ) -> Result<(Certificate, Names, zen_pki::Signed), No> {
+    ) -> Result<Issued, No> {
         let (current, component) = self.judge(headers, extensions, line).await?;
         let body = tokio::time::timeout(TURN, to_bytes(body, MAX_BODY)).await.map_err(|_| TrustRefusal::BadRequest)?;
         let body = body.map_err(|_| TrustRefusal::RequestTooLarge)?;
@@ -177,10 +189,9 @@ impl Shared {
                 }
             },
         )?;
-        self.inner.metrics.issued(component.account(), request.usage);
         let roots = self.inner.roots.borrow().as_deref().unwrap_or_default().to_owned();
         let certificate = Certificate { chain: signed.chain_pem.clone(), roots, not_after: signed.validity.until };
-        Ok((certificate, due, signed))
+        Ok(Issued { certificate, component, usage: request.usage, names: due, signed })
     }
 }
 

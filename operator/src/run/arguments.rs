@@ -39,6 +39,9 @@ pub struct Serve {
     /// Folder of the root CA's certificate and key, instead of the Secret zen-mesh-ca.
     #[arg(long, env = "ZEN_CA_PATH", value_name = "FOLDER")]
     pub ca_path: Option<PathBuf>,
+    /// Its audit log.
+    #[command(flatten)]
+    pub audit: zen_pod::audit::Arguments,
     /// What is logged: a level, or TARGET=LEVEL,….
     #[arg(long, env = "ZEN_LOG", value_name = "FILTER", default_value = "info")]
     pub log: String,

@@ -31,15 +31,9 @@ pub struct Arguments {
     /// Whether pods may ask for a Secret in place of files in memory.
     #[arg(long, env = "ZEN_SECRET_DELIVERY", action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
     pub secret_delivery: bool,
-    /// Folder of the audit log of this process.
-    #[arg(long, env = "ZEN_AUDIT", value_name = "FOLDER", default_value = "/run/zen-mesh/audit")]
-    pub audit: PathBuf,
-    /// The audit store, such as zen-audit.zen-mesh.svc; none: entries stay in the folder.
-    #[arg(long, env = "ZEN_AUDIT_STORE", value_name = "HOST")]
-    pub audit_store: Option<String>,
-    /// Refuses what cannot be audited.
-    #[arg(long, env = "ZEN_AUDIT_STRICT", action = ArgAction::Set, default_value_t = false, value_name = "BOOL")]
-    pub audit_strict: bool,
+    /// Its audit log.
+    #[command(flatten)]
+    pub audit: zen_pod::audit::Arguments,
     /// Whether the cluster has environment variables from files [default: the cluster is asked].
     #[arg(long, env = "ZEN_ENV_FILES", action = ArgAction::Set, value_name = "BOOL")]
     pub env_files: Option<bool>,
@@ -80,5 +74,6 @@ mod tests {
         let fixed = arguments.fixed();
         assert_eq!((fixed.url.as_str(), arguments.listen.port()), ("https://zenlock-webhook.mesh.svc", 8443));
         assert_eq!((arguments.age.to_str(), arguments.secret_delivery), (Some("/etc/zen-mesh/age"), true));
+        assert_eq!((arguments.audit.folder.to_str(), arguments.audit.strict), (Some("/run/zen-mesh/audit"), false));
     }
 }

@@ -82,8 +82,8 @@ struct State {
 }
 
 impl Health {
-    pub(crate) fn new(on_change: Option<OnChange>) -> Self {
-        Self { metrics: Metrics::default(), state: Mutex::default(), lost: AtomicU64::new(0), on_change }
+    pub(crate) fn new(on_change: Option<OnChange>, metrics: Metrics) -> Self {
+        Self { metrics, state: Mutex::default(), lost: AtomicU64::new(0), on_change }
     }
 
     /// What does not work; the first of them.

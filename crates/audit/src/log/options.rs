@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::OnChange;
+use super::{Metrics, OnChange};
 use crate::folder::Steps;
 use crate::head::Head;
 use crate::names::Writer;
@@ -50,6 +50,8 @@ pub struct Options {
     pub memory_bytes: usize,
     /// Is told when something stops working, and when it works again; for Events. Must not block.
     pub on_change: Option<OnChange>,
+    /// What is counted: others than these own ones where they have to be registered before the log is opened.
+    pub metrics: Metrics,
     /// For tests.
     pub steps: Option<Arc<dyn Steps>>,
 }
@@ -72,6 +74,7 @@ impl Options {
             keep_age: None,
             memory_bytes: 4 << 20,
             on_change: None,
+            metrics: Metrics::default(),
             steps: None,
         }
     }

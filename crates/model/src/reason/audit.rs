@@ -1,6 +1,7 @@
 use super::{Area, Row};
 
-/// What an audit log says about itself: the reason of entries that no component asked for.
+/// What an audit log says about itself: the reason of entries that no component asked for, and of
+/// Events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AuditReason {
     /// A killed process left a half-written end.
@@ -17,11 +18,15 @@ pub enum AuditReason {
     RetentionAge,
     /// Files were more than are kept.
     RetentionSize,
+    /// Something of a log does not work.
+    Degraded,
+    /// It works again.
+    Recovered,
 }
 
 impl AuditReason {
     /// Every reason.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::TailTorn,
         Self::ChainDamaged,
         Self::ChainForked,
@@ -29,6 +34,8 @@ impl AuditReason {
         Self::AnchorAhead,
         Self::RetentionAge,
         Self::RetentionSize,
+        Self::Degraded,
+        Self::Recovered,
     ];
 
     /// Code, meaning and hint.
@@ -68,6 +75,16 @@ impl AuditReason {
                 "AuditRetentionSize",
                 "Entries were removed because the files are larger than they are kept.",
                 "Export them before, or give the log more room.",
+            ),
+            Self::Degraded => (
+                "AuditDegraded",
+                "Something of this pod's audit log does not work; entries may be missing.",
+                "The Event says what: the disk, the store, or more than can be written. zen_audit_degraded says how long.",
+            ),
+            Self::Recovered => (
+                "AuditRecovered",
+                "What did not work of this pod's audit log does again.",
+                "Nothing; the entry audit.recover says since when it did not, and what is lost.",
             ),
         };
         Row { code, area: Area::Audit, status: 0, meaning, hint }

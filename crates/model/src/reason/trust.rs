@@ -44,11 +44,13 @@ pub enum TrustRefusal {
     ChainConflict,
     /// The audit store cannot write.
     StoreUnavailable,
+    /// The certificate could not be recorded.
+    AuditUnavailable,
 }
 
 impl TrustRefusal {
     /// Every reason.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenNotPodBound,
@@ -69,6 +71,7 @@ impl TrustRefusal {
         Self::IssuerUnavailable,
         Self::ChainConflict,
         Self::StoreUnavailable,
+        Self::AuditUnavailable,
     ];
 
     /// Code, status, meaning and hint: the one function that decides them.
@@ -128,7 +131,8 @@ impl TrustRefusal {
             | Self::CsrNamesDiffer
             | Self::CsrAsksTooMuch
             | Self::ChainConflict
-            | Self::StoreUnavailable => self.of_content(),
+            | Self::StoreUnavailable
+            | Self::AuditUnavailable => self.of_content(),
             Self::BadRequest => {
                 ("BadRequest", 400, "The request is not one of this API.", "Use a client of the same release.")
             }
@@ -191,6 +195,12 @@ impl TrustRefusal {
                 "The audit entries do not follow on what the store has of their chain.",
                 "The writer goes on from the head in the answer; if it cannot, the store's audit log says what differs.",
             ),
+            Self::AuditUnavailable => (
+                "AuditUnavailable",
+                503,
+                "The certificate could not be written to the audit log, and the audit is strict.",
+                "Look at the operator's log and Events; the audit store has to be there.",
+            ),
             // `row` asks for no other.
             _ => (
                 "StoreUnavailable",
@@ -215,7 +225,9 @@ impl TrustRefusal {
     pub const fn retry_after(self) -> Option<u32> {
         match self {
             Self::RateLimited => Some(10),
-            Self::ReviewUnavailable | Self::IssuerUnavailable | Self::StoreUnavailable => Some(5),
+            Self::ReviewUnavailable | Self::IssuerUnavailable | Self::StoreUnavailable | Self::AuditUnavailable => {
+                Some(5)
+            }
             _ => None,
         }
     }

@@ -41,9 +41,9 @@ fn reviewed(status: &Value) -> Reply {
 }
 
 /// A replica that issues; tokens are the names of the accounts.
-async fn ready() -> (Cluster, Replica, Router) {
+pub(super) async fn ready() -> (Cluster, Replica, Router) {
     let cluster = Cluster::new();
-    for account in ["zen-ingester", "zen-egress", "zen-operator", "default"] {
+    for account in ["zen-ingester", "zen-egress", "zen-audit", "zen-operator", "default"] {
         let of = Call::post(REVIEWS).body(move |body| {
             body["spec"]["token"] == account && body["spec"]["audiences"] == json!(["zen-mesh-identity"])
         });
@@ -55,21 +55,21 @@ async fn ready() -> (Cluster, Replica, Router) {
     (cluster, replica, router)
 }
 
-fn post(account: &str, csr: &str, usage: Usage) -> Request<Body> {
+pub(super) fn post(account: &str, csr: &str, usage: Usage) -> Request<Body> {
     let body = serde_json::to_vec(&CertificateRequest { csr: csr.to_owned(), usage }).expect("JSON");
     raw(account, body)
 }
 
-fn raw(account: &str, body: impl Into<Body>) -> Request<Body> {
+pub(super) fn raw(account: &str, body: impl Into<Body>) -> Request<Body> {
     let request = Request::post("/v1/certificates").header("authorization", format!("Bearer {account}"));
     request.body(body.into()).expect("a request")
 }
 
-fn csr(component: Component) -> (String, zen_model::Secret) {
+pub(super) fn csr(component: Component) -> (String, zen_model::Secret) {
     signing_request(&Names::Workload(mesh().id(component).clone())).expect("a request")
 }
 
-async fn answer(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
+pub(super) async fn answer(router: &Router, request: Request<Body>) -> (StatusCode, Value) {
     let response = router.clone().oneshot(request).await.expect("infallible");
     let status = response.status();
     let retry = response.headers().contains_key("retry-after");
@@ -80,7 +80,7 @@ async fn answer(router: &Router, request: Request<Body>) -> (StatusCode, Value) 
     (status, body)
 }
 
-async fn refused(router: &Router, request: Request<Body>) -> &'static str {
+pub(super) async fn refused(router: &Router, request: Request<Body>) -> &'static str {
     let (status, body) = answer(router, request).await;
     let reason = body["code"].as_str().and_then(TrustRefusal::from_code).expect("a code of the table");
     assert_eq!(status.as_u16(), reason.status());

@@ -1,0 +1,168 @@
+//! The audit log of a pod: a chain of its own in a volume that lives as long as the pod, and the way to the store where there
+//! is one. Something that does not work is a metric, and an Event on the pod.
+
+mod events;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use kube::Client;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use zen_audit::log::{Metrics, OpenError};
+use zen_audit::names::NameError;
+use zen_audit::remote::Remote;
+use zen_audit::ship::{self, Shipper};
+use zen_audit::wire::PORT;
+use zen_audit::{Log, Options, Writer};
+use zen_identity::{Denied, Mesh};
+use zen_pki::Identity;
+use zen_runtime::Tasks;
+
+pub use events::Events;
+
+/// What was handed over is written; a disk that does not come back is not waited for.
+const WRITTEN: Duration = Duration::from_secs(3);
+/// The last entries on their way to the store; those that it does not get are gone with the pod.
+const SHIPPED: Duration = Duration::from_secs(5);
+/// [`Trail::close`] takes no longer.
+pub const CLOSED: Duration = Duration::from_secs(WRITTEN.as_secs() + SHIPPED.as_secs());
+const SHIPPING: &str = "way to the audit store";
+
+/// What the log takes from the command line or the environment.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct Arguments {
+    /// Folder of the audit log of this process.
+    #[arg(long = "audit", env = "ZEN_AUDIT", value_name = "FOLDER", default_value = "/run/zen-mesh/audit")]
+    pub folder: PathBuf,
+    /// The most MiB in it; in a volume in memory they count as the pod's.
+    #[arg(long = "audit-mib", env = "ZEN_AUDIT_MIB", value_name = "MIB", default_value_t = 64)]
+    pub mib: u64,
+    /// The audit store, such as zen-audit.zen-mesh.svc; none: entries stay in the folder.
+    #[arg(long = "audit-store", env = "ZEN_AUDIT_STORE", value_name = "HOST[:PORT]", default_value = "")]
+    pub store: String,
+    /// Refuses what cannot be audited.
+    #[arg(long = "audit-strict", env = "ZEN_AUDIT_STRICT", action = ArgAction::Set, default_value_t = false,
+          value_name = "BOOL")]
+    pub strict: bool,
+    /// UID of this pod, for Events about it.
+    #[arg(long = "pod-uid", env = "POD_UID", value_name = "UID", default_value = "")]
+    pub pod_uid: String,
+}
+
+/// What a log is opened with.
+pub struct Parts<'a> {
+    /// Where, and how strict.
+    pub arguments: &'a Arguments,
+    /// Name of this pod.
+    pub pod: &'a str,
+    /// Who writes, and sends.
+    pub identity: &'a Identity,
+    /// Who the store is.
+    pub mesh: &'a Mesh,
+    /// For Events about this pod.
+    pub client: Client,
+    /// In the registry of the process.
+    pub metrics: Metrics,
+}
+
+/// The log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The pod's name is none.
+    #[error("failed to open the audit log: {0}")]
+    Name(#[from] NameError),
+    /// It writes no log.
+    #[error("failed to open the audit log: {0}")]
+    Stranger(#[from] Denied),
+    /// The folder.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// The log of this pod, on its way to the store. Dropping it stops that, and leaves the files as they are.
+#[derive(Debug)]
+pub struct Trail {
+    log: Log,
+    tasks: Tasks,
+    /// Ends the way to the store, where there is one.
+    shipping: Option<CancellationToken>,
+}
+
+impl Trail {
+    /// Opens the log. With a store it is asked, for at most three seconds, where the pod's component stood, so that the first
+    /// entry says it.
+    ///
+    /// # Errors
+    ///
+    /// When nobody may be called so; when the log is strict and its folder cannot be used.
+    pub async fn open(parts: Parts<'_>) -> Result<Self, Error> {
+        let Parts { arguments, pod, identity, mesh, client, metrics } = parts;
+        let account = mesh.component(identity.id())?.account();
+        let events = Arc::new(Events::new(client, account, mesh.namespace(), pod, &arguments.pod_uid));
+        let (mut tasks, mut shipping) = (Tasks::new(), None);
+        let hears = Arc::clone(&events);
+        let options = Options {
+            strict: arguments.strict,
+            keep_bytes: arguments.mib << 20,
+            on_change: Some(Arc::new(move |change| hears.hear(change))),
+            metrics,
+            ..Options::new(&arguments.folder, Writer::new(account, pod)?)
+        };
+        let log = if arguments.store.is_empty() {
+            Log::open(options)?
+        } else {
+            let (host, port) = address(&arguments.store);
+            let transport = Arc::new(Remote::new(identity, mesh, host, port));
+            let log = ship::open(options, &*transport).await?;
+            let end = shipping.get_or_insert_with(CancellationToken::new).clone();
+            tasks.spawn(SHIPPING, Shipper::new(&log, transport).run(end));
+            log
+        };
+        tasks.spawn("Events of the audit log", async move { events.run().await });
+        Ok(Self { log, tasks, shipping })
+    }
+
+    /// Where entries go.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Writes what was handed over until now, and sends what the store takes of it; takes at most [`CLOSED`].
+    pub async fn close(self) {
+        let Self { log, mut tasks, shipping } = self;
+        if timeout(WRITTEN, log.close()).await.is_err() {
+            tracing::warn!("the last entries of the audit log could not be written in time");
+        }
+        if let Some(end) = shipping {
+            end.cancel();
+            tasks.ended(&[SHIPPING], Instant::now() + SHIPPED).await;
+        }
+    }
+}
+
+/// Host and port of the store.
+fn address(store: &str) -> (&str, u16) {
+    let (host, port) = store.rsplit_once(':').unwrap_or((store, ""));
+    // More colons are those of an address.
+    port.parse().ok().filter(|_| !host.contains(':')).map_or((store, PORT), |port| (host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_may_have_a_port() {
+        for (store, expected) in [
+            ("zen-audit.zen-mesh.svc", ("zen-audit.zen-mesh.svc", PORT)),
+            ("zen-audit:1", ("zen-audit", 1)),
+            ("fd00::1", ("fd00::1", PORT)),
+        ] {
+            assert_eq!(address(store), expected);
+        }
+    }
+}
