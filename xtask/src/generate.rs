@@ -66,6 +66,12 @@ fn reasons() -> String {
              operator's audit log.",
         ),
         (
+            Area::Handshake,
+            "Handshakes among our own parts",
+            "Why one of them did not take the other's certificate: in the log, the metrics and the audit entries of the side that \
+             refused.",
+        ),
+        (
             Area::Lock,
             "Refusals of pods and ZenLocks",
             "Of `zenlock-webhook`: to who creates a pod or a ZenLock (kubectl prints the message), and to pods that ask for \

@@ -20,7 +20,10 @@ const NAMESPACE: &str = "zen-mesh";
 /// What this process trusts and presents.
 #[derive(Debug)]
 pub struct Trust {
+    /// The root that clients trust; kept in the state folder.
     ca: Ca,
+    /// The workloads' root, in memory: they are all in this process, and no client's trust reaches them.
+    mesh: Ca,
     intake: HotCertificate,
     ingester: Identity,
     egress: Identity,
@@ -34,12 +37,13 @@ impl Trust {
     pub fn load(folder: &Path, domain: &str, lifetime: Duration, intake: IpAddr) -> Outcome<Self> {
         let domain: TrustDomain = domain.parse().context("failed to read trustDomain of mesh.yaml")?;
         let ca = Ca::load_or_create(folder, &domain).context("failed to open the CA")?;
-        let roots = ca.roots().context("failed to open the CA")?;
+        let mesh = Ca::ephemeral(&domain).context("failed to make the workloads' CA")?;
+        let roots = mesh.roots().context("failed to make the workloads' CA")?;
         let names = names(intake, &BTreeSet::new());
         let issued = issue_intake(&ca, &names).context("failed to issue the intake's certificate")?;
         let workload = |account| {
             let id = SpiffeId::workload(&domain, NAMESPACE, account).context("failed to name a workload")?;
-            let issued = ca.issue_workload(&id, lifetime).context("failed to issue a workload certificate")?;
+            let issued = mesh.issue_workload(&id, lifetime).context("failed to issue a workload certificate")?;
             Identity::new(&issued, &roots).context("failed to take on an identity")
         };
         Ok(Self {
@@ -48,6 +52,7 @@ impl Trust {
             egress: workload("zen-egress")?,
             names: Mutex::new(names),
             lifetime,
+            mesh,
             ca,
         })
     }
@@ -86,8 +91,8 @@ impl Trust {
             let names = self.names.lock().unwrap_or_else(PoisonError::into_inner).clone();
             issue_intake(&self.ca, &names)
         });
-        let ingester = keep_fresh(&self.ingester, async || self.ca.issue_workload(self.ingester.id(), self.lifetime));
-        let egress = keep_fresh(&self.egress, async || self.ca.issue_workload(self.egress.id(), self.lifetime));
+        let ingester = keep_fresh(&self.ingester, async || self.mesh.issue_workload(self.ingester.id(), self.lifetime));
+        let egress = keep_fresh(&self.egress, async || self.mesh.issue_workload(self.egress.id(), self.lifetime));
         tokio::join!(intake, ingester, egress);
     }
 }

@@ -228,15 +228,15 @@ async fn check(action: Action, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<SpiffeId>();
     let mesh = request.extensions().get::<Mesh>();
     let denied = match (peer, mesh) {
-        (Some(peer), Some(mesh)) => mesh.check(peer, action).err().map(|denied| denied.to_string()),
-        _ => Some("its peer is not known".to_owned()),
+        (Some(peer), Some(mesh)) => mesh.check(peer, action).err().map(|denied| (denied.reason(), denied.to_string())),
+        _ => Some((TrustRefusal::WorkloadUnknown, "its peer is not known".to_owned())),
     };
-    let Some(denied) = denied else {
+    let Some((code, denied)) = denied else {
         return next.run(request).await;
     };
     let peer = peer.map(SpiffeId::as_str).unwrap_or_default();
-    let response = Refusal::new(TrustRefusal::ActionNotPermitted);
-    tracing::warn!(peer, action = action.label(), reason = %denied, request_id = response.request_id, "refused");
+    let response = Refusal::new(code);
+    tracing::warn!(peer, code = code.code(), action = action.label(), reason = %denied, request_id = response.request_id, "refused");
     response.into_response()
 }
 

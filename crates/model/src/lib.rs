@@ -2,6 +2,7 @@
 //! breaker, settlements. Every other crate speaks in these types.
 
 pub mod breaker;
+pub mod cluster;
 pub mod event;
 pub mod fault;
 pub mod header;
@@ -13,6 +14,7 @@ pub mod secret;
 pub mod settle;
 pub mod time;
 
+pub use cluster::{ClusterId, ClusterIdError};
 pub use event::Event;
 pub use fault::Fault;
 pub use name::{EventId, Name, Namespace, ObjectKey};

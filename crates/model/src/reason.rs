@@ -8,6 +8,7 @@ mod dead;
 mod lock_reason;
 mod lock_refusal;
 mod object;
+mod peer;
 mod refusal;
 mod trust;
 
@@ -17,6 +18,7 @@ pub use dead::DeadReason;
 pub use lock_reason::LockReason;
 pub use lock_refusal::LockRefusal;
 pub use object::ObjectReason;
+pub use peer::PeerReason;
 pub use refusal::Refusal;
 pub use trust::TrustRefusal;
 
@@ -31,6 +33,8 @@ pub enum Area {
     DeadLetter,
     /// The answer of the identity service or a control API to one of our own parts.
     Trust,
+    /// A handshake among our own parts that one of them broke off.
+    Handshake,
     /// The answer of `zenlock-webhook` to the API server, to a pod or to a plane.
     Lock,
     /// An entry that the audit log writes about itself.
@@ -59,9 +63,10 @@ pub fn table() -> Vec<Row> {
     let condition = ConditionReason::ALL.iter().map(|reason| reason.row());
     let dead = DeadReason::ALL.iter().map(|reason| reason.row());
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
+    let peer = PeerReason::ALL.iter().map(|reason| reason.row());
     let lock = LockRefusal::ALL.iter().map(|refusal| refusal.row());
     let audit = AuditReason::ALL.iter().map(|reason| reason.row());
-    intake.chain(object).chain(condition).chain(dead).chain(trust).chain(lock).chain(audit).collect()
+    intake.chain(object).chain(condition).chain(dead).chain(trust).chain(peer).chain(lock).chain(audit).collect()
 }
 
 #[cfg(test)]

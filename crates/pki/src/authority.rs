@@ -15,6 +15,7 @@ use x509_parser::x509::X509Name;
 use zen_model::{Secret, Timestamp};
 
 use crate::certificate::{at, parse};
+use crate::scope::Vouches;
 use crate::verify::verify_chain;
 use crate::{Error, TrustRoots, Validity};
 
@@ -28,6 +29,8 @@ pub(crate) struct Existing {
     pub(crate) depth: Option<u32>,
     /// Whether it signed itself: then it is a root, and no chain names it.
     pub(crate) is_root: bool,
+    /// For whom it says that it vouches; none: it is no issuing CA.
+    pub(crate) vouches: Option<Vouches>,
 }
 
 /// Takes a CA that was made elsewhere or before. `what` names it in errors. Refused is whatever could not sign a leaf that
@@ -39,7 +42,7 @@ pub(crate) fn existing(pem: &str, key: &KeyPair, what: &str, now: Timestamp) -> 
         .collect::<Result<Vec<_>, _>>()
         .map_err(|_| malformed("it is not a certificate in PEM"))?;
     let own = certificates.first().ok_or_else(|| malformed("it is not a certificate in PEM"))?;
-    let (params, validity, depth, is_root) = {
+    let (params, validity, depth, is_root, vouches) = {
         let certificate = parse(own, what)?;
         if certificate.public_key().raw != key.subject_public_key_info() {
             return Err(malformed("the key beside it belongs to another certificate; put the right one back"));
@@ -58,14 +61,14 @@ pub(crate) fn existing(pem: &str, key: &KeyPair, what: &str, now: Timestamp) -> 
         params.key_identifier_method = key_identifier(&certificate);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let is_root = certificate.subject().as_raw() == certificate.issuer().as_raw();
-        (params, validity, depth, is_root)
+        (params, validity, depth, is_root, Vouches::of(certificate.subject()))
     };
     if now >= validity.until {
         return Err(Error::Expired { what: what.to_owned(), at: validity.until });
     }
     prove(own, &params, key, now.max(validity.from))
         .map_err(|error| malformed(&format!("what it signs does not verify: {error}")))?;
-    Ok(Existing { certificates, params, validity, depth, is_root })
+    Ok(Existing { certificates, params, validity, depth, is_root, vouches })
 }
 
 /// Signs a leaf that nobody keeps and verifies it: leaves carry their issuer's subject byte for byte, or no chain builds.
@@ -130,9 +133,9 @@ pub(crate) fn key(pem: &Secret, what: &str) -> Result<KeyPair, Error> {
 
 /// What a CA certificate of ours says, apart from its validity. Its subject must not change: leaves name it. `depth` is the
 /// number of CAs that may lie between it and a leaf.
-pub(crate) fn authority(name: &str, depth: u8) -> CertificateParams {
+pub(crate) fn authority(subject: DistinguishedName, depth: u8) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name = common_name(name);
+    params.distinguished_name = subject;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(depth));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
@@ -148,7 +151,7 @@ pub(crate) fn leaf(name: &str) -> CertificateParams {
     params
 }
 
-fn common_name(name: &str) -> DistinguishedName {
+pub(crate) fn common_name(name: &str) -> DistinguishedName {
     // RFC 5280 bounds a common name at 64 characters; the alternative names are what counts.
     let name: String = name.chars().take(64).collect();
     let mut subject = DistinguishedName::new();

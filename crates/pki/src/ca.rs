@@ -1,11 +1,13 @@
-//! The built-in certificate authority. Under `zen up` it is one ECDSA P-256 key in a folder; in a cluster a root and,
-//! below it, an issuing CA that is exchanged every few weeks.
+//! The built-in certificate authority: a root and, below it, an issuing CA for each scope, which is exchanged every few
+//! weeks. Under `zen up` the root is one ECDSA P-256 key in a folder, and signs the intake's certificate itself.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use rcgen::{
     CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
     SerialNumber,
@@ -13,13 +15,14 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, DnsName};
 use zen_model::{Secret, Timestamp};
 
-use crate::authority::{self, authority, leaf, set_validity};
+use crate::authority::{self, authority, common_name, leaf, set_validity};
 use crate::certificate::BACKDATED;
 use crate::csr::{CsrRefused, Names, SigningRequest};
 use crate::error::Expected;
 use crate::files::{self, Mode};
+use crate::scope::Vouches;
 use crate::verify::verify_chain;
-use crate::{Error, KeyPairAndChain, SpiffeId, TrustDomain, TrustRoots, Validity};
+use crate::{Error, KeyPairAndChain, Scope, SpiffeId, TrustDomain, TrustRoots, Validity};
 
 /// Name of the certificate in the CA's folder; clients are given this file.
 pub const CERTIFICATE_FILE: &str = "ca.crt";
@@ -28,7 +31,6 @@ pub const KEY_FILE: &str = "ca.key";
 
 const COMMON_NAME: &str = "Zen Mesh CA";
 const ROOT_NAME: &str = "Zen Mesh root CA";
-const ISSUER_NAME: &str = "Zen Mesh issuing CA";
 /// Of a root.
 const LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 /// Of an issuing CA. Renewed at two thirds of it, it has 30 days left for the leaves that it signed.
@@ -46,6 +48,10 @@ pub struct Ca {
     /// How many CAs may lie between it and a leaf; none: any number.
     depth: Option<u32>,
     domain: TrustDomain,
+    /// Whom it vouches for; none: it is no issuing CA, and signs no workload itself.
+    vouches: Option<Vouches>,
+    /// The hub's issuing CA in memory, where this is none and workloads are asked of it all the same.
+    beneath: ArcSwapOption<Ca>,
     validity: Validity,
 }
 
@@ -103,8 +109,7 @@ impl Ca {
                     files::write(&key_path, &key.serialize_pem(), Mode::Owner)?;
                     key
                 };
-                // No intermediates: a leaf of this CA can never act as one.
-                let ca = Self::self_signed(key, COMMON_NAME, 0, domain, now)?;
+                let ca = Self::self_signed(key, COMMON_NAME, 1, domain, now)?;
                 files::write(&certificate_path, &ca.certificate_pem, Mode::Everyone)?;
                 Ok(ca)
             }
@@ -113,11 +118,11 @@ impl Ca {
 
     /// A CA that lives in memory only: tests, and processes that need no clients from before.
     pub fn ephemeral(domain: &TrustDomain) -> Result<Self, Error> {
-        Self::self_signed(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?, COMMON_NAME, 0, domain, Timestamp::now())
+        Self::self_signed(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?, COMMON_NAME, 1, domain, Timestamp::now())
     }
 
-    /// A new root for ten years, with room for one CA beneath it: see [`Ca::issue_intermediate`]. Leaves that it signed
-    /// itself would verify too; let it sign none, so that its key can rest.
+    /// A new root for ten years, with room for one CA beneath it: see [`Ca::issue_intermediate`]. No workload that it signed
+    /// itself would be taken.
     pub fn new_root(domain: &TrustDomain, now: Timestamp) -> Result<Self, Error> {
         Self::self_signed(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?, ROOT_NAME, 1, domain, now)
     }
@@ -134,23 +139,17 @@ impl Ca {
         Self::load(certificates, authority::key(key, what)?, what, domain, now)
     }
 
-    /// A new CA beneath this one, for 90 days and no longer than this one: it signs leaves, and no other CA. Renew it at
-    /// [`Validity::renew_at`]; the leaves of the one before carry its certificate in their chain, so that they verify
-    /// until they end.
+    /// The hub's issuing CA: see [`Ca::issue_issuer`].
     pub fn issue_intermediate(&self, now: Timestamp) -> Result<Self, Error> {
-        if self.depth == Some(0) {
-            return Err(Error::Malformed {
-                what: "the root CA".to_owned(),
-                reason: "its path length is 0, so that no issuing CA can lie beneath it; use one with 1 or without"
-                    .to_owned(),
-            });
-        }
-        let mut params = authority(ISSUER_NAME, 0);
-        params.use_authority_key_identifier_extension = true;
-        let validity = self.validity_for(now, ISSUER_LIFETIME)?;
-        set_validity(&mut params, validity);
-        params.serial_number = Some(serial());
+        self.issue_issuer(&Scope::Hub, now)
+    }
+
+    /// A new issuing CA beneath this one for the workloads of a scope, for 90 days and no longer than this one: it signs
+    /// leaves, and no other CA. Renew it at [`Validity::renew_at`]; the leaves of the one before carry its certificate in
+    /// their chain, so that they verify until they end.
+    pub fn issue_issuer(&self, scope: &Scope, now: Timestamp) -> Result<Self, Error> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let (params, validity) = self.issuer_params(scope, now, ISSUER_LIFETIME)?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         let mut certificates = vec![certificate.der().clone()];
         certificates.extend(self.chain().iter().cloned());
@@ -161,8 +160,56 @@ impl Ca {
             depth: Some(0),
             issuer: Issuer::new(params, key),
             domain: self.domain.clone(),
+            vouches: Some(Vouches::For(self.domain.clone(), scope.clone())),
+            beneath: ArcSwapOption::empty(),
             validity,
         })
+    }
+
+    /// Signs the issuing CA of a scope whose key is elsewhere: a member's, which made it and keeps it (T-01). Of the request,
+    /// which [`crate::issuer_request`] makes, nothing is used but its key.
+    pub fn sign_issuer(
+        &self,
+        request: &SigningRequest,
+        scope: &Scope,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<Signed, SignError> {
+        request.check_issuer(&self.domain, scope)?;
+        let (params, validity) = self.issuer_params(scope, now, lifetime)?;
+        let serial = hex(params.serial_number.as_ref());
+        let certificate = params.signed_by(request.key(), &self.issuer).map_err(Error::from)?;
+        Ok(Signed { chain_pem: certificate.pem() + self.chain_pem(), validity, serial })
+    }
+
+    fn issuer_params(
+        &self,
+        scope: &Scope,
+        now: Timestamp,
+        lifetime: Duration,
+    ) -> Result<(CertificateParams, Validity), Error> {
+        if self.depth == Some(0) {
+            return Err(Error::Malformed {
+                what: "the root CA".to_owned(),
+                reason: "its path length is 0, so that no issuing CA can lie beneath it; use one with 1 or without"
+                    .to_owned(),
+            });
+        }
+        let mut params = authority(scope.subject(&self.domain), 0);
+        params.use_authority_key_identifier_extension = true;
+        let validity = self.validity_for(now, lifetime)?;
+        set_validity(&mut params, validity);
+        params.serial_number = Some(serial());
+        Ok((params, validity))
+    }
+
+    /// Whose workloads an issuing CA may sign, where it says so itself; none for a root, for an issuing CA of another trust
+    /// domain, and for one of a release before scopes, which signs for the hub until it is exchanged.
+    pub fn scope(&self) -> Option<&Scope> {
+        match &self.vouches {
+            Some(Vouches::For(domain, scope)) if *domain == self.domain => Some(scope),
+            _ => None,
+        }
     }
 
     /// The certificate, then those above it that it came with: for a root what clients trust.
@@ -188,9 +235,7 @@ impl Ca {
     /// Whether this CA's certificate verifies under these roots at this time.
     pub fn verify(&self, roots: &TrustRoots, now: Timestamp) -> Result<(), Error> {
         // webpki verifies leaves only: one that nobody keeps stands for all.
-        let id = format!("spiffe://{}/proof", self.domain).parse::<SpiffeId>();
-        let id = id.map_err(|error| Error::Malformed { what: self.domain.to_string(), reason: error.to_string() })?;
-        let proof = self.issue_workload_at(&id, now, Duration::from_mins(1))?;
+        let proof = self.issue_server_at(&["proof.invalid".to_owned()], now, Duration::from_mins(1))?;
         verify_chain(proof.chain(), roots, now)
     }
 
@@ -220,7 +265,9 @@ impl Ca {
         self.issue(server(names)?, now, lifetime)
     }
 
-    /// A workload certificate (X.509-SVID): the id is its only alternative name; for both ends of a connection.
+    /// A workload certificate (X.509-SVID): the id is its only alternative name; for both ends of a connection. An issuing CA
+    /// signs those of its scope. A root never signs one itself, because nobody would take it: it makes an issuing CA of the
+    /// hub in memory and has that sign.
     pub fn issue_workload(&self, id: &SpiffeId, lifetime: Duration) -> Result<KeyPairAndChain, Error> {
         self.issue_workload_at(id, Timestamp::now(), lifetime)
     }
@@ -232,7 +279,10 @@ impl Ca {
         now: Timestamp,
         lifetime: Duration,
     ) -> Result<KeyPairAndChain, Error> {
-        self.issue(self.workload(id)?, now, lifetime)
+        match &self.vouches {
+            Some(vouches) => self.issue(self.workload(vouches, id)?, now, lifetime),
+            None => self.beneath(now)?.issue_workload_at(id, now, lifetime),
+        }
     }
 
     /// Signs a request whose names are exactly `due`. Of the request nothing is used but its key; names, purposes,
@@ -245,17 +295,37 @@ impl Ca {
         lifetime: Duration,
     ) -> Result<Signed, SignError> {
         request.check(due)?;
-        let params = match due {
-            Names::Workload(id) => self.workload(id)?,
-            Names::Server(names) => server(&names.iter().cloned().collect::<Vec<_>>())?,
+        let params = match (due, &self.vouches) {
+            (Names::Workload(id), Some(vouches)) => self.workload(vouches, id)?,
+            (Names::Workload(_), None) => return self.beneath(now)?.sign_csr(request, due, now, lifetime),
+            (Names::Server(names), _) => server(&names.iter().cloned().collect::<Vec<_>>())?,
         };
         let (leaf, validity, serial) = self.sign(params, request.key(), now, lifetime)?;
         Ok(Signed { chain_pem: leaf.pem() + self.chain_pem(), validity, serial })
     }
 
-    fn workload(&self, id: &SpiffeId) -> Result<CertificateParams, Error> {
+    /// The issuing CA in memory, made when it is first asked for and when two thirds of its time are over.
+    fn beneath(&self, now: Timestamp) -> Result<Arc<Self>, Error> {
+        let held = self.beneath.load_full();
+        if let Some(held) = held.filter(|held| held.validity.from <= now && now < held.validity.renew_at()) {
+            return Ok(held);
+        }
+        let made = Arc::new(self.issue_intermediate(now)?);
+        self.beneath.store(Some(Arc::clone(&made)));
+        Ok(made)
+    }
+
+    fn workload(&self, vouches: &Vouches, id: &SpiffeId) -> Result<CertificateParams, Error> {
+        let foreign = |expected| Error::Foreign { id: id.clone(), expected };
         if id.path().is_empty() || !id.is_in(&self.domain) {
-            return Err(Error::Foreign { id: id.clone(), expected: Expected::Domain(self.domain.clone()) });
+            return Err(foreign(Expected::Domain(self.domain.clone())));
+        }
+        if !Scope::of(id).is_some_and(|workload| vouches.covers(&self.domain, &workload.scope)) {
+            let scope = match vouches {
+                Vouches::For(_, scope) => scope.clone(),
+                Vouches::Unscoped => Scope::Hub,
+            };
+            return Err(foreign(Expected::Scope(scope)));
         }
         let mut params = leaf("Zen Mesh workload");
         params.subject_alt_names = vec![SanType::URI(id.as_str().try_into()?)];
@@ -282,7 +352,7 @@ impl Ca {
         let validity = self.validity_for(now, lifetime)?;
         set_validity(&mut params, validity);
         let serial = serial();
-        let hex = serial.to_string().replace(':', "");
+        let hex = hex(Some(&serial));
         params.serial_number = Some(serial);
         Ok((params.signed_by(key, &self.issuer)?, validity, hex))
     }
@@ -305,7 +375,7 @@ impl Ca {
     }
 
     fn self_signed(key: KeyPair, name: &str, depth: u8, domain: &TrustDomain, now: Timestamp) -> Result<Self, Error> {
-        let mut params = authority(name, depth);
+        let mut params = authority(common_name(name), depth);
         let validity = Validity { from: backdated(now), until: now.plus(LIFETIME) };
         set_validity(&mut params, validity);
         let certificate = params.self_signed(&key)?;
@@ -316,6 +386,8 @@ impl Ca {
             depth: Some(depth.into()),
             issuer: Issuer::new(params, key),
             domain: domain.clone(),
+            vouches: None,
+            beneath: ArcSwapOption::empty(),
             validity,
         })
     }
@@ -329,6 +401,8 @@ impl Ca {
             depth: existing.depth,
             issuer: Issuer::new(existing.params, key),
             domain: domain.clone(),
+            vouches: existing.vouches,
+            beneath: ArcSwapOption::empty(),
             validity: existing.validity,
         })
     }
@@ -364,6 +438,10 @@ fn serial() -> SerialNumber {
     aws_lc_rs::rand::fill(&mut bytes).expect("the operating system's random source works");
     bytes[0] = bytes[0] & 0x7f | 0x40;
     SerialNumber::from_slice(&bytes)
+}
+
+fn hex(serial: Option<&SerialNumber>) -> String {
+    serial.map(|serial| serial.to_string().replace(':', "")).unwrap_or_default()
 }
 
 fn backdated(now: Timestamp) -> Timestamp {

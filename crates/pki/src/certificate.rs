@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
@@ -12,10 +11,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zen_model::{Secret, Timestamp};
 use zeroize::Zeroizing;
 
-use crate::Error;
 use crate::csr::Names;
 use crate::files::{self, Mode};
-use crate::verify::{leaf_names, verify_chain};
+use crate::verify::{leaf_names, verify_as_peer};
+use crate::{Error, TrustRoots};
 
 /// Certificates are valid from this long before they are made, so that a peer whose clock is behind takes them.
 pub(crate) const BACKDATED: Duration = Duration::from_mins(5);
@@ -125,7 +124,7 @@ impl KeyPairAndChain {
 
     /// Whether the chain verifies under these roots at this time: what a peer with the same roots would find.
     pub fn verify(&self, roots: &TrustRoots, now: Timestamp) -> Result<(), Error> {
-        verify_chain(&self.chain, roots, now)
+        verify_as_peer(&self.chain, roots, now)
     }
 
     /// The names in the leaf; none for a leaf that has neither exactly one SPIFFE id nor DNS names alone.
@@ -137,35 +136,6 @@ impl KeyPairAndChain {
     pub(crate) fn certified(&self) -> Result<Arc<CertifiedKey>, Error> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.expose().to_vec()));
         Ok(Arc::new(CertifiedKey::from_der(self.chain.clone(), key, &provider())?))
-    }
-}
-
-/// The certificate authorities that peers are checked against. Never empty.
-#[derive(Clone, Debug)]
-pub struct TrustRoots(pub(crate) Arc<RootCertStore>);
-
-impl TrustRoots {
-    /// From the certificates of a PEM text; overlap during a rotation is several of them.
-    pub fn from_pem(text: &str) -> Result<Self, Error> {
-        let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-        let certificates = certificates
-            .map_err(|error| Error::Malformed { what: "the trust bundle".to_owned(), reason: error.to_string() })?;
-        Self::from_der(&certificates)
-    }
-
-    /// From certificates in DER.
-    pub fn from_der(certificates: &[CertificateDer<'_>]) -> Result<Self, Error> {
-        let malformed = |reason: String| Error::Malformed { what: "the trust bundle".to_owned(), reason };
-        let mut roots = RootCertStore::empty();
-        for certificate in certificates {
-            roots.add(certificate.clone().into_owned()).map_err(|error| malformed(error.to_string()))?;
-        }
-        if roots.is_empty() { Err(malformed("it holds no certificate".to_owned())) } else { Ok(Self(Arc::new(roots))) }
-    }
-
-    /// The roots, for a configuration that checks host names (a client of the intake).
-    pub fn store(&self) -> Arc<RootCertStore> {
-        Arc::clone(&self.0)
     }
 }
 

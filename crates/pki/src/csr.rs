@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType};
 use rustls_pki_types::CertificateSigningRequestDer;
@@ -16,7 +17,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 use zen_model::Secret;
 
-use crate::{Error, SpiffeId};
+use crate::{Error, Scope, SpiffeId, TrustDomain};
 
 /// A request with one P-256 key and a dozen names has less than 2 KiB, one with 400 names less than 24.
 pub const MAX_PEM: usize = 24 << 10;
@@ -131,6 +132,19 @@ impl SigningRequest {
         if asked.is_empty() || asked != due { Err(CsrRefused::NamesDiffer) } else { Ok(()) }
     }
 
+    /// Whether it asks for the issuing CA of this scope: its one name is what all ids of the scope begin with.
+    pub fn check_issuer(&self, domain: &TrustDomain, scope: &Scope) -> Result<(), CsrRefused> {
+        let due = [Name::Uri(scope.prefix(domain))];
+        if self.names == due { Ok(()) } else { Err(CsrRefused::NamesDiffer) }
+    }
+
+    /// SHA-256 of the public key: tells whether two requests are of one key.
+    pub fn key_digest(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, &self.key.0).as_ref());
+        bytes
+    }
+
     pub(crate) fn key(&self) -> &PublicKey {
         &self.key
     }
@@ -175,12 +189,21 @@ fn name(name: &GeneralName<'_>) -> Name {
 
 /// A new key and the request for it. The key is PKCS #8 in PEM; it is nowhere else.
 pub fn signing_request(names: &Names) -> Result<(String, Secret), Error> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name = DistinguishedName::new();
-    params.subject_alt_names = match names {
+    request(match names {
         Names::Workload(id) => vec![SanType::URI(id.as_str().try_into()?)],
         Names::Server(names) => names.iter().map(|name| crate::ca::subject_name(name)).collect::<Result<_, _>>()?,
-    };
+    })
+}
+
+/// As [`signing_request`], for the issuing CA of a scope: what a member sends to its hub.
+pub fn issuer_request(domain: &TrustDomain, scope: &Scope) -> Result<(String, Secret), Error> {
+    request(vec![SanType::URI(scope.prefix(domain).try_into()?)])
+}
+
+fn request(names: Vec<SanType>) -> Result<(String, Secret), Error> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names = names;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let request = params.serialize_request(&key)?.pem()?;
     Ok((request, Secret::new(key.serialize_pem())))

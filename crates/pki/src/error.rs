@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use zen_model::Timestamp;
 
-use crate::{SpiffeId, TrustDomain};
+use crate::{Scope, SpiffeId, TrustDomain};
 
 /// A key, a certificate or the folder that keeps them cannot be used. No variant holds key material.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +76,8 @@ pub enum Expected {
     Domain(TrustDomain),
     /// Exactly this id.
     Id(SpiffeId),
+    /// Any workload that an issuing CA of this scope vouches for.
+    Scope(Scope),
 }
 
 impl std::fmt::Display for Expected {
@@ -83,6 +85,7 @@ impl std::fmt::Display for Expected {
         match self {
             Self::Domain(domain) => write!(f, "trust domain {domain}"),
             Self::Id(id) => write!(f, "identity {id}"),
+            Self::Scope(scope) => write!(f, "{scope}"),
         }
     }
 }

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use rustls::RootCertStore;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,7 +25,7 @@ pub struct Identity(Arc<Shared>);
 struct Shared {
     id: SpiffeId,
     presented: ArcSwap<Presented>,
-    trusted: ArcSwap<Trusted>,
+    trusted: ArcSwap<TrustRoots>,
 }
 
 #[derive(Debug)]
@@ -36,20 +34,12 @@ struct Presented {
     validity: Validity,
 }
 
-/// Prepared when roots change, so that a handshake only looks it up.
-#[derive(Debug)]
-pub(crate) struct Trusted {
-    pub(crate) roots: Arc<RootCertStore>,
-    /// Chain, validity and purpose of client certificates.
-    pub(crate) clients: Arc<dyn ClientCertVerifier>,
-}
-
 impl Identity {
     /// The certificate must be a workload's: its SPIFFE id is read from it.
     pub fn new(certificate: &KeyPairAndChain, roots: &TrustRoots) -> Result<Self, Error> {
         let id = own_id(certificate)?;
         let presented = ArcSwap::from_pointee(Presented::of(certificate)?);
-        let trusted = ArcSwap::from_pointee(Trusted::of(roots)?);
+        let trusted = ArcSwap::from_pointee(roots.clone());
         Ok(Self(Arc::new(Shared { id, presented, trusted })))
     }
 
@@ -76,11 +66,11 @@ impl Identity {
 
     /// Checks peers against other roots from the next handshake on.
     pub fn replace_roots(&self, roots: &TrustRoots) -> Result<(), Error> {
-        self.0.trusted.store(Arc::new(Trusted::of(roots)?));
+        self.0.trusted.store(Arc::new(roots.clone()));
         Ok(())
     }
 
-    pub(crate) fn trusted(&self) -> Guard<Arc<Trusted>> {
+    pub(crate) fn trusted(&self) -> Guard<Arc<TrustRoots>> {
         self.0.trusted.load()
     }
 
@@ -116,16 +106,6 @@ impl Presented {
         let key = PrivateKeyDer::from_pem_slice(key.expose())
             .map_err(|_| malformed("the private key", "there is none in PEM, or it is encrypted".to_owned()))?;
         Ok(Self { key: Arc::new(CertifiedKey::from_der(chain, key, &provider())?), validity })
-    }
-}
-
-impl Trusted {
-    fn of(roots: &TrustRoots) -> Result<Self, Error> {
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots.0), Arc::new(provider()))
-                .build()
-                .map_err(|error| Error::Malformed { what: "the trust bundle".to_owned(), reason: error.to_string() })?;
-        Ok(Self { roots: Arc::clone(&roots.0), clients })
     }
 }
 

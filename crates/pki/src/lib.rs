@@ -1,8 +1,8 @@
 //! Trust of the mesh: the built-in certificate authority, SPIFFE ids, and the rustls configurations of every hop between
 //! our own parts (T-02, T-03, T-05, D-03).
 //!
-//! * [`Ca`] issues leaves: server certificates for the intake, workload certificates for the mesh. Under `zen up` it is
-//!   one key in a folder, in a cluster a root with an issuing CA beneath it.
+//! * [`Ca`] issues: a root issuing CAs, one for each [`Scope`], an issuing CA leaves. Under `zen up` the root is one key in a
+//!   folder. [`TrustRoots`] take a workload from the issuing CA of its scope and from no other.
 //! * [`SigningRequest`] is what a pod sends, so that its key never leaves it.
 //! * [`Identity`] is what one workload presents and whom it trusts; both are swapped while connections live on.
 //! * [`mtls_server`] and [`mtls_client`] are the only configurations between our parts: TLS 1.3, both sides
@@ -19,16 +19,20 @@ mod error;
 mod files;
 mod identity;
 mod renew;
+mod scope;
 mod spiffe;
 mod tls;
+mod trust;
 mod verify;
 
 pub use ca::{Ca, SignError, Signed};
-pub use certificate::{KeyPairAndChain, TrustRoots, Validity};
-pub use csr::{CsrRefused, Names, SigningRequest, signing_request};
+pub use certificate::{KeyPairAndChain, Validity};
+pub use csr::{CsrRefused, Names, SigningRequest, issuer_request, signing_request};
 pub use error::Error;
 pub use identity::{HotCertificate, Identity};
 pub use renew::{Renewable, keep_fresh, keep_fresh_by, pause, renewal};
+pub use scope::{Scope, Workload};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
-pub use tls::{intake_server, mtls_client, mtls_server, named_client, optional_mtls_server};
-pub use verify::{PeerRefused, explain, peer_id};
+pub use tls::{intake_server, mtls_client, mtls_server, mtls_server_by, named_client, optional_mtls_server};
+pub use trust::TrustRoots;
+pub use verify::{PeerRefused, Policy, explain, peer_id, refusal_reason};

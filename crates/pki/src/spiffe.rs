@@ -4,6 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use zen_model::ClusterId;
+
 const SCHEME: &str = "spiffe://";
 const MAX_ID: usize = 2048;
 const MAX_DOMAIN: usize = 255;
@@ -54,6 +56,21 @@ impl SpiffeId {
         format!("{SCHEME}{domain}/ns/{namespace}/sa/{account}").parse()
     }
 
+    /// The id of a ServiceAccount of a member cluster:
+    /// `spiffe://<domain>/tenant/<tenant>/cluster/<cluster>/ns/<namespace>/sa/<account>` (T-02).
+    pub fn member(
+        domain: &TrustDomain,
+        cluster: &ClusterId,
+        namespace: &str,
+        account: &str,
+    ) -> Result<Self, SpiffeIdError> {
+        if namespace.contains('/') || account.contains('/') {
+            return Err(SpiffeIdError::Path);
+        }
+        let (tenant, cluster) = (cluster.tenant(), cluster.cluster());
+        format!("{SCHEME}{domain}/tenant/{tenant}/cluster/{cluster}/ns/{namespace}/sa/{account}").parse()
+    }
+
     /// The whole id.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -69,7 +86,8 @@ impl SpiffeId {
         &self.text[self.path..]
     }
 
-    pub(crate) fn is_in(&self, domain: &TrustDomain) -> bool {
+    /// Whether it lies in this trust domain.
+    pub fn is_in(&self, domain: &TrustDomain) -> bool {
         self.text[SCHEME.len()..self.path] == *domain.0
     }
 }

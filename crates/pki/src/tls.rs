@@ -8,12 +8,22 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::certificate::provider;
-use crate::verify::SpiffeVerifier;
+use crate::verify::{Admits, Policy, SpiffeVerifier};
 use crate::{Error, HotCertificate, Identity, SpiffeId, TrustRoots};
 
 /// For listeners between our own parts: only these workloads get in, and an empty list lets nobody in (T-05, D-03).
 /// ALPN is `h2`; clone the configuration to offer another.
 pub fn mtls_server(identity: &Identity, allowed: Vec<SpiffeId>) -> Result<Arc<ServerConfig>, Error> {
+    server(identity, Admits::Ids(allowed))
+}
+
+/// As [`mtls_server`], where who gets in cannot be listed, as the members' workloads at the hub: `admits` is asked in each
+/// handshake, after chain, validity and issuer (T-05). It must not block.
+pub fn mtls_server_by(identity: &Identity, admits: Arc<Policy>) -> Result<Arc<ServerConfig>, Error> {
+    server(identity, Admits::Policy(admits))
+}
+
+fn server(identity: &Identity, allowed: Admits) -> Result<Arc<ServerConfig>, Error> {
     let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), allowed));
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
@@ -29,7 +39,7 @@ pub fn mtls_server(identity: &Identity, allowed: Vec<SpiffeId>) -> Result<Arc<Se
 
 /// For connections to one other part of ours, by its id: whatever name or address it was reached at (D-03). ALPN is `h2`.
 pub fn mtls_client(identity: &Identity, expected: SpiffeId) -> Result<Arc<ClientConfig>, Error> {
-    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), vec![expected]));
+    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), Admits::Ids(vec![expected])));
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         // See [`SpiffeVerifier`]: everything that the default verifier checks except the host name, and the id on top.
@@ -48,7 +58,7 @@ pub fn optional_mtls_server(
     identity: &Identity,
     allowed: Vec<SpiffeId>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), allowed).or_anonymous());
+    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), Admits::Ids(allowed)).or_anonymous());
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)

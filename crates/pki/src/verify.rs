@@ -1,6 +1,7 @@
-//! Who may be on the other end: chain, validity and purpose as webpki checks them, then the SPIFFE id.
+//! Who may be on the other end: the workload that a chain proves, then whether it has a reason to be there.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +17,14 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use zen_model::Timestamp;
+use zen_model::reason::PeerReason;
 
 use crate::certificate::{parse, provider};
 use crate::csr::Names;
+use crate::trust::End;
 use crate::{Error, Identity, SpiffeId, SpiffeIdError, TrustRoots};
 
-/// Why a peer's certificate, although its chain holds, is not taken.
+/// Why a peer's certificate is not taken, beside what path validation says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PeerRefused {
     /// The peer sent none, or one that cannot be read.
@@ -33,6 +36,9 @@ pub enum PeerRefused {
         /// How many it has.
         count: usize,
     },
+    /// T-02: the id, and no other name.
+    #[error("the certificate has other names beside its SPIFFE id")]
+    OtherNames,
     /// The URI is no SPIFFE id.
     #[error("the certificate's URI name {0}")]
     NotSpiffe(#[from] SpiffeIdError),
@@ -42,6 +48,68 @@ pub enum PeerRefused {
     /// A good certificate of somebody else: default deny (T-05).
     #[error("{0} is not allowed here")]
     NotAllowed(SpiffeId),
+    /// The leaf alone, or straight from a root.
+    #[error("the certificate comes without its issuing CA")]
+    NoIssuer,
+    /// An issuing CA of another cluster, tenant or trust domain.
+    #[error("the certificate above it does not vouch for {id}")]
+    ForeignIssuer {
+        /// Whom the leaf says it is.
+        id: SpiffeId,
+    },
+    /// What signed the leaf may not.
+    #[error("the certificate above it is no issuing CA's: {0}")]
+    UnfitIssuer(&'static str),
+    /// A chain of no mesh.
+    #[error("the chain has {count} certificates")]
+    TooLong {
+        /// So many.
+        count: usize,
+    },
+}
+
+impl PeerRefused {
+    /// The code of the table of reasons.
+    pub const fn reason(&self) -> PeerReason {
+        match self {
+            Self::Unreadable => PeerReason::CertificateUnreadable,
+            Self::UriNames { .. } | Self::OtherNames => PeerReason::CertificateNames,
+            Self::NotSpiffe(_) => PeerReason::IdInvalid,
+            Self::NotWorkload(_) => PeerReason::CertificateNotWorkload,
+            Self::NotAllowed(_) => PeerReason::PeerNotAllowed,
+            Self::NoIssuer => PeerReason::IssuerMissing,
+            Self::ForeignIssuer { .. } => PeerReason::IssuerForeign,
+            Self::UnfitIssuer(_) => PeerReason::IssuerUnfit,
+            Self::TooLong { .. } => PeerReason::ChainTooLong,
+        }
+    }
+}
+
+/// The code for a handshake that failed on a certificate; none where it failed on something else.
+pub fn refusal_reason(error: &rustls::Error) -> Option<PeerReason> {
+    use CertificateError as C;
+    let certificate = match error {
+        rustls::Error::NoCertificatesPresented => return Some(PeerReason::CertificateMissing),
+        rustls::Error::InvalidCertificate(certificate) => certificate,
+        _ => return None,
+    };
+    Some(match certificate {
+        C::Other(OtherError(other)) => {
+            other.downcast_ref::<PeerRefused>().map_or(PeerReason::ChainInvalid, PeerRefused::reason)
+        }
+        C::BadEncoding => PeerReason::CertificateUnreadable,
+        C::Expired | C::ExpiredContext { .. } => PeerReason::CertificateExpired,
+        C::NotValidYet | C::NotValidYetContext { .. } => PeerReason::CertificateNotYetValid,
+        C::UnknownIssuer => PeerReason::IssuerUnknown,
+        C::BadSignature => PeerReason::SignatureWrong,
+        C::InvalidPurpose | C::InvalidPurposeContext { .. } => PeerReason::CertificatePurpose,
+        _ => PeerReason::ChainInvalid,
+    })
+}
+
+/// A refusal as rustls carries it.
+pub(crate) fn refuse(refused: PeerRefused) -> rustls::Error {
+    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
 }
 
 /// A handshake's failure in words for people: rustls shows what a verifier refused only as `Debug` does.
@@ -69,14 +137,16 @@ pub(crate) fn workload_id(leaf: &CertificateDer<'_>) -> Result<SpiffeId, PeerRef
     if certificate.is_ca() {
         return Err(PeerRefused::NotWorkload("it is a CA"));
     }
-    let mut uris = Vec::new();
+    let (mut uris, mut others) = (Vec::new(), 0);
     for extension in certificate.iter_extensions() {
         match extension.parsed_extension() {
             ParsedExtension::SubjectAlternativeName(names) => {
-                uris.extend(names.general_names.iter().filter_map(|name| match name {
-                    GeneralName::URI(uri) => Some(*uri),
-                    _ => None,
-                }));
+                for name in &names.general_names {
+                    match name {
+                        GeneralName::URI(uri) => uris.push(*uri),
+                        _ => others += 1,
+                    }
+                }
             }
             ParsedExtension::KeyUsage(usage) if usage.key_cert_sign() || usage.crl_sign() => {
                 return Err(PeerRefused::NotWorkload("its key may sign certificates"));
@@ -91,6 +161,9 @@ pub(crate) fn workload_id(leaf: &CertificateDer<'_>) -> Result<SpiffeId, PeerRef
     let [uri] = uris.as_slice() else {
         return Err(PeerRefused::UriNames { count: uris.len() });
     };
+    if others > 0 {
+        return Err(PeerRefused::OtherNames);
+    }
     let id: SpiffeId = uri.parse()?;
     if id.path().is_empty() {
         return Err(PeerRefused::NotWorkload("it names a trust domain, not a workload"));
@@ -112,31 +185,68 @@ pub(crate) fn leaf_names(leaf: &CertificateDer<'_>) -> Option<Names> {
     names.collect::<Option<BTreeSet<_>>>().map(Names::Server)
 }
 
+/// Whether a peer with these roots would take a chain at this time: a workload's by all the rules for workloads, another one
+/// as a server's.
+pub(crate) fn verify_as_peer(chain: &[CertificateDer<'_>], roots: &TrustRoots, now: Timestamp) -> Result<(), Error> {
+    match chain.split_first() {
+        Some((leaf, above)) if workload_id(leaf).is_ok() => {
+            for end in [End::Server, End::Client] {
+                roots.workload(end, leaf, above, unix(now))?;
+            }
+            Ok(())
+        }
+        _ => verify_chain(chain, roots, now),
+    }
+}
+
 /// Whether a chain, leaf first, verifies as a server's under these roots at this time; names are not looked at.
 pub(crate) fn verify_chain(chain: &[CertificateDer<'_>], roots: &TrustRoots, now: Timestamp) -> Result<(), Error> {
     let (leaf, intermediates) = chain.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
-    let now = UnixTime::since_unix_epoch(Duration::from_millis(now.0));
     let algorithms = provider().signature_verification_algorithms;
     let leaf = ParsedCertificate::try_from(leaf)?;
-    Ok(verify_server_cert_signed_by_trust_anchor(&leaf, &roots.0, intermediates, now, algorithms.all)?)
+    Ok(verify_server_cert_signed_by_trust_anchor(&leaf, &roots.store(), intermediates, unix(now), algorithms.all)?)
+}
+
+fn unix(now: Timestamp) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_millis(now.0))
+}
+
+/// Who may be a peer, once it has proven who it is.
+pub(crate) enum Admits {
+    /// These.
+    Ids(Vec<SpiffeId>),
+    /// Those that a policy lets in.
+    Policy(Arc<Policy>),
+}
+
+/// Whether a workload may connect at all. What it may do is decided again with each thing that it does.
+pub type Policy = dyn Fn(&SpiffeId) -> bool + Send + Sync;
+
+impl fmt::Debug for Admits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ids(ids) => f.debug_list().entries(ids).finish(),
+            Self::Policy(_) => f.write_str("a policy"),
+        }
+    }
 }
 
 /// Checks both ends' peers. The SPIFFE id takes the place of the host name, which says nothing between our parts: a pod's
 /// address changes, and whoever may answer at a name is not thereby the workload that is meant. That makes it stricter
-/// than the default verifier: the same chain, validity and purpose, and then one of an explicit list of ids instead of
-/// any certificate that the CA ever gave to that name. rustls calls the interface dangerous because it *could* skip
-/// those checks; nothing here does.
+/// than the default verifier: the same chain, validity and purpose, from the issuing CA that the id calls for, and then one
+/// of an explicit set of ids instead of any certificate that the CA ever gave to that name. rustls calls the interface
+/// dangerous because it *could* skip those checks; nothing here does.
 #[derive(Debug)]
 pub(crate) struct SpiffeVerifier {
     identity: Identity,
-    allowed: Vec<SpiffeId>,
+    allowed: Admits,
     /// Whether a client may come without a certificate; what it does present is checked all the same.
     anonymous: bool,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl SpiffeVerifier {
-    pub(crate) fn new(identity: Identity, allowed: Vec<SpiffeId>) -> Self {
+    pub(crate) fn new(identity: Identity, allowed: Admits) -> Self {
         let algorithms = provider().signature_verification_algorithms;
         Self { identity, allowed, anonymous: false, algorithms }
     }
@@ -147,12 +257,19 @@ impl SpiffeVerifier {
         self
     }
 
-    fn check_id(&self, leaf: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        let refuse = |refused: PeerRefused| {
-            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(refused))))
+    fn check(
+        &self,
+        end: End,
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        let id = self.identity.trusted().workload(end, leaf, above, now)?;
+        let allowed = match &self.allowed {
+            Admits::Ids(ids) => ids.contains(&id),
+            Admits::Policy(admits) => admits(&id),
         };
-        let id = workload_id(leaf).map_err(refuse)?;
-        if self.allowed.contains(&id) { Ok(()) } else { Err(refuse(PeerRefused::NotAllowed(id))) }
+        if allowed { Ok(()) } else { Err(refuse(PeerRefused::NotAllowed(id))) }
     }
 
     fn signature(
@@ -174,11 +291,7 @@ impl ServerCertVerifier for SpiffeVerifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(leaf)?;
-        let trusted = self.identity.trusted();
-        verify_server_cert_signed_by_trust_anchor(&parsed, &trusted.roots, intermediates, now, self.algorithms.all)?;
-        self.check_id(leaf)?;
-        Ok(ServerCertVerified::assertion())
+        self.check(End::Server, leaf, intermediates, now).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -220,9 +333,7 @@ impl ClientCertVerifier for SpiffeVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let verified = self.identity.trusted().clients.verify_client_cert(leaf, intermediates, now)?;
-        self.check_id(leaf)?;
-        Ok(verified)
+        self.check(End::Client, leaf, intermediates, now).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -23,6 +23,9 @@ pub(super) struct Issuer {
     pub(super) validity: Validity,
     /// Whether it verifies under the root.
     pub(super) is_of_root: bool,
+    /// Whether it says that it vouches for the hub's workloads of this trust domain. One of a release before scopes does not
+    /// say so, and one that was made before the trust domain changed says it of another.
+    pub(super) is_of_mesh: bool,
 }
 
 /// The next thing to do.
@@ -55,6 +58,9 @@ pub(super) fn decide(facts: &Facts) -> Step {
         // Never written over: it may be somebody's only copy.
         Found::Unusable(reason) => Step::Blocked(reason.clone()),
         Found::There(issuer) if !issuer.is_of_root => Step::ReplaceIssuer("it was signed by another root"),
+        Found::There(issuer) if !issuer.is_of_mesh => {
+            Step::ReplaceIssuer("it does not say that it vouches for this trust domain")
+        }
         Found::There(issuer) if facts.now >= issuer.validity.renew_at() => {
             Step::ReplaceIssuer("two thirds of its lifetime are over")
         }
@@ -73,7 +79,7 @@ mod tests {
         Facts {
             root: Found::There(()),
             may_make_root: true,
-            issuer: Found::There(Issuer { validity, is_of_root: true }),
+            issuer: Found::There(Issuer { validity, is_of_root: true, is_of_mesh: true }),
             bundle_is_current: true,
             now: Timestamp::from_secs(DAY),
         }
@@ -82,6 +88,11 @@ mod tests {
     fn of_another_root() -> Found<Issuer> {
         let Found::There(issuer) = good().issuer else { return Found::Missing };
         Found::There(Issuer { is_of_root: false, ..issuer })
+    }
+
+    fn of_another_mesh() -> Found<Issuer> {
+        let Found::There(issuer) = good().issuer else { return Found::Missing };
+        Found::There(Issuer { is_of_mesh: false, ..issuer })
     }
 
     #[test]
@@ -126,6 +137,11 @@ mod tests {
                 "an issuer of another root",
                 Facts { issuer: of_another_root(), ..good() },
                 Step::ReplaceIssuer("it was signed by another root"),
+            ),
+            (
+                "an issuer of a release before scopes, or of another trust domain",
+                Facts { issuer: of_another_mesh(), ..good() },
+                Step::ReplaceIssuer("it does not say that it vouches for this trust domain"),
             ),
             ("just before it is due", Facts { now: Timestamp(due.0 - 1), ..good() }, Step::Rest(due)),
             ("due", Facts { now: due, ..good() }, Step::ReplaceIssuer("two thirds of its lifetime are over")),

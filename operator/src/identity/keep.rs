@@ -178,11 +178,13 @@ fn look(inner: &Inner, secret: Option<&Secret>, root: Option<&Root>, now: Timest
         Ok(ca) => {
             let roots = root.map(|root| zen_pki::TrustRoots::from_pem(&root.bundle));
             let is_of_root = roots.is_some_and(|roots| roots.is_ok_and(|roots| ca.verify(&roots, now).is_ok()));
-            Found::There(Issuer { validity: ca.validity(), is_of_root })
+            let is_of_mesh = ca.scope() == Some(&zen_pki::Scope::Hub);
+            Found::There(Issuer { validity: ca.validity(), is_of_root, is_of_mesh })
         }
         Err(_) if expired(secret) => {
             let past = Timestamp(0);
-            Found::There(Issuer { validity: zen_pki::Validity { from: past, until: past }, is_of_root: true })
+            let validity = zen_pki::Validity { from: past, until: past };
+            Found::There(Issuer { validity, is_of_root: true, is_of_mesh: true })
         }
         Err(reason) => Found::Unusable(reason),
     }

@@ -18,6 +18,16 @@ pub enum TrustRefusal {
     CertificateMismatch,
     /// The policy does not let this workload do this (T-05).
     ActionNotPermitted,
+    /// The peer is of another trust domain.
+    TrustDomainForeign,
+    /// No rule of the policy speaks of the peer.
+    WorkloadUnknown,
+    /// A rule of the policy denies exactly this workload.
+    WorkloadDenied,
+    /// A rule of the policy denies a scope that the workload is in.
+    ScopeDenied,
+    /// What is asked for is another cluster's.
+    ClusterForeign,
     /// This workload serves no names.
     UsageNotPermitted,
     /// The signing request cannot be read.
@@ -50,7 +60,7 @@ pub enum TrustRefusal {
 
 impl TrustRefusal {
     /// Every reason.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenNotPodBound,
@@ -58,6 +68,11 @@ impl TrustRefusal {
         Self::AccountNotPermitted,
         Self::CertificateMismatch,
         Self::ActionNotPermitted,
+        Self::TrustDomainForeign,
+        Self::WorkloadUnknown,
+        Self::WorkloadDenied,
+        Self::ScopeDenied,
+        Self::ClusterForeign,
         Self::UsageNotPermitted,
         Self::CsrMalformed,
         Self::CsrKeyNotSupported,
@@ -125,6 +140,11 @@ impl TrustRefusal {
                 "This workload serves no names, so that it gets no serving certificate.",
                 "Ask for a workload certificate.",
             ),
+            Self::TrustDomainForeign
+            | Self::WorkloadUnknown
+            | Self::WorkloadDenied
+            | Self::ScopeDenied
+            | Self::ClusterForeign => self.of_policy(),
             Self::CsrMalformed
             | Self::CsrKeyNotSupported
             | Self::CsrNotProven
@@ -154,6 +174,43 @@ impl TrustRefusal {
             ),
         };
         Row { code, area: Area::Trust, status, meaning, hint }
+    }
+
+    /// The denials of the access policy besides the last, that no rule allows it (T-05).
+    const fn of_policy(self) -> (&'static str, u16, &'static str, &'static str) {
+        match self {
+            Self::TrustDomainForeign => (
+                "TrustDomainForeign",
+                403,
+                "The caller belongs to another trust domain.",
+                "Look at trustDomain in mesh.yaml on both sides: one mesh has one.",
+            ),
+            Self::WorkloadUnknown => (
+                "WorkloadUnknown",
+                403,
+                "No rule of the access policy speaks of the caller.",
+                "Look at who calls: only the workloads that docs/trust.md lists have a reason to.",
+            ),
+            Self::WorkloadDenied => (
+                "WorkloadDenied",
+                403,
+                "A rule of the access policy denies this to exactly this workload.",
+                "A denial counts before everything that allows; take the rule back if it is meant no longer.",
+            ),
+            Self::ScopeDenied => (
+                "ScopeDenied",
+                403,
+                "A rule of the access policy denies this to every workload of the caller's cluster, tenant or kind.",
+                "Look whether the cluster's ClusterEnrollment is disabled or gone.",
+            ),
+            // `row` asks for no other.
+            _ => (
+                "ClusterForeign",
+                403,
+                "What the caller asks for belongs to another cluster.",
+                "A member is given what is its own: look at which cluster the caller is enrolled as.",
+            ),
+        }
     }
 
     /// Those that concern what is sent: signing requests, audit entries.

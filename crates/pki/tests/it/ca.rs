@@ -101,8 +101,12 @@ fn an_expired_ca_is_refused_with_the_way_out() {
 #[test]
 fn no_leaf_outlives_its_ca() {
     let ca = crate::support::ca();
-    let leaf = ca.issue_workload(&id("a"), Duration::from_hours(20 * 365 * 24)).expect("issued");
-    assert_eq!(leaf.validity().until, ca.validity().until);
+    let server = ca.issue_server(&["localhost".to_owned()], Duration::from_hours(20 * 365 * 24)).expect("issued");
+    assert_eq!(server.validity().until, ca.validity().until);
+    // A root's workloads are signed by an issuing CA of 90 days in memory.
+    let leaf = ca.issue_workload_at(&id("a"), Timestamp::now(), Duration::from_hours(20 * 365 * 24)).expect("issued");
+    let days = leaf.validity().until.since(Timestamp::now());
+    assert!(days > Duration::from_hours(89 * 24) && days <= Duration::from_hours(90 * 24), "{days:?}");
     let now = Timestamp::now();
     let leaf = ca.issue_workload_at(&id("a"), now, HOUR).expect("issued");
     assert_eq!((now.since(leaf.validity().from), leaf.validity().until), (Duration::from_mins(5), now.plus(HOUR)));

@@ -1,9 +1,13 @@
 //! A root, an issuing CA beneath it, and leaves of both kinds (T-02, T-03): what verifies, and what must not.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use zen_model::{Secret, Timestamp};
-use zen_pki::{Ca, Error, Identity, KeyPairAndChain, Names, SpiffeId, TrustRoots, mtls_client, mtls_server};
+use zen_pki::{
+    Ca, CsrRefused, Error, Identity, KeyPairAndChain, Names, Scope, SignError, SigningRequest, SpiffeId, TrustRoots,
+    issuer_request, mtls_client, mtls_server, mtls_server_by,
+};
 
 use crate::support::{HOUR, connect, domain, id, refusal};
 
@@ -30,7 +34,7 @@ async fn a_handshake_with_an_issuing_ca_between() {
     let server = mtls_server(&identity(&one, &root, "egress"), vec![id("ingester")]).expect("configured");
     let client = mtls_client(&identity(&other, &root, "ingester"), id("egress")).expect("configured");
     connect(client, server).await.expect("connected");
-    // A leaf of `zen up`'s kind, straight from a root, goes on working.
+    // As under `zen up`: what a root is asked for, an issuing CA in memory signs.
     let server = mtls_server(&identity(&root, &root, "egress"), vec![id("ingester")]).expect("configured");
     let client = mtls_client(&identity(&one, &root, "ingester"), id("egress")).expect("configured");
     connect(client, server).await.expect("connected");
@@ -92,7 +96,6 @@ fn an_issuing_ca_makes_no_other_and_a_leaf_none_at_all() {
     let root = root();
     let issuer = issuing(&root);
     assert!(issuer.issue_intermediate(Timestamp::now()).is_err());
-    assert!(crate::support::ca().issue_intermediate(Timestamp::now()).is_err(), "zen up's CA has no room for one");
     let leaf = issuer.issue_workload(&id("a"), HOUR).expect("issued");
     let error = load(leaf.chain_pem(), &key_pem(&leaf)).expect_err("a leaf is no CA").to_string();
     assert!(error.contains("may not sign certificates"), "{error}");
@@ -183,6 +186,7 @@ fn a_ca_below_an_organisations_root_signs() {
     let ca = load(&middle.pem(), &Secret::new(key.serialize_pem())).expect("loaded");
     let leaf = issuing(&ca).issue_workload(&id("a"), HOUR).expect("issued");
     assert_eq!(leaf.chain().len(), 3);
+    assert_eq!(ca.scope(), None);
     leaf.verify(&TrustRoots::from_pem(&top.pem()).expect("roots"), Timestamp::now()).expect("verifies");
 }
 
@@ -216,4 +220,38 @@ fn names_are_of_one_kind() {
     assert_eq!(address.names(), None);
     let id: SpiffeId = id("a");
     assert_eq!(issuer.issue_workload(&id, HOUR).expect("issued").names(), Some(Names::Workload(id)));
+}
+
+/// T-01: each cluster of each tenant has an issuing CA, whose key the hub need not have.
+#[tokio::test]
+async fn a_members_issuing_ca_vouches_for_its_own_workloads() {
+    let (root, now) = (root(), Timestamp::now());
+    let scope = Scope::Cluster("team-a/eu".parse().expect("a cluster"));
+    let (pem, key) = issuer_request(&domain(), &scope).expect("a request");
+    let request = SigningRequest::from_pem(&pem).expect("readable");
+    let signed = root.sign_issuer(&request, &scope, now, 30 * DAY).expect("signed");
+    assert_eq!(signed.validity.until, now.plus(30 * DAY));
+    let other = Scope::Cluster("team-b/eu".parse().expect("a cluster"));
+    for wrong in [other, Scope::Hub] {
+        let refused = root.sign_issuer(&request, &wrong, now, DAY).expect_err("another scope's");
+        assert!(matches!(refused, SignError::Refused(CsrRefused::NamesDiffer)), "{refused}");
+    }
+    let issuer = load(&signed.chain_pem, &key).expect("loaded");
+    assert_eq!(issuer.scope(), Some(&scope));
+    assert!(root.sign_issuer(&request, &scope, root.validity().until, DAY).is_err(), "after the root's end");
+    assert!(issuer.sign_issuer(&request, &scope, now, DAY).is_err(), "an issuing CA makes no other");
+
+    let member = scope.workload(&domain(), "zen-mesh", "zen-egress").expect("an id");
+    let foreign = issuer.issue_workload(&id("zen-egress"), HOUR).expect_err("the hub's");
+    assert!(matches!(foreign, Error::Foreign { .. }), "{foreign}");
+    let leaf = issuer.issue_workload(&member, HOUR).expect("issued");
+    let member_end = Identity::new(&leaf, &root.roots().expect("roots")).expect("an identity");
+    let hub_end = identity(&issuing(&root), &root, "zen-ingester");
+    let server = mtls_server_by(&hub_end, Arc::new(|id| id.path().ends_with("/sa/zen-egress"))).expect("configured");
+    let client = mtls_client(&member_end, id("zen-ingester")).expect("configured");
+    connect(client, server).await.expect("connected");
+    let server = mtls_server_by(&hub_end, Arc::new(|_| false)).expect("configured");
+    let client = mtls_client(&member_end, id("zen-ingester")).expect("configured");
+    let text = refusal(client, server).await;
+    assert!(text.contains("zen-egress is not allowed here"), "{text}");
 }

@@ -9,11 +9,13 @@ use rcgen::{
 use rustls::client::ResolvesClientCert;
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ServerConfig, SignatureScheme};
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zen_model::Timestamp;
-use zen_pki::{Identity, KeyPairAndChain, mtls_client, mtls_server, peer_id};
+use zen_pki::{Ca, Identity, KeyPairAndChain, mtls_client, mtls_server, peer_id};
 
-use crate::support::{HOUR, ca, connect, id, identity, refusal};
+use crate::hostile::issuing_subject;
+use crate::support::{HOUR, ca, connect, domain, id, identity, refusal};
 
 #[tokio::test]
 async fn the_right_ids_get_in_and_know_each_other() {
@@ -189,20 +191,23 @@ async fn nothing_is_resumed() {
     }
 }
 
-/// A CA that signs any shape.
+/// The hub's issuing CA, beneath a root, that signs any shape.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pem: String,
+    issuer_pem: String,
+    root_pem: String,
 }
 
 impl Authority {
     fn new() -> Self {
+        let root = Ca::new_root(&domain(), Timestamp::now()).expect("a root");
+        let ca = root.issue_intermediate(Timestamp::now()).expect("an issuing CA");
+        let key = String::from_utf8(ca.key_pem().expose().to_vec()).expect("PEM");
         let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name = issuing_subject("spiffe://zen-mesh.local");
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("signed").pem();
-        Self { issuer: Issuer::new(params, key), pem }
+        let issuer = Issuer::new(params, KeyPair::from_pem(&key).expect("a key"));
+        Self { issuer, issuer_pem: ca.certificate_pem().to_owned(), root_pem: root.certificate_pem().to_owned() }
     }
 
     fn sign(&self, params: &CertificateParams) -> (String, Arc<CertifiedKey>) {
@@ -210,8 +215,10 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).expect("signed");
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let certified = CertifiedKey::from_der(vec![certificate.der().clone()], private, &provider).expect("usable");
-        (certificate.pem() + &key.serialize_pem(), Arc::new(certified))
+        let issuer = CertificateDer::from_pem_slice(self.issuer_pem.as_bytes()).expect("a certificate");
+        let certified =
+            CertifiedKey::from_der(vec![certificate.der().clone(), issuer], private, &provider).expect("usable");
+        (certificate.pem() + &self.issuer_pem + &key.serialize_pem(), Arc::new(certified))
     }
 
     /// The certificate as a client's, then as a server's; our end has a good one.
@@ -248,7 +255,7 @@ impl Authority {
         let at = pem.find("-----BEGIN PRIVATE KEY").expect("a key");
         let key = zen_model::Secret::new(&pem.as_bytes()[at..]);
         let certificate = KeyPairAndChain::from_pem(&pem[..at], &key).expect("usable");
-        Identity::new(&certificate, &zen_pki::TrustRoots::from_pem(&self.pem).expect("roots")).expect("an identity")
+        Identity::new(&certificate, &zen_pki::TrustRoots::from_pem(&self.root_pem).expect("roots")).expect("an identity")
     }
 }
 

@@ -5,6 +5,7 @@ mod chain;
 mod csr;
 mod damage;
 mod handshake;
+mod hostile;
 mod intake;
 mod renewal;
 mod support;

@@ -8,7 +8,8 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio_rustls::rustls::{ClientConfig, ServerConfig};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
-use zen_pki::{Ca, Identity, SpiffeId, TrustDomain, explain};
+use zen_model::reason::PeerReason;
+use zen_pki::{Ca, Identity, SpiffeId, TrustDomain, explain, refusal_reason};
 
 pub const HOUR: Duration = Duration::from_hours(1);
 
@@ -31,9 +32,11 @@ pub fn identity(ca: &Ca, account: &str) -> Identity {
 
 pub type Ends = (client::TlsStream<DuplexStream>, server::TlsStream<DuplexStream>);
 
+/// What each end saw.
+type Outcome = (io::Result<client::TlsStream<DuplexStream>>, io::Result<server::TlsStream<DuplexStream>>);
+
 /// Both ends after a byte went each way: TLS 1.3 lets a client believe in a session before its certificate was looked at.
-/// The error of the end that refused, with its side.
-pub async fn connect(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Result<Ends, String> {
+async fn ends(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Outcome {
     let (near, far) = tokio::io::duplex(64 << 10);
     let name = ServerName::try_from("127.0.0.1").expect("an address");
     let client = async {
@@ -52,11 +55,28 @@ pub async fn connect(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Re
         stream.flush().await?;
         Ok::<_, io::Error>(stream)
     };
-    match tokio::join!(client, server) {
+    tokio::join!(client, server)
+}
+
+/// The error of the end that refused, with its side.
+pub async fn connect(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Result<Ends, String> {
+    match ends(client, server).await {
         (Ok(client), Ok(server)) => Ok((client, server)),
         (Err(client), Ok(_)) => Err(format!("client: {}", explain(&client))),
         (Ok(_), Err(server)) => Err(format!("server: {}", explain(&server))),
         (Err(client), Err(server)) => Err(format!("client: {}; server: {}", explain(&client), explain(&server))),
+    }
+}
+
+/// The code with which either end refused the other's certificate.
+pub async fn reason(client: Arc<ClientConfig>, server: Arc<ServerConfig>) -> Result<(), PeerReason> {
+    let code = |error: &io::Error| refusal_reason(error.get_ref()?.downcast_ref::<rustls::Error>()?);
+    match ends(client, server).await {
+        (Ok(_), Ok(_)) => Ok(()),
+        (client, server) => {
+            let client = client.err().as_ref().and_then(code);
+            Err(client.or_else(|| server.err().as_ref().and_then(code)).expect("one end said why"))
+        }
     }
 }
 
