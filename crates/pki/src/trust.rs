@@ -122,7 +122,8 @@ impl TrustRoots {
         let (issuer, higher) = above.split_first().ok_or(PeerRefused::NoIssuer)?;
         let issuer = parse(issuer, "the issuing CA").map_err(unreadable)?;
         let foreign = || PeerRefused::ForeignIssuer { id: id.clone() };
-        let vouches = Vouches::of(issuer.subject()).ok_or(PeerRefused::UnfitIssuer("its subject is not an issuing CA's"))?;
+        let vouches =
+            Vouches::of(issuer.subject()).ok_or(PeerRefused::UnfitIssuer("its subject is not an issuing CA's"))?;
         if !vouches.covers(&id.trust_domain(), scope) {
             return Err(foreign());
         }
@@ -201,9 +202,7 @@ impl Anchor {
             }
         }
         match self.validity {
-            Some(validity) if now.as_secs() < validity.from.as_secs() => {
-                Err(CertificateError::NotValidYet.into())
-            }
+            Some(validity) if now.as_secs() < validity.from.as_secs() => Err(CertificateError::NotValidYet.into()),
             Some(validity) if now.as_secs() > validity.until.as_secs() => Err(CertificateError::Expired.into()),
             _ => Ok(()),
         }
@@ -216,7 +215,7 @@ fn unfit(certificate: &X509Certificate<'_>, path_length: bool) -> Option<&'stati
     let usage = certificate.key_usage().ok().flatten().map(|usage| usage.value);
     if !constraints.is_some_and(|constraints| constraints.ca) {
         Some("it is no CA")
-    } else if !usage.is_some_and(|usage| usage.key_cert_sign()) {
+    } else if !usage.is_some_and(x509_parser::extensions::KeyUsage::key_cert_sign) {
         Some("its key may not sign certificates")
     } else if path_length && constraints.is_none_or(|constraints| constraints.path_len_constraint != Some(0)) {
         Some("its path length is not 0")

@@ -250,7 +250,9 @@ impl Pattern {
 
     fn covers(&self, workload: &Workload<'_>) -> bool {
         let is = |due: &Option<String>, found: &str| due.as_deref().is_none_or(|due| due == found);
-        self.place.holds(&workload.scope) && is(&self.namespace, workload.namespace) && is(&self.account, workload.account)
+        self.place.holds(&workload.scope)
+            && is(&self.namespace, workload.namespace)
+            && is(&self.account, workload.account)
     }
 }
 

@@ -247,8 +247,11 @@ fn subject() -> impl Strategy<Value = Subject> {
     ];
     prop_oneof![
         peer().prop_map(Subject::Exact),
-        (place, prop::option::of("[ab]"))
-            .prop_map(|(place, account)| Subject::Scoped(Pattern { place, namespace: None, account })),
+        (place, prop::option::of("[ab]")).prop_map(|(place, account)| Subject::Scoped(Pattern {
+            place,
+            namespace: None,
+            account
+        })),
     ]
 }
 
@@ -264,9 +267,9 @@ fn action() -> impl Strategy<Value = Action> {
 
 fn rule() -> impl Strategy<Value = Rule> {
     (any::<bool>(), subject(), prop::collection::vec(action(), 0..3), any::<bool>()).prop_map(
-        |(deny, subject, actions, any)| match deny {
-            true => Rule::deny(subject, actions),
-            false => Rule::allow(subject, actions, if any { Reach::Any } else { Reach::Own }),
+        |(deny, subject, actions, any)| {
+            let reach = if any { Reach::Any } else { Reach::Own };
+            if deny { Rule::deny(subject, actions) } else { Rule::allow(subject, actions, reach) }
         },
     )
 }

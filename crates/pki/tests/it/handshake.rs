@@ -255,7 +255,8 @@ impl Authority {
         let at = pem.find("-----BEGIN PRIVATE KEY").expect("a key");
         let key = zen_model::Secret::new(&pem.as_bytes()[at..]);
         let certificate = KeyPairAndChain::from_pem(&pem[..at], &key).expect("usable");
-        Identity::new(&certificate, &zen_pki::TrustRoots::from_pem(&self.root_pem).expect("roots")).expect("an identity")
+        Identity::new(&certificate, &zen_pki::TrustRoots::from_pem(&self.root_pem).expect("roots"))
+            .expect("an identity")
     }
 }
 

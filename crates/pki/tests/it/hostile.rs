@@ -7,8 +7,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -234,12 +234,7 @@ async fn the_issuer_must_be_the_one_that_the_id_calls_for() {
             ("by another root's", other_root.issuing(EU).leaf(EU), EU, Err(R::IssuerUnknown)),
             ("by another root's of the same name", stranger.issuing(EU).leaf(EU), EU, Err(R::SignatureWrong)),
             ("by nobody's", without_above().issuing(EU).leaf(EU), EU, Err(R::IssuerUnknown)),
-            (
-                "by one that an issuing CA made",
-                hub.issuing(EU).leaf(EU),
-                EU,
-                Err(R::IssuerUnfit),
-            ),
+            ("by one that an issuing CA made", hub.issuing(EU).leaf(EU), EU, Err(R::IssuerUnfit)),
             (
                 "by one that a leaf's key made",
                 {
@@ -251,7 +246,10 @@ async fn the_issuer_must_be_the_one_that_the_id_calls_for() {
             ),
             (
                 "the same without what gives it away",
-                eu.ca(ca_params(named("between"), None)).issuing(NAMESAKE).leaf(NAMESAKE).with(|chain| chain.truncate(3)),
+                eu.ca(ca_params(named("between"), None))
+                    .issuing(NAMESAKE)
+                    .leaf(NAMESAKE)
+                    .with(|chain| chain.truncate(3)),
                 NAMESAKE,
                 Err(R::IssuerUnknown),
             ),
@@ -340,7 +338,7 @@ async fn an_issuing_ca_must_be_one() {
 }
 
 #[tokio::test]
-async fn a_leaf_must_be_a_workloads() {
+async fn a_leaf_must_name_a_workload_and_nothing_else() {
     let (root, anchor) = Authority::root();
     let roots = TrustRoots::from_der(&[anchor]).expect("roots");
     let eu = root.issuing(EU);
@@ -408,6 +406,20 @@ async fn a_leaf_must_be_a_workloads() {
                 EU,
                 Err(R::CertificateNotWorkload),
             ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_leaf_must_be_for_both_ends_and_for_now() {
+    let (root, anchor) = Authority::root();
+    let roots = TrustRoots::from_der(&[anchor]).expect("roots");
+    let eu = root.issuing(EU);
+    let made = |change: Change| eu.leaf_with(EU, change);
+    all(
+        &roots,
+        vec![
             (
                 "a CA",
                 made(|params| params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0))),
@@ -444,7 +456,12 @@ async fn a_leaf_must_be_a_workloads() {
                 EU,
                 Err(R::ChainInvalid),
             ),
-            ("rubbish", made(|_| {}).with(|chain| chain[0] = b"rubbish".to_vec().into()), EU, Err(R::CertificateUnreadable)),
+            (
+                "rubbish",
+                made(|_| {}).with(|chain| chain[0] = b"rubbish".to_vec().into()),
+                EU,
+                Err(R::CertificateUnreadable),
+            ),
             (
                 "bytes after it",
                 made(|_| {}).with(|chain| {
@@ -459,10 +476,9 @@ async fn a_leaf_must_be_a_workloads() {
     )
     .await;
     // One end of a connection each: good for that end alone.
-    let one = |change: Change| eu.leaf_with(EU, change);
-    let client = one(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
+    let client = made(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]);
     assert_eq!(client.judged(&roots, EU).await, [Ok(()), Err(R::CertificatePurpose)]);
-    let server = one(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
+    let server = made(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
     assert_eq!(server.judged(&roots, EU).await, [Err(R::CertificatePurpose), Ok(())]);
 }
 
