@@ -3,7 +3,10 @@
 //! [`Keyring`] seals and opens records; [`RootKey`] is the one file that must be kept safe and backed up apart from the
 //! data. Everything sealed names its key, so that a rotation needs no rewriting: new records use the new key, old ones
 //! still open.
+//!
+//! [`cluster`] holds what members of the mesh are given of such a root key (T-06).
 
+pub mod cluster;
 mod envelope;
 mod file;
 mod ring;

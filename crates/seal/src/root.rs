@@ -64,7 +64,17 @@ impl RootKey {
     /// A key for one purpose that is itself the root of others: who has it can derive those and nothing else.
     #[must_use]
     pub fn branch(&self, label: &str) -> Self {
-        Self(self.derive(label, &[]))
+        self.derived(label, &[])
+    }
+
+    /// As [`RootKey::branch`], bound to more than a label.
+    pub(crate) fn derived(&self, label: &str, info: &[&[u8]]) -> Self {
+        Self(self.derive(label, info))
+    }
+
+    /// From 32 bytes, as [`RootKey::secret`] gives them; none for another length.
+    pub fn of(secret: &Secret) -> Option<Self> {
+        <[u8; 32]>::try_from(secret.expose()).ok().map(|bytes| Self(Zeroizing::new(bytes)))
     }
 
     /// Its bytes, for derivations elsewhere.
