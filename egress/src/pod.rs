@@ -69,7 +69,7 @@ impl Pod {
         let link = address("link", &listener)?;
         let signing = Arc::new(keys::signing(&arguments.pod.keys)?);
 
-        let Known { identity, mesh, cluster } = ground.know(Plane::Egress).await?;
+        let Known { identity, mesh, cluster } = ground.know(Plane::Egress, &arguments.unseal).await?;
 
         let mut registry = ground.registry();
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));

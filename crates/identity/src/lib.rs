@@ -5,6 +5,7 @@
 //! * [`policy`] says which workload may do what. Default deny, pure.
 //! * [`server`] and [`http`] are the two ends of every HTTP API between our own parts: mutual TLS, ids checked, then the policy.
 //! * [`endpoint`] is a server that is known by its name; [`exchange`] is one request to anybody.
+//! * [`token`] is how a pod says who it is where it has no certificate.
 //! * [`control`] is what the operator and the pods tell each other through them.
 
 pub mod client;
@@ -14,6 +15,7 @@ pub mod exchange;
 pub mod http;
 pub mod policy;
 pub mod server;
+pub mod token;
 pub mod wire;
 
 pub use client::Client;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zen_compile::Plane;
+use zen_identity::endpoint;
 use zen_identity::policy::Mesh;
 use zen_live::cluster::{self, Cluster};
 use zen_model::Namespace;
@@ -21,7 +22,7 @@ use zen_pki::Identity;
 use zen_runtime::admin::{self, Pending};
 use zen_runtime::{Gate, Readiness, Shutdown, Tasks, limits, listen};
 
-use crate::{Arguments, Platform, platform};
+use crate::{Arguments, Platform, platform, unseal};
 
 /// How often a gate that stays closed says why.
 const SAY: Duration = Duration::from_secs(1);
@@ -88,6 +89,9 @@ pub enum Error {
     /// The watches ended.
     #[error("failed to follow the configuration: {0}")]
     Configuration(#[from] cluster::Error),
+    /// The unseal API's address.
+    #[error("failed to read the unseal API's address: {0}")]
+    Unseal(#[from] endpoint::Error),
     /// The identity is of no workload of a mesh.
     #[error("the identity {0} is not that of a workload of a mesh")]
     Stranger(String),
@@ -160,15 +164,16 @@ impl Ground {
     }
 
     /// Waits for identity and configuration; both are kept fresh from then on. What lies in the in-memory volume is enough:
-    /// neither operator nor API server have to be there.
-    pub async fn know(&mut self, plane: Plane) -> Result<Known, Error> {
+    /// neither operator nor API server have to be there. Where there is an unseal API, it opens `ZenLock`s.
+    pub async fn know(&mut self, plane: Plane, unsealing: &unseal::Arguments) -> Result<Known, Error> {
+        let zen_locks = unsealing.zen_locks(&self.arguments.trust)?;
         let gate = self.readiness.gate("configuration");
         let objects = cluster::Options {
             plane,
             mesh_namespace: Namespace::from(self.arguments.pod_namespace.as_str()),
             cache: Some(self.arguments.objects()),
         };
-        let starting = Cluster::start(self.platform.client.clone(), objects);
+        let starting = Cluster::start_with(self.platform.client.clone(), objects, zen_locks);
         let configured = async {
             let cluster = until_said(&gate, starting, || {
                 Some(

@@ -12,6 +12,7 @@ pub mod platform;
 mod private;
 pub mod reports;
 pub mod tls_secret;
+pub mod unseal;
 pub mod watching;
 
 pub use arguments::Arguments;

@@ -12,6 +12,9 @@ pub struct Arguments {
     /// What both programs take.
     #[command(flatten)]
     pub pod: zen_pod::Arguments,
+    /// Who opens `ZenLock`s.
+    #[command(flatten)]
+    pub unseal: zen_pod::unseal::Arguments,
     /// Where webhooks arrive, over TLS.
     #[arg(long, env = "ZEN_INTAKE", value_name = "ADDRESS:PORT", default_value = "[::]:8443")]
     pub intake: SocketAddr,

@@ -11,7 +11,7 @@ use http_body_util::Full;
 use rustls::ClientConfig;
 use zen_identity::client::Resolve;
 use zen_identity::endpoint::{self, Endpoint};
-use zen_model::Secret;
+use zen_identity::token;
 use zen_pki::{TrustRoots, named_client};
 
 use super::Arguments;
@@ -134,15 +134,8 @@ impl Api {
         }
     }
 
-    /// Read for each request: the kubelet exchanges it.
     fn authorization(&self) -> Result<HeaderValue, Error> {
-        let read = std::fs::read(&self.token);
-        let token = read.map(Secret::new).map_err(|source| Error::Token { path: self.token.clone(), source })?;
-        let value = [b"Bearer ", token.expose().trim_ascii()].concat();
-        let mut value = HeaderValue::from_maybe_shared(Bytes::from(value))
-            .map_err(|_| Error::Answer("the token is none".to_owned()))?;
-        value.set_sensitive(true);
-        Ok(value)
+        token::authorization(&self.token).map_err(|source| Error::Token { path: self.token.clone(), source })
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod deliver;
 mod kube_objects;
+mod planes;
 mod pods;
 mod stage;
 mod unseal;
@@ -22,6 +23,8 @@ async fn zenlocks_on_a_real_api_server() {
     unseal::stolen_and_stale_tokens_get_nothing(&stage).await;
     unseal::planes_ask_on_behalf_of_objects_that_name_the_zenlock(&stage).await;
     unseal::a_change_reaches_the_files_within_five_seconds(&stage).await;
+    planes::a_webhook_verifies_with_a_zenlock_and_follows_it(&stage).await;
+    planes::each_use_of_a_batch_is_judged_by_itself(&stage).await;
     zenlocks::what_nobody_could_open_is_not_stored(&stage).await;
     zenlocks::the_status_tells_which_keys_open_it_and_what_is_left_to_rotate(&stage).await;
     deliver::a_secret_lives_and_goes_with_its_pod(&stage).await;

@@ -10,12 +10,13 @@ use http::{HeaderValue, Method, Request};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 use zen_deliver::Resolve;
-use zen_model::{Secret, Timestamp};
+use zen_model::Timestamp;
 use zen_pki::{Identity, TrustRoots, named_client};
 
 use super::{Answering, Error, Issuer, Options};
 use crate::endpoint::{self, Endpoint};
 use crate::exchange;
+use crate::token::authorization;
 use crate::wire::{CERTIFICATES, Certificate, CertificateRequest, IDENTITY, Refused, Who};
 
 /// A request with its TokenReview.
@@ -94,13 +95,7 @@ impl Remote {
     }
 
     fn authorization(&self) -> Result<HeaderValue, Error> {
-        let token = Secret::new(read(&self.token)?);
-        let mut bytes = b"Bearer ".to_vec();
-        bytes.extend_from_slice(token.expose().trim_ascii());
-        let value = HeaderValue::from_maybe_shared(Bytes::from(bytes));
-        let mut value = value.map_err(|_| Error::Answer("the token is not one".to_owned()))?;
-        value.set_sensitive(true);
-        Ok(value)
+        authorization(&self.token).map_err(|source| Error::File { path: self.token.clone(), source })
     }
 }
 
