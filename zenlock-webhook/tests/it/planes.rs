@@ -55,12 +55,12 @@ fn lock(stage: &Stage, value: &str, webhooks: &[&str]) -> Value {
 }
 
 /// The unseal API as a pod of this account asks it.
-async fn api(stage: &Stage, namespace: &str, account: &str, way: &Arc<Way>) -> Api {
-    let mut pod = pod(&format!("asks-{account}"), &[]);
+async fn api(stage: &Stage, name: &str, namespace: &str, account: &str, way: &Arc<Way>) -> Api {
+    let mut pod = pod(name, &[]);
     pod["metadata"]["namespace"] = namespace.into();
     pod["spec"]["serviceAccountName"] = account.into();
     let pod = stage.create(&pod).await.unwrap();
-    let token: PathBuf = stage.folder.path().join(format!("token-{account}"));
+    let token: PathBuf = stage.folder.path().join(format!("token-{name}"));
     std::fs::write(&token, stage.token(namespace, account, AUDIENCE, Some(&pod)).await).unwrap();
     let (url, resolver) = (format!("https://localhost:{}", stage.port), Arc::clone(way) as Arc<dyn Resolve>);
     Api::new(&url, &token, &stage.folder.path().join("ca.crt"), Some(resolver)).unwrap()
@@ -103,7 +103,7 @@ async fn until_other(cluster: &Cluster, name: &str, before: Option<u64>) {
 
 pub async fn a_webhook_verifies_with_a_zenlock_and_follows_it(stage: &Stage) {
     let way = Arc::new(Way::default());
-    let unseal = Arc::new(api(stage, "zen-mesh", "zen-ingester", &way).await);
+    let unseal = Arc::new(api(stage, "follows", "zen-mesh", "zen-ingester", &way).await);
     stage.apply(&lock(stage, "MARKER-first", &["a"])).await.unwrap();
     for (name, lock) in [("a", "plane"), ("b", "plane"), ("none", "no-such")] {
         stage.apply(&webhook(name, lock)).await.unwrap();
@@ -169,7 +169,7 @@ pub async fn a_webhook_verifies_with_a_zenlock_and_follows_it(stage: &Stage) {
 /// Of one batch each use is judged and audited by itself; a pod that is no plane gets nothing so.
 pub async fn each_use_of_a_batch_is_judged_by_itself(stage: &Stage) {
     let way = Arc::new(Way::default());
-    let ingester = api(stage, "zen-mesh", "zen-ingester", &way).await;
+    let ingester = api(stage, "asks", "zen-mesh", "zen-ingester", &way).await;
     stage.apply(&lock(stage, "MARKER-first", &["a", "other"])).await.unwrap();
     stage.apply(&webhook("a", "plane")).await.unwrap();
     stage.apply(&webhook("b", "plane")).await.unwrap();
@@ -200,8 +200,8 @@ pub async fn each_use_of_a_batch_is_judged_by_itself(stage: &Stage) {
     let opened: Vec<_> = answer.opened.keys().map(|key| key.name.as_str()).collect();
     assert_eq!(opened, ["plane"]);
     assert_eq!(stage.audit.count(), before + asked.len());
-    let pod = api(stage, "team-b", "ci", &way).await;
+    let pod = api(stage, "asks", "team-b", "ci", &way).await;
     let error = pod.unseal(&uses[..1]).await.unwrap_err().to_string();
     assert!(error.contains("SubjectNotPermitted"), "{error}");
-    assert!(!stage.audit.last_of("Pod/team-b/asks-ci").1);
+    assert!(!stage.audit.last_of("Pod/team-b/asks").1);
 }
