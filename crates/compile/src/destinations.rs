@@ -99,9 +99,10 @@ fn entry(
         let serves = problems.blocking().is_none();
         let compiled = compiled.filter(|_| serves).map(|compiled| Arc::new(Destination { revision, ..compiled }));
         let names = (share == Share::Full || environment.mode.assumes()) && !problems.is_refused_itself();
-        let (references, lock_uses) = match names {
-            true => (references_of_destination(key, &source.spec), locks_of_destination(key, &source.spec)),
-            false => (Vec::new(), Vec::new()),
+        let (references, lock_uses) = if names {
+            (references_of_destination(key, &source.spec), locks_of_destination(key, &source.spec))
+        } else {
+            (Vec::new(), Vec::new())
         };
         Entry {
             source: Arc::clone(source),

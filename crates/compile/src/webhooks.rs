@@ -162,9 +162,10 @@ fn entry(
             compiled.serving = Serving::Invalid(reason);
         }
         let (revision, record) = cache::revision(key, &(&source.spec, winner), resolver, &environment.digest);
-        let (references, lock_uses) = match problems.is_refused_itself() {
-            true => (Vec::new(), Vec::new()),
-            false => (references_of_webhook(key, &source.spec), locks_of_webhook(key, &source.spec)),
+        let (references, lock_uses) = if problems.is_refused_itself() {
+            (Vec::new(), Vec::new())
+        } else {
+            (references_of_webhook(key, &source.spec), locks_of_webhook(key, &source.spec))
         };
         Entry {
             source: Arc::clone(source),

@@ -174,21 +174,20 @@ pub async fn each_use_of_a_batch_is_judged_by_itself(stage: &Stage) {
     stage.apply(&webhook("a", "plane")).await.unwrap();
     stage.apply(&webhook("b", "plane")).await.unwrap();
     stage.apply(&webhook("other", "another")).await.unwrap();
-    let used = |kind, name: &str, lock: &str| LockUse {
+    let of = |kind, name: &str, lock: &str| LockUse {
         lock: ObjectKey::new("team-b", lock),
         kind,
         name: name.into(),
         plane: Plane::Ingester,
     };
-    use SubjectKind::Webhook;
     let asked = [
-        (used(Webhook, "a", "plane"), ""),
-        (used(Webhook, "b", "plane"), "SubjectNotAllowed"),
-        (used(Webhook, "missing", "plane"), "SubjectNotPermitted"),
+        (of(SubjectKind::Webhook, "a", "plane"), ""),
+        (of(SubjectKind::Webhook, "b", "plane"), "SubjectNotAllowed"),
+        (of(SubjectKind::Webhook, "missing", "plane"), "SubjectNotPermitted"),
         // Allowed, and does not use it.
-        (used(Webhook, "other", "plane"), "SubjectNotPermitted"),
-        (used(Webhook, "other", "another"), "ZenLockNotFound"),
-        (used(SubjectKind::ServiceAccount, "a", "plane"), "SubjectNotPermitted"),
+        (of(SubjectKind::Webhook, "other", "plane"), "SubjectNotPermitted"),
+        (of(SubjectKind::Webhook, "other", "another"), "ZenLockNotFound"),
+        (of(SubjectKind::ServiceAccount, "a", "plane"), "SubjectNotPermitted"),
     ];
     let uses: Vec<_> = asked.iter().map(|(used, _)| used.clone()).collect();
     let before = stage.audit.count();

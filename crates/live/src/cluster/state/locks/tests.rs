@@ -30,15 +30,15 @@ fn values(value: &str) -> BTreeMap<String, Result<Secret, LockReason>> {
 }
 
 /// Gives everything that was asked for.
-fn given(ask: &Ask, value: &str) -> Result<Unsealed, Unanswered> {
+fn given(ask: &Ask, value: &str) -> Unsealed {
     let opened = ask.versions.keys().map(|key| (key.clone(), values(value))).collect();
-    Ok(Unsealed { opened, ..Unsealed::default() })
+    Unsealed { opened, ..Unsealed::default() }
 }
 
-fn refused(ask: &Ask, reason: LockRefusal) -> Result<Unsealed, Unanswered> {
+fn refused(ask: &Ask, reason: LockRefusal) -> Unsealed {
     let refused = Refused { reason: Some(reason), message: "it says no".to_owned() };
     let refused = ask.uses.iter().map(|used| (used.clone(), refused.clone())).collect();
-    Ok(Unsealed { refused, ..Unsealed::default() })
+    Unsealed { refused, ..Unsealed::default() }
 }
 
 /// The one question that is due.
@@ -73,10 +73,15 @@ impl World {
         self.locks.hear(signal, self.now);
     }
 
-    fn answer(&mut self, answer: impl FnOnce(&Ask) -> Result<Unsealed, Unanswered>) {
+    fn answer(&mut self, answer: impl FnOnce(&Ask) -> Unsealed) {
         let ask = only(&mut self.locks, self.now);
         let answer = answer(&ask);
-        self.locks.answered(&ask, answer, self.now);
+        self.locks.answered(&ask, Ok(answer), self.now);
+    }
+
+    fn unanswered(&mut self) {
+        let ask = only(&mut self.locks, self.now);
+        self.locks.answered(&ask, Err(Unanswered("nobody is there".to_owned())), self.now);
     }
 
     fn quiet(&mut self) {
@@ -120,7 +125,7 @@ async fn what_is_opened_is_in_force_until_it_is_opened_anew() {
     let ask = only(&mut world.locks, world.now);
     assert_eq!(ask.uses, [used("l", "a"), used("l", "b")], "what nobody uses is not asked for");
     world.quiet();
-    world.locks.answered(&ask, given(&ask, "one"), world.now);
+    world.locks.answered(&ask, Ok(given(&ask, "one")), world.now);
     assert_eq!((world.has("a"), world.has("b")), ("one".to_owned(), "one".to_owned()));
     assert!(world.locks.are_answered() && !world.locks.show(&mut world.objects), "told once");
     world.quiet();
@@ -134,7 +139,7 @@ async fn what_is_opened_is_in_force_until_it_is_opened_anew() {
     // It changes again while that is asked for.
     world.hear(Signal::Apply(key("l"), head("u", 3, "4", &["a", "b"])));
     world.quiet();
-    world.locks.answered(&ask, given(&ask, "two"), world.now);
+    world.locks.answered(&ask, Ok(given(&ask, "two")), world.now);
     assert_eq!(world.has("b"), "two");
     world.answer(|ask| given(ask, "three"));
     assert_eq!(world.has("b"), "three");
@@ -188,7 +193,7 @@ async fn one_that_is_gone_is_gone_and_another_of_its_name_is_another() {
     let ask = only(&mut world.locks, world.now);
     // Replaced while it is asked for: what was in the one before is not taken, also when it comes late.
     world.hear(Signal::Reset(vec![(key("l"), head("w", 1, "9", &["a"]))]));
-    world.locks.answered(&ask, given(&ask, "of v"), world.now);
+    world.locks.answered(&ask, Ok(given(&ask, "of v")), world.now);
     assert_eq!(world.has("a"), "awaited");
     world.answer(|ask| given(ask, "of w"));
     assert_eq!(world.has("a"), "of w");
@@ -196,13 +201,12 @@ async fn one_that_is_gone_is_gone_and_another_of_its_name_is_another() {
 
 #[tokio::test(start_paused = true)]
 async fn while_nobody_answers_what_is_in_memory_is_used_and_the_rest_is_asked_for_ever_more_rarely() {
-    let away = || Err(Unanswered("nobody is there".to_owned()));
     let mut world = World::with(&[used("l", "a"), used("l", "b")], &head("u", 1, "1", &["a"]));
     world.answer(|ask| given(ask, "one"));
     world.hear(Signal::Apply(key("l"), head("u", 2, "2", &["a", "b"])));
     let mut rests = Vec::new();
     for _ in 0..12 {
-        world.answer(|_| away());
+        world.unanswered();
         assert_eq!(world.has("a"), "one");
         assert_eq!(world.has("b"), "UnsealUnavailable: nobody is there; it is asked again");
         assert!(world.locks.are_answered() && !world.locks.is_settled(&used("l", "b")));
@@ -257,10 +261,10 @@ const AGAIN_AT_MOST: Duration = Duration::from_mins(2);
 async fn a_key_that_does_not_open_is_asked_for_again_and_the_others_serve() {
     let mut world = World::with(&[used("l", "a"), used("l", "b")], &head("u", 1, "1", &["a", "b"]));
     let closed = |ask: &Ask, reason| {
-        let mut answer = given(ask, "x").expect("an answer");
+        let mut answer = given(ask, "x");
         let other = ("other".to_owned(), Ok(Secret::new("y")));
         answer.opened.insert(key("l"), BTreeMap::from([("k".to_owned(), Err(reason)), other]));
-        Ok(answer)
+        answer
     };
     world.answer(|ask| closed(ask, LockReason::UnknownKey));
     assert_eq!((world.has("a").as_str(), world.has("b").as_str()), ("UnknownKey", "UnknownKey"));
@@ -292,7 +296,7 @@ async fn thousands_are_asked_for_in_batches() {
     while let Some(ask) = waiting.pop() {
         assert!(ask.versions.len() <= MAX_BATCH_LOCKS && ask.uses.len() <= MAX_BATCH);
         assert!(ask.uses.iter().all(|used| asked.insert(used.clone())), "each once");
-        world.locks.answered(&ask, given(&ask, "x"), world.now);
+        world.locks.answered(&ask, Ok(given(&ask, "x")), world.now);
         questions += 1;
         waiting.extend(world.locks.asks(world.now));
         assert!(waiting.len() <= ASKING);
