@@ -25,6 +25,7 @@ async fn zenlocks_on_a_real_api_server() {
     unseal::a_change_reaches_the_files_within_five_seconds(&stage).await;
     planes::a_webhook_verifies_with_a_zenlock_and_follows_it(&stage).await;
     planes::each_use_of_a_batch_is_judged_by_itself(&stage).await;
+    planes::many_objects_cost_a_few_requests(&stage).await;
     zenlocks::what_nobody_could_open_is_not_stored(&stage).await;
     zenlocks::the_status_tells_which_keys_open_it_and_what_is_left_to_rotate(&stage).await;
     deliver::a_secret_lives_and_goes_with_its_pod(&stage).await;

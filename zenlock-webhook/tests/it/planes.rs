@@ -204,3 +204,32 @@ pub async fn each_use_of_a_batch_is_judged_by_itself(stage: &Stage) {
     assert!(error.contains("SubjectNotPermitted"), "{error}");
     assert!(!stage.audit.last_of("Pod/team-b/asks").1);
 }
+
+/// Hundreds of objects are asked for in a few batches, and each is audited.
+pub async fn many_objects_cost_a_few_requests(stage: &Stage) {
+    const LOCKS: usize = 40;
+    const EACH: usize = 5;
+    let way = Arc::new(Way::default());
+    let unseal = Arc::new(api(stage, "counts", "zen-mesh", "zen-ingester", &way).await);
+    for index in 0..LOCKS {
+        let names: Vec<_> = (0..EACH).map(|each| format!("many-{index}-{each}")).collect();
+        let mut lock = lock(stage, "MARKER", &names.iter().map(String::as_str).collect::<Vec<_>>());
+        lock["metadata"]["name"] = format!("many-{index}").into();
+        stage.apply(&lock).await.unwrap();
+        for name in &names {
+            stage.apply(&webhook(name, &format!("many-{index}"))).await.unwrap();
+        }
+    }
+    let (before, began) = (stage.audit.count(), Instant::now());
+    let cluster = ingester(stage, &unseal).await;
+    let is_many = |key: &ObjectKey| key.name.as_str().starts_with("many-");
+    let open = |published: &Published| {
+        let own = published.verdicts.iter().filter(|verdict| is_many(&verdict.key));
+        own.filter(|verdict| !verdict.problems.iter().any(|problem| problem.field.contains("zenLockRef"))).count()
+    };
+    until(&cluster, "all are open", |published| open(published) == LOCKS * EACH).await;
+    println!("{} Webhooks with {LOCKS} ZenLocks were open after {:?}", LOCKS * EACH, began.elapsed());
+    // Each once; the few that other tests left beside them.
+    let audited = stage.audit.count() - before;
+    assert!((LOCKS * EACH..LOCKS * EACH + 10).contains(&audited), "{audited}");
+}
