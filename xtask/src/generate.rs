@@ -66,6 +66,12 @@ fn reasons() -> String {
              operator's audit log.",
         ),
         (
+            Area::Enroll,
+            "Refusals of an enrollment",
+            "Of the hub to a cluster that redeems a bundle, with the same body; and of a member's operator, which finds out by \
+             itself what is wrong with a bundle.",
+        ),
+        (
             Area::Handshake,
             "Handshakes among our own parts",
             "Why one of them did not take the other's certificate: in the log, the metrics and the audit entries of the side that \
@@ -85,7 +91,7 @@ fn reasons() -> String {
     ];
     for (area, title, note) in areas {
         let _ = write!(text, "\n## {title}\n\n{note}\n\n");
-        let refusals = matches!(area, Area::Intake | Area::Trust | Area::Lock);
+        let refusals = matches!(area, Area::Intake | Area::Trust | Area::Enroll | Area::Lock);
         text.push_str(if refusals {
             "| code | status | meaning | what to do |\n|---|---|---|---|\n"
         } else {

@@ -5,6 +5,7 @@
 mod audit;
 mod condition;
 mod dead;
+mod enroll;
 mod lock_reason;
 mod lock_refusal;
 mod object;
@@ -15,6 +16,7 @@ mod trust;
 pub use audit::AuditReason;
 pub use condition::ConditionReason;
 pub use dead::DeadReason;
+pub use enroll::EnrollRefusal;
 pub use lock_reason::LockReason;
 pub use lock_refusal::LockRefusal;
 pub use object::ObjectReason;
@@ -33,6 +35,8 @@ pub enum Area {
     DeadLetter,
     /// The answer of the identity service or a control API to one of our own parts.
     Trust,
+    /// The answer of a hub to a cluster that would be enrolled, or a member's verdict on its bundle.
+    Enroll,
     /// A handshake among our own parts that one of them broke off.
     Handshake,
     /// The answer of `zenlock-webhook` to the API server, to a pod or to a plane.
@@ -63,10 +67,20 @@ pub fn table() -> Vec<Row> {
     let condition = ConditionReason::ALL.iter().map(|reason| reason.row());
     let dead = DeadReason::ALL.iter().map(|reason| reason.row());
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
+    let enroll = EnrollRefusal::ALL.iter().map(|refusal| refusal.row());
     let peer = PeerReason::ALL.iter().map(|reason| reason.row());
     let lock = LockRefusal::ALL.iter().map(|refusal| refusal.row());
     let audit = AuditReason::ALL.iter().map(|reason| reason.row());
-    intake.chain(object).chain(condition).chain(dead).chain(trust).chain(peer).chain(lock).chain(audit).collect()
+    intake
+        .chain(object)
+        .chain(condition)
+        .chain(dead)
+        .chain(trust)
+        .chain(enroll)
+        .chain(peer)
+        .chain(lock)
+        .chain(audit)
+        .collect()
 }
 
 #[cfg(test)]
@@ -84,7 +98,7 @@ mod tests {
             assert!(row.code.chars().all(|c| c.is_ascii_alphanumeric()), "{}", row.code);
             assert!(row.code.starts_with(|c: char| c.is_ascii_uppercase()), "{}", row.code);
             assert!(row.meaning.ends_with('.') && row.hint.ends_with('.'), "{}", row.code);
-            let refuses = matches!(row.area, Area::Intake | Area::Trust | Area::Lock);
+            let refuses = matches!(row.area, Area::Intake | Area::Trust | Area::Enroll | Area::Lock);
             assert_eq!(refuses, (400..600).contains(&row.status), "{}", row.code);
         }
     }
