@@ -5,11 +5,12 @@ use std::path::Path;
 
 type Target = fn(&[u8]);
 
-const TARGETS: [(&str, Target); 10] = [
+const TARGETS: [(&str, Target); 11] = [
     ("adopt", zen_fuzz::adopt),
     ("age", zen_fuzz::age),
     ("audit", zen_fuzz::audit),
     ("csr", zen_fuzz::csr),
+    ("enroll", zen_fuzz::enroll),
     ("frame", zen_fuzz::frame),
     ("manifest", zen_fuzz::manifest),
     ("record", zen_fuzz::record),

@@ -52,6 +52,9 @@ pub struct Malformed;
 
 impl Proof {
     /// Proves a request, with a fresh random nonce. `key_id` is 1 to 64 of A-Z, a-z, 0-9, `_`, `.` and `-`.
+    ///
+    /// # Panics
+    /// When the operating system has no random numbers: then nothing may be proven.
     pub fn sign(request: &Request<'_>, key_id: &str, key: &Secret, now: Timestamp) -> Self {
         let mut nonce = [0; NONCE];
         rand::fill(&mut nonce).expect("the operating system's random source works");

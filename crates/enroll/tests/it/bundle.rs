@@ -53,6 +53,9 @@ fn the_manifest_is_a_secret_with_just_these_values() {
     assert!(!format!("{:?}", bundle.open(&keys(), &[], MADE)).contains(&format!("{:?}", secrets.key.expose())));
 }
 
+/// What it is, with which keys, which roots expected, when, and the reason.
+type Row<'a> = (&'static str, &'a Keyring, Vec<String>, Timestamp, Option<R>);
+
 #[test]
 fn when_and_by_whom_a_bundle_is_not_used() {
     let stranger = Keyring::new(vec![Identity::generate()]);
@@ -62,7 +65,7 @@ fn when_and_by_whom_a_bundle_is_not_used() {
         root_of(root.certificate_pem())
     });
     let keys = keys();
-    let rows: [(&str, &Keyring, Vec<String>, Timestamp, Option<R>); 8] = [
+    let rows: [Row<'_>; 8] = [
         ("as it is due", &keys, vec![], MADE, None),
         ("of the hub that is expected", &keys, vec![other.clone(), own.clone()], MADE, None),
         ("of another hub", &keys, vec![other], MADE, Some(R::WrongHub)),
@@ -171,9 +174,9 @@ fn every_byte_counts() {
             if part == 1 && text.as_bytes()[at] == b'\n' && at + 1 == text.len() {
                 continue;
             }
-            let refused =
+            let seen =
                 if part == 0 { refuses(&changed, sealed.as_bytes()) } else { refuses(clear.as_bytes(), &changed) };
-            assert!(refused, "part {part}, byte {at}, {:?}", &text[at..=at]);
+            assert!(seen, "part {part}, byte {at}, {:?}", &text[at..=at]);
         }
     }
 }

@@ -28,13 +28,13 @@ fn enrollment() -> Enrollment {
     }
 }
 
-fn with(change: impl FnOnce(&mut Enrollment)) -> Option<Enrollment> {
+fn with(change: impl FnOnce(&mut Enrollment)) -> Enrollment {
     let mut enrollment = enrollment();
     change(&mut enrollment);
-    Some(enrollment)
+    enrollment
 }
 
-fn used(by: [u8; 32], at: Timestamp) -> Option<Enrollment> {
+fn used(by: [u8; 32], at: Timestamp) -> Enrollment {
     with(|enrollment| enrollment.issued.as_mut().expect("issued").used = Some(Used { by, at }))
 }
 
@@ -56,7 +56,7 @@ fn every_case() {
     };
     let half = MADE.plus(Duration::from_millis(1500));
     let expired = MADE.plus(TTL);
-    let rows: Vec<(&str, Option<Enrollment>, Fresh, Timestamp, Verdict)> = vec![
+    let rows: Vec<(&str, Enrollment, Fresh, Timestamp, Verdict)> = vec![
         ("the first time", with(|_| {}), Fresh::New, MADE, first(MADE)),
         ("the first time, in whole seconds", with(|_| {}), Fresh::New, half, first(half)),
         ("in the last moment", with(|_| {}), Fresh::New, Timestamp(expired.0 - 1), first(Timestamp(expired.0 - 1))),
@@ -69,7 +69,6 @@ fn every_case() {
         ("the same request again", with(|_| {}), Fresh::Seen, MADE, no(R::RequestReplayed)),
         ("the same request again, after it was used", used(by, MADE), Fresh::Seen, MADE, no(R::RequestReplayed)),
         ("too many requests", with(|_| {}), Fresh::Full, MADE, no(R::TooManyRequests)),
-        ("the enrollment is gone", None, Fresh::New, MADE, no(R::BundleVoid)),
         (
             "it was deleted and made again",
             with(|enrollment| enrollment.uid = "another".to_owned()),
@@ -90,24 +89,25 @@ fn every_case() {
         ("disabled", with(|enrollment| enrollment.disabled = true), Fresh::New, MADE, no(R::EnrollmentDisabled)),
         (
             "disabled after it was used",
-            used(by, MADE).map(|enrollment| Enrollment { disabled: true, ..enrollment }),
+            Enrollment { disabled: true, ..used(by, MADE) },
             Fresh::New,
             MADE,
             no(R::EnrollmentDisabled),
         ),
     ];
     for (what, enrollment, nonce, now, expected) in rows {
-        assert_eq!(decided(enrollment.as_ref(), nonce, now), expected, "{what}");
+        assert_eq!(decided(Some(&enrollment), nonce, now), expected, "{what}");
     }
+    assert_eq!(decided(None, Fresh::New, MADE), no(R::BundleVoid), "the enrollment is gone");
 }
 
 /// Two members with one bundle, whatever the order of their requests and of the hub's writes: one key is issued for.
 #[test]
 fn the_loser_of_a_race_decides_again() {
     let Verdict::Issue(theirs) = decided(Some(&enrollment()), Fresh::New, MADE) else { panic!("the first") };
-    let lost = used([7; 32], MADE).expect("used");
+    let lost = used([7; 32], MADE);
     assert_eq!(decided(Some(&lost), Fresh::New, MADE), Verdict::Refuse(R::BundleReused));
-    let won = used(theirs.by, theirs.at).expect("used");
+    let won = used(theirs.by, theirs.at);
     assert_eq!(decided(Some(&won), Fresh::New, MADE), Verdict::SameAnswer(theirs));
 }
 

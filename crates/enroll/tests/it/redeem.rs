@@ -35,6 +35,9 @@ fn the_holder_of_a_bundle_is_known() {
     assert!(!format!("{redeem:?}").contains(&format!("{:?}", redeem.credential.0.expose())));
 }
 
+/// What it is, what its sender changed before proving it, and the reason.
+type Changed = (&'static str, fn(&mut Redeem), Option<Refused>);
+
 #[test]
 fn each_thing_that_is_wrong_has_its_reason() {
     let own = cluster("team-a/prod-eu");
@@ -65,7 +68,7 @@ fn each_thing_that_is_wrong_has_its_reason() {
         ("another key", own.clone(), sent(&redeem(), &Secret::new([7; 32]), "bundle"), MADE, enroll(E::BundleTampered)),
         ("to another cluster's path", cluster("team-a/prod-us"), (body, proof), MADE, enroll(E::WrongCluster)),
     ];
-    let changes: [(&str, fn(&mut Redeem), Option<Refused>); 11] = [
+    let changes: [Changed; 11] = [
         ("another hub", |redeem| redeem.trust_domain = "other.local".to_owned(), enroll(E::WrongHub)),
         ("another cluster", |redeem| redeem.cluster = cluster("team-b/prod-eu"), enroll(E::WrongCluster)),
         ("another uid", |redeem| redeem.stamp.uid.push('x'), enroll(E::BundleTampered)),
