@@ -72,6 +72,7 @@ impl Pod {
         let Known { identity, mesh, cluster } = ground.know(Plane::Egress, &arguments.unseal).await?;
 
         let mut registry = ground.registry();
+        ground.unsealing.register(&mut registry);
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
         let link_keys = Arc::new(signing.link());
         let egress = Egress::new(

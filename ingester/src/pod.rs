@@ -122,6 +122,7 @@ impl Pod {
         registry.register("zen_build", "Version of the program, and what its acknowledgement means", build_info());
         embedded.register(registry.sub_registry_with_prefix("zen_queue"));
         ground.platform.identity.metrics().register(&mut registry);
+        ground.unsealing.register(&mut registry);
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
         let queue: Arc<dyn Queue> = embedded;
 

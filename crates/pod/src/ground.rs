@@ -42,6 +42,8 @@ pub struct Ground {
     pub readiness: Readiness,
     /// To be completed when every part has registered its metrics.
     pub metrics: Pending,
+    /// How often ZenLocks were asked for; of the pods that do.
+    pub unsealing: unseal::Metrics,
     /// What runs.
     pub tasks: Tasks,
     /// Ends health checks and the control API: last.
@@ -133,7 +135,8 @@ impl Ground {
                 tracing::error!(%error, "the admin server failed");
             }
         });
-        Ok(Self { arguments, platform, readiness, metrics, tasks, end, admin, identified })
+        let unsealing = unseal::Metrics::default();
+        Ok(Self { arguments, platform, readiness, metrics, unsealing, tasks, end, admin, identified })
     }
 
     /// For the metrics of the parts: what it is, and how its certificates stand.
@@ -166,7 +169,7 @@ impl Ground {
     /// Waits for identity and configuration; both are kept fresh from then on. What lies in the in-memory volume is enough:
     /// neither operator nor API server have to be there. Where there is an unseal API, it opens `ZenLock`s.
     pub async fn know(&mut self, plane: Plane, unsealing: &unseal::Arguments) -> Result<Known, Error> {
-        let zen_locks = unsealing.zen_locks(&self.arguments.trust)?;
+        let zen_locks = unsealing.zen_locks(&self.arguments.trust, &self.unsealing)?;
         let gate = self.readiness.gate("configuration");
         let objects = cluster::Options {
             plane,

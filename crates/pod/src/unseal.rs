@@ -10,6 +10,9 @@ use clap::Args;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::{Method, Request, Response};
 use http_body_util::Full;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
 use zen_compile::LockUse;
 use zen_identity::client::Resolve;
 use zen_identity::endpoint::{self, Endpoint};
@@ -45,11 +48,26 @@ pub struct Arguments {
 
 impl Arguments {
     /// What there is for objects that name `ZenLock`s. Asks nobody yet.
-    pub fn zen_locks(&self, trust: &Path) -> Result<ZenLocks, endpoint::Error> {
+    pub fn zen_locks(&self, trust: &Path, metrics: &Metrics) -> Result<ZenLocks, endpoint::Error> {
         let Some(url) = self.unseal_url.as_deref().filter(|url| !url.is_empty()) else {
             return Ok(ZenLocks::Unsupported);
         };
-        Ok(ZenLocks::Opened(Arc::new(Api::new(url, &self.unseal_token, trust, None)?)))
+        let api = Api::new(url, &self.unseal_token, trust, None)?;
+        Ok(ZenLocks::Opened(Arc::new(Api { metrics: metrics.clone(), ..api })))
+    }
+}
+
+/// How often the unseal API was asked, by `result`: `answered`, also where it refuses one or another object, or `unanswered`.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    requests: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl Metrics {
+    /// Adds them to the registry of the process, which carries no prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("zen_unseal");
+        registry.register("requests", "Batches of ZenLocks asked for, by result", self.requests.clone());
     }
 }
 
@@ -59,6 +77,7 @@ pub struct Api {
     endpoint: Endpoint,
     token: PathBuf,
     trust: PathBuf,
+    metrics: Metrics,
 }
 
 impl fmt::Debug for Api {
@@ -79,7 +98,8 @@ impl Api {
             Some(resolver) => Endpoint::with_resolver(url, resolver),
             None => Endpoint::new(url),
         };
-        Ok(Self { url: url.to_owned(), endpoint: endpoint?, token: token.to_owned(), trust: trust.to_owned() })
+        let (token, trust) = (token.to_owned(), trust.to_owned());
+        Ok(Self { url: url.to_owned(), endpoint: endpoint?, token, trust, metrics: Metrics::default() })
     }
 
     async fn ask(&self, uses: &[LockUse]) -> Result<Unsealed, Unanswered> {
@@ -143,7 +163,12 @@ impl Api {
 
 impl Unseal for Api {
     fn unseal<'a>(&'a self, uses: &'a [LockUse]) -> Unsealing<'a> {
-        Box::pin(self.ask(uses))
+        Box::pin(async move {
+            let answer = self.ask(uses).await;
+            let result = if answer.is_ok() { "answered" } else { "unanswered" };
+            self.metrics.requests.get_or_create(&[("result", result)]).inc();
+            answer
+        })
     }
 }
 

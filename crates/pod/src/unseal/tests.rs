@@ -119,6 +119,7 @@ async fn each_use_is_asked_for_with_the_token_of_the_moment() {
     assert_eq!([refused(0), refused(1), refused(2)], [None, Some(Some(LockRefusal::SubjectNotAllowed)), Some(None)]);
     std::fs::write(stage.folder.path().join("token"), "second").expect("writes");
     stage.api.unseal(&uses()).await.expect("an answer");
+    assert_eq!(stage.api.metrics.requests.get_or_create(&[("result", "answered")]).get(), 2);
     let heard = stage.script.heard();
     assert_eq!((heard[0].0.as_str(), heard[1].0.as_str()), ("Bearer first", "Bearer second"));
     let github = json!({"kind": "Webhook", "namespace": "team-a", "name": "github"});
@@ -133,6 +134,7 @@ async fn a_stranger_is_told_nothing() {
     let error = stage.api.unseal(&uses()).await.expect_err("a stranger").to_string();
     assert!(error.contains("https://unseal.example") && error.contains("TLS"), "{error}");
     assert!(stage.script.heard().is_empty());
+    assert_eq!(stage.api.metrics.requests.get_or_create(&[("result", "unanswered")]).get(), 1);
 }
 
 #[tokio::test]
@@ -176,7 +178,7 @@ async fn an_answer_that_is_none_says_what_was_asked_and_no_value() {
 fn without_an_address_nothing_opens_them() {
     let of = |url: Option<&str>| {
         let arguments = Arguments { unseal_url: url.map(str::to_owned), unseal_token: PathBuf::new() };
-        arguments.zen_locks(Path::new("ca.crt"))
+        arguments.zen_locks(Path::new("ca.crt"), &Metrics::default())
     };
     assert!(matches!(of(None), Ok(ZenLocks::Unsupported)) && matches!(of(Some("")), Ok(ZenLocks::Unsupported)));
     assert!(matches!(of(Some("https://zenlock-webhook.zen-mesh.svc")), Ok(ZenLocks::Opened(_))));
