@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::ListParams;
@@ -27,8 +28,8 @@ const TRIES: u32 = 5;
 /// Deletes at one time.
 const AT_ONCE: usize = 16;
 
-/// Takes the lease, so that no replica writes any more, and deletes the Roles and RoleBindings of tenants and the
-/// registration of the aggregated API. Returns how many objects it deleted.
+/// Takes the lease, so that no replica writes any more, and deletes the Roles and RoleBindings of tenants and what is
+/// registered with the API server: the aggregated API and admission. Returns how many objects it deleted.
 ///
 /// # Errors
 ///
@@ -52,6 +53,10 @@ async fn delete(client: &Client, writer: &Writer) -> Result<usize, Error> {
     deleted += delete_all::<Role>(client, writer, &ours, &grants).await?;
     let registration = ListParams::default().fields(&format!("metadata.name={}", names::API_SERVICE));
     deleted += delete_all::<APIService>(client, writer, &registration, &[names::API_SERVICE]).await?;
+    let admission = ListParams::default().fields(&format!("metadata.name={}", names::ADMISSION));
+    let names = [names::ADMISSION];
+    deleted += delete_all::<MutatingWebhookConfiguration>(client, writer, &admission, &names).await?;
+    deleted += delete_all::<ValidatingWebhookConfiguration>(client, writer, &admission, &names).await?;
     Ok(deleted)
 }
 
@@ -106,6 +111,7 @@ mod tests {
     use super::*;
 
     const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+    const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
     const REGISTRATION: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 
     fn object(namespace: &str, name: &str) -> Value {
@@ -135,8 +141,14 @@ mod tests {
         server.expect(Call::delete(&format!("{RBAC}/namespaces/team-b/roles/zen-ingester")), Reply::not_found());
         // Somebody else's registration of the same name.
         server.expect(Call::get(REGISTRATION), Reply::list(vec![json!({"metadata": {"name": names::API_SERVICE}})]));
+        let mut webhooks = object("", names::ADMISSION);
+        webhooks["metadata"]["namespace"] = Value::Null;
+        for kind in ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"] {
+            server.expect(Call::get(&format!("{ADMISSION}/{kind}")), Reply::list(vec![webhooks.clone()]));
+            server.expect(Call::delete(&format!("{ADMISSION}/{kind}/{}", names::ADMISSION)), done());
+        }
         let writer = Writer::new(server.client(), Leadership::unguarded(), "cleanup", Metrics::default());
-        assert_eq!(delete(&server.client(), &writer).await.expect("deleted"), 2);
+        assert_eq!(delete(&server.client(), &writer).await.expect("deleted"), 4);
         server.finish();
     }
 }

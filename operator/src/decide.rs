@@ -12,15 +12,18 @@ mod pod;
 pub mod tenants;
 #[cfg(test)]
 mod tests;
+mod zen_lock;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use ingester::{Storage, claim_ordinal, drain_ordinal, drain_pod, drain_pod_name, pod_ordinal};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
+pub use zen_lock::{age_identity, age_lost};
 
 use crate::names;
 use crate::object::{Id, Object};
@@ -41,6 +44,8 @@ pub struct Inputs<'a> {
     pub trust: Option<&'a str>,
     /// Fingerprint of the root key that the mounted keys come from; none: they are not there yet.
     pub keys: Option<&'a str>,
+    /// Whether there is what the ZenLock webhook opens ZenLocks with; where somebody else keeps it, it is taken to be there.
+    pub age: bool,
     /// Replicas of the ingester that are to run now: more than are wanted while some drain.
     pub ingester_replicas: u32,
     /// Volumes of the `StatefulSet` that exists: they cannot be changed.
@@ -91,16 +96,34 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
     }
     plan.want_if(inputs.workloads.api.enabled, ingester::api_service(inputs));
     plan.want(egress::service(inputs));
-    for component in [names::INGESTER, names::EGRESS] {
-        plan.want_if(inputs.workloads.pod_disruption_budgets.enabled, disruption_budget(inputs, component));
+    let zen_lock = inputs.workloads.zen_lock.as_ref();
+    plan.want_if(zen_lock.is_some(), zen_lock::service(inputs));
+    for (component, is_there) in [(names::INGESTER, true), (names::EGRESS, true), (names::ZENLOCK, zen_lock.is_some())]
+    {
+        let is_wanted = is_there && inputs.workloads.pod_disruption_budgets.enabled;
+        plan.want_if(is_wanted, disruption_budget(inputs, component));
     }
-    for policy in [network::ingester(inputs), network::egress(inputs)] {
-        plan.want_if(inputs.workloads.network_policies.enabled, policy);
+    for (policy, is_there) in [
+        (network::ingester(inputs), true),
+        (network::egress(inputs), true),
+        (network::zen_lock(inputs), zen_lock.is_some()),
+    ] {
+        plan.want_if(is_there && inputs.workloads.network_policies.enabled, policy);
     }
     // Pods that mount what is not there wait for the kubelet's next try, which is up to two minutes later.
     if let (Some(_), Some(keys)) = (inputs.trust, inputs.keys) {
         plan.want(ingester::stateful_set(inputs, keys));
         plan.want(egress::deployment(inputs, keys));
+    }
+    if let Some(trust) = inputs.trust {
+        // Before anybody answers: a pod that asks for secrets must not start without them.
+        plan.want_if(zen_lock.is_some(), zen_lock::mutating(inputs, trust));
+        plan.want_if(zen_lock.is_some(), zen_lock::validating(inputs, trust));
+    }
+    match (zen_lock, inputs.trust) {
+        (Some(settings), Some(_)) if inputs.age => plan.want(zen_lock::deployment(inputs, settings)),
+        (Some(_), _) => {}
+        (None, _) => drop(plan.unwanted.insert(Id::new::<Deployment>(inputs.namespace, names::ZENLOCK))),
     }
     plan.problems.extend(ingester::fixed_storage(inputs));
     // Discovery of every client fails while a registered API does not answer.

@@ -28,8 +28,8 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use zen_identity::Mesh;
 use zen_identity::client::Clock;
+use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
 use zen_pki::{Ca, Identity, TrustDomain, TrustRoots};
 
@@ -53,6 +53,8 @@ pub struct Settings {
     pub lifetime: Duration,
     /// Names of the ingester's serving certificate.
     pub serving: BTreeSet<String>,
+    /// Names of the ZenLock webhook's serving certificate.
+    pub zen_lock: BTreeSet<String>,
 }
 
 impl Settings {
@@ -61,12 +63,14 @@ impl Settings {
     /// not cost all the others their certificate.
     pub fn new(mesh: Mesh, lifetime: Duration, hosts: impl IntoIterator<Item = String>) -> Self {
         let namespace = mesh.namespace().to_owned();
-        let mut serving: BTreeSet<String> = [names::INGESTER, names::INGESTER_API]
-            .iter()
-            .flat_map(|service| {
+        let of = |services: &[&str]| -> BTreeSet<String> {
+            let both = |service: &&str| {
                 [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")]
-            })
-            .collect();
+            };
+            services.iter().flat_map(both).collect()
+        };
+        let mut serving = of(&[names::INGESTER, names::INGESTER_API]);
+        let zen_lock = of(&[names::ZENLOCK]);
         for host in hosts {
             let host = host.to_ascii_lowercase();
             let is_name = rustls_pki_types::DnsName::try_from(host.strip_prefix("*.").unwrap_or(&host)).is_ok();
@@ -76,7 +80,16 @@ impl Settings {
             }
             serving.insert(host);
         }
-        Self { mesh, lifetime, serving }
+        Self { mesh, lifetime, serving, zen_lock }
+    }
+
+    /// The names that a component serves; none: it serves none.
+    fn serving(&self, component: Component) -> Option<&BTreeSet<String>> {
+        match component {
+            Component::Ingester => Some(&self.serving).filter(|names| !names.is_empty()),
+            Component::ZenLock => Some(&self.zen_lock),
+            Component::Operator | Component::Egress | Component::Audit => None,
+        }
     }
 }
 

@@ -40,6 +40,14 @@ pub const INGESTER_PEERS: &str = "zen-ingester-peers";
 pub const INGESTER_API: &str = "zen-ingester-api";
 /// The egress: Deployment, headless Service, ServiceAccount, tenant Role.
 pub const EGRESS: &str = "zen-egress";
+/// Admission of pods and ZenLocks, and the unseal API: Deployment, Service, ServiceAccount.
+pub const ZENLOCK: &str = "zenlock-webhook";
+/// Both registrations with the API server's admission.
+pub const ADMISSION: &str = "zenlock-webhook.zen-mesh.io";
+/// Secret with the age identities that open ZenLocks, unless another custody is chosen.
+pub const AGE: &str = "zen-mesh-age";
+/// ConfigMap with the public keys that ZenLocks are made for; its owner is the webhook, which alone can read the identities.
+pub const RECIPIENTS: &str = "zen-mesh-recipients";
 /// ConfigMap with the mesh-wide settings.
 pub const MESH: &str = "zen-mesh";
 /// Key of the mesh-wide settings.
@@ -75,6 +83,8 @@ pub mod port {
     pub const API: u16 = 9443;
     /// Link between ingester and egress (mTLS).
     pub const LINK: u16 = 9444;
+    /// Admission and unseal API (TLS).
+    pub const ZENLOCK: u16 = 8443;
     /// Identity service of the operator (TLS).
     pub const IDENTITY: u16 = 8443;
 }

@@ -18,6 +18,9 @@ pub struct Workloads {
     pub ingester: Ingester,
     /// Delivers them.
     pub egress: Egress,
+    /// ZenLocks: admission and unsealing; none: switched off.
+    #[serde(default)]
+    pub zen_lock: Option<ZenLock>,
     /// The certificate of the intake.
     #[serde(default)]
     pub intake: Intake,
@@ -43,6 +46,9 @@ pub struct Images {
     pub ingester: String,
     /// Of the egress.
     pub egress: String,
+    /// Of the ZenLock webhook, which also runs in the pods that use ZenLocks.
+    #[serde(default)]
+    pub zenlock_webhook: String,
     /// `IfNotPresent`, `Always`, `Never`.
     #[serde(default = "if_not_present")]
     pub pull_policy: String,
@@ -82,6 +88,48 @@ pub struct Egress {
     /// What is logged.
     #[serde(default = "info")]
     pub log: String,
+}
+
+/// The ZenLock webhook's Deployment.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ZenLock {
+    /// How many.
+    pub replicas: u32,
+    /// Where the age identities come from.
+    #[serde(default)]
+    pub custody: Custody,
+    /// Whether pods may ask for a Secret in place of files in memory.
+    #[serde(default)]
+    pub secret_delivery: bool,
+    /// Where it may run, and with how much.
+    #[serde(default)]
+    pub pod: Pod,
+    /// What is logged.
+    #[serde(default = "info")]
+    pub log: String,
+}
+
+/// Where the age identities come from. At most one of the two; neither: the Secret `zen-mesh-age`, which is made.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Custody {
+    /// A Secret of the release namespace that somebody else keeps.
+    pub secret_name: String,
+    /// A volume source of the pod specification, such as a CSI volume.
+    pub volume: Value,
+}
+
+impl Custody {
+    /// Whether the operator makes the first identity.
+    pub fn is_ours(&self) -> bool {
+        self.secret_name.is_empty() && !self.has_volume()
+    }
+
+    /// Whether it is a volume that somebody described.
+    pub fn has_volume(&self) -> bool {
+        self.volume.as_object().is_some_and(|volume| !volume.is_empty())
+    }
 }
 
 /// A volume for each replica.
@@ -207,7 +255,9 @@ impl Workloads {
     }
 
     fn check(&self) -> Result<(), Error> {
-        for (name, replicas) in [("ingester", self.ingester.replicas), ("egress", self.egress.replicas)] {
+        let zen_lock = self.zen_lock.as_ref().map(|zen_lock| ("zenLock", zen_lock.replicas));
+        let planes = [("ingester", self.ingester.replicas), ("egress", self.egress.replicas)];
+        for (name, replicas) in planes.into_iter().chain(zen_lock) {
             if !(1..=MOST_REPLICAS).contains(&replicas) {
                 return Err(Error(format!("{name}.replicas is {replicas}: it must be from 1 to {MOST_REPLICAS}")));
             }
@@ -215,10 +265,15 @@ impl Workloads {
         if zen_crds::parse_quantity(&self.ingester.storage.size).is_none() {
             return Err(Error("ingester.storage.size must be a size such as 10Gi".to_owned()));
         }
-        for (name, image) in [("ingester", &self.images.ingester), ("egress", &self.images.egress)] {
+        let zen_lock = self.zen_lock.is_some().then_some(("zenlockWebhook", &self.images.zenlock_webhook));
+        let images = [("ingester", &self.images.ingester), ("egress", &self.images.egress)];
+        for (name, image) in images.into_iter().chain(zen_lock) {
             if image.is_empty() {
                 return Err(Error(format!("images.{name} is empty")));
             }
+        }
+        if self.zen_lock.as_ref().is_some_and(|it| !it.custody.secret_name.is_empty() && it.custody.has_volume()) {
+            return Err(Error("zenLock.custody has both secretName and volume: choose one".to_owned()));
         }
         let policy = &*self.images.pull_policy;
         if !["IfNotPresent", "Always", "Never"].contains(&policy) {
@@ -292,7 +347,7 @@ egress:
     resources: {limits: {memory: 512Mi}, requests: {cpu: 100m, memory: 128Mi}}
     tolerations: []
   replicas: 2
-images: {egress: 'zen-egress:0.1.0', ingester: 'zen-ingester:0.1.0', pullPolicy: IfNotPresent, pullSecrets: []}
+images: {egress: 'zen-egress:0.1.0', ingester: 'zen-ingester:0.1.0', pullPolicy: IfNotPresent, pullSecrets: [], zenlockWebhook: 'zenlock-webhook:0.1.0'}
 ingester:
   log: info
   pod:
@@ -310,6 +365,19 @@ intake: {names: [], tlsSecret: ''}
 networkPolicies: {enabled: true, intakeFrom: [], apiServerPorts: [443, 6443]}
 podDisruptionBudgets: {enabled: true}
 spread: true
+zenLock:
+  custody: {secretName: '', volume: {}}
+  log: info
+  pod:
+    affinity: {}
+    annotations: {}
+    labels: {}
+    nodeSelector: {}
+    priorityClassName: ''
+    resources: {limits: {memory: 512Mi}, requests: {cpu: 50m, memory: 64Mi}}
+    tolerations: []
+  replicas: 2
+  secretDelivery: false
 ";
 
     pub(crate) const LEAST: &str = "
@@ -342,6 +410,12 @@ egress: {replicas: 1}
             ("egress: e}", "egress: e, pullPolicy: Sometimes}", "pullPolicy"),
             ("{size: 1Gi}}", "{size: 1Gi}, service: {nodePort: 30443}}", "nodePort"),
             ("{size: 1Gi}}", "{size: 1Gi}, service: {type: Ingress}}", "Ingress"),
+            ("replicas: 1}", "replicas: 1}\nzenLock: {replicas: 1}", "images.zenlockWebhook"),
+            (
+                "egress: e}",
+                "egress: e, zenlockWebhook: z}\nzenLock: {replicas: 1, custody: {secretName: a, volume: {csi: {}}}}",
+                "zenLock.custody",
+            ),
             ("images:", "image:", "image"),
             ("images:", "networkPolicies: {apiServerPorts: []}\nimages:", "apiServerPorts"),
             ("images:", "networkPolicies: {apiServerPorts: [0]}\nimages:", "apiServerPorts"),

@@ -74,7 +74,7 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
         Err(problem) => return Ok(vec![format!("{} cannot be used: {problem}", names::MESH_KEY)]),
     };
     let set = one::<StatefulSet>(&Api::namespaced(client.clone(), namespace), &here(names::INGESTER)).await?;
-    let deployment = one::<Deployment>(&Api::namespaced(client.clone(), namespace), &here(names::EGRESS)).await?;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let owner =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "name": names::WORKLOADS, "uid": settings.metadata.uid});
     // The keys are the operator's to know: those that it took.
@@ -88,6 +88,7 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
         drain_delay: mesh.map_or(mesh::Config::default().drain_delay, |mesh| mesh.drain_delay),
         trust: Some(""),
         keys: Some(keys.map_or("", String::as_str)),
+        age: true,
         ingester_replicas: workloads.ingester.replicas,
         storage: set.as_ref().and_then(Storage::of),
         api_answers: true,
@@ -96,7 +97,10 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
     for object in plan.wanted.values() {
         let problem = match &*object.id().kind {
             "StatefulSet" => rollout(object, set.as_ref(), set_counts),
-            "Deployment" => rollout(object, deployment.as_ref(), deployment_counts),
+            "Deployment" => {
+                let there = one(&deployments, &here(&*object.id().name)).await?;
+                rollout(object, there.as_ref(), deployment_counts)
+            }
             _ => None,
         };
         missing.extend(problem);
@@ -199,6 +203,7 @@ mod tests {
             drain_delay: Duration::from_secs(5),
             trust: Some("x"),
             keys: Some("k"),
+            age: true,
             ingester_replicas: 1,
             storage: None,
             api_answers: true,

@@ -8,13 +8,14 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, pin_mut};
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, Config, watcher};
@@ -47,6 +48,11 @@ pub struct World {
     disruption_budgets: Store<PodDisruptionBudget>,
     network_policies: Store<NetworkPolicy>,
     api_services: Store<APIService>,
+    mutating: Store<MutatingWebhookConfiguration>,
+    validating: Store<ValidatingWebhookConfiguration>,
+    recipients: Store<ConfigMap>,
+    /// Of the Secret with the age identities: that it is there, and nothing of what it holds.
+    age: Store<PartialObjectMeta<Secret>>,
     #[expect(dead_code, reason = "dropping it ends the watches")]
     tasks: JoinSet<()>,
 }
@@ -73,6 +79,10 @@ impl World {
             disruption_budgets: watch.here(ours()),
             network_policies: watch.here(ours()),
             api_services: watch.everywhere(named(names::API_SERVICE)),
+            mutating: watch.everywhere(named(names::ADMISSION)),
+            validating: watch.everywhere(named(names::ADMISSION)),
+            recipients: watch.here(named(names::RECIPIENTS)),
+            age: watch.here(named(names::AGE)),
             namespace: namespace.to_owned(),
             tasks,
         }
@@ -95,6 +105,10 @@ impl World {
         let _ = wait(self.disruption_budgets.wait_until_ready().await);
         let _ = wait(self.network_policies.wait_until_ready().await);
         let _ = wait(self.api_services.wait_until_ready().await);
+        let _ = wait(self.mutating.wait_until_ready().await);
+        let _ = wait(self.validating.wait_until_ready().await);
+        let _ = wait(self.recipients.wait_until_ready().await);
+        let _ = wait(self.age.wait_until_ready().await);
     }
 
     /// An object as it was seen last; none when it is not there, or is none of ours.
@@ -110,6 +124,8 @@ impl World {
             "Pod" => find(&self.pods, id),
             "PersistentVolumeClaim" => find(&self.claims, id),
             "APIService" => find(&self.api_services, id),
+            "MutatingWebhookConfiguration" => find(&self.mutating, id),
+            "ValidatingWebhookConfiguration" => find(&self.validating, id),
             "Secret" => self.secret(&id.name).map(|secret| secret as Stored),
             _ => None,
         }
@@ -129,6 +145,16 @@ impl World {
     /// Whether the aggregated API is registered.
     pub fn is_api_registered(&self) -> bool {
         self.api_services.get(&ObjectRef::new(names::API_SERVICE)).is_some()
+    }
+
+    /// Whether the Secret with the age identities is there.
+    pub fn has_age(&self) -> bool {
+        self.age.get(&ObjectRef::new(names::AGE).within(&self.namespace)).is_some()
+    }
+
+    /// Whether public keys were published once: then there are identities, and ZenLocks that only those open.
+    pub fn has_recipients(&self) -> bool {
+        self.recipients.get(&ObjectRef::new(names::RECIPIENTS).within(&self.namespace)).is_some()
     }
 }
 

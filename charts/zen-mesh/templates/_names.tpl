@@ -11,12 +11,12 @@ app.kubernetes.io/part-of: zen-mesh
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 {{- end }}
 
-{{/* Reference of an image: (dict "root" $ "name" "operator"). A digest stands in place of the tag. */}}
+{{/* Reference of an image: (dict "root" $ "name" "zen-operator"). A digest stands in place of the tag. */}}
 {{- define "zen-mesh.image" -}}
 {{- $image := .root.Values.image -}}
-{{- $digest := get $image.digests .name -}}
+{{- $digest := get $image.digests (trimPrefix "zen-" .name) -}}
 {{- with $image.registry }}{{ . }}/{{ end -}}
-zen-{{ .name }}
+{{ .name }}
 {{- if $digest }}@{{ $digest }}{{ else }}:{{ $image.tag | default .root.Chart.AppVersion }}{{ end -}}
 {{- end }}
 

@@ -11,7 +11,7 @@ that came past the schema (--skip-schema-validation) too.
 {{- $problems = append $problems (printf "profile %q is unknown: production, or dev for a cluster to try things out." (toString $v.profile)) -}}
 {{- end -}}
 
-{{- range $plane := list "operator" "ingester" "egress" -}}
+{{- range $plane := concat (list "operator" "ingester" "egress") ($v.zenLock.enabled | ternary (list "zenLock") list) -}}
 {{- $replicas := int (get $v $plane).replicas -}}
 {{- if lt $replicas 1 -}}
 {{- $problems = append $problems (printf "%s.replicas is %d: at least 1. To stop intake without losing events, set active: false in the Webhooks." $plane $replicas) -}}
@@ -36,6 +36,9 @@ that came past the schema (--skip-schema-validation) too.
 {{- end -}}
 {{- if and $v.certificates.ca.secretName $v.certificates.ca.volume -}}
 {{- $problems = append $problems "certificates.ca has both secretName and volume: the CA key comes from one of them." -}}
+{{- end -}}
+{{- if and $v.zenLock.custody.secretName $v.zenLock.custody.volume -}}
+{{- $problems = append $problems "zenLock.custody has both secretName and volume: the age identities come from one of them." -}}
 {{- end -}}
 {{- if has (clean $v.certificates.ca.path) (list "/" "/run/zen-mesh" "/etc/zen-mesh" "/var/run/secrets/kubernetes.io/serviceaccount") -}}
 {{- $problems = append $problems (printf "certificates.ca.path %s is used otherwise in the pod: choose a folder of its own such as /etc/zen-mesh/ca." $v.certificates.ca.path) -}}

@@ -166,7 +166,8 @@ impl Operator {
         registry: &mut prometheus_client::registry::Registry,
     ) -> Self {
         let cluster = cluster(control_plane, Plane::Operator).await;
-        let settings = Settings { ingester_replicas: 2, intake: "intake.example.com".to_owned() };
+        let settings =
+            Settings { ingester_replicas: 2, intake: "intake.example.com".to_owned(), opens_zen_locks: false };
         let (_, settings) = watch::channel(settings);
         let end = CancellationToken::new();
         let metrics = Metrics::default();

@@ -6,6 +6,7 @@
 //! no request: [`zen_e2e::rights::UNSEEN`].
 
 mod stage;
+mod zen_locks;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -71,16 +72,12 @@ async fn every_right_is_used_and_every_use_is_granted() {
     until("the egress is ready", async || ready(stage.egress_admin()).await.0 == 200).await;
 
     stage.apply(&TENANT.replace("CERTIFICATE", &json!(stage.bundle()).to_string())).await;
-    for kind in ["ZenLock", "ClusterEnrollment"] {
-        let sample = crate::samples::all().into_iter().find(|sample| sample["kind"] == kind).expect("a sample");
-        stage.apply(&crate::samples::with(sample, "/metadata/namespace", json!("team-a")).to_string()).await;
-    }
+    let sample = crate::samples::named("ClusterEnrollment", "prod-eu");
+    stage.apply(&crate::samples::with(sample, "/metadata/namespace", json!("team-a")).to_string()).await;
     stage.until_condition("webhook", "hook", "Programmed=True").await;
     stage.until_condition("webhook", "lost", "ResolvedRefs=False").await;
     stage.until_condition("destination", "ci", "Accepted=True").await;
-    for kind in ["zenlock", "clusterenrollment"] {
-        stage.until_condition(kind, "--all", "Accepted=False").await;
-    }
+    stage.until_condition("clusterenrollment", "--all", "Accepted=False").await;
     // An Event is written after the status that it is about.
     until("it is said as an Event too", async || {
         !stage.kubectl(&["get", "events", "-n", "team-a", "-o", "name"]).await.is_empty()
@@ -89,6 +86,7 @@ async fn every_right_is_used_and_every_use_is_granted() {
     let of_tenant = tenant_roles(&stage).await;
     assert_eq!(of_tenant.len(), 4, "a Role and its binding for each plane: {of_tenant:#?}");
 
+    zen_locks::run(&stage).await;
     aggregated_api(&stage).await;
     drain(&stage).await;
     repeated_event(&stage);
@@ -201,14 +199,17 @@ async fn switch_off(stage: &Stage) {
             for part in ["podDisruptionBudgets", "networkPolicies", "api"] {
                 workloads[part]["enabled"] = false.into();
             }
+            workloads.as_object_mut().unwrap().remove("zenLock");
         })
         .await;
     let labelled = ["-l", "app.kubernetes.io/managed-by=zen-operator", "-o", "name"];
     until("what was switched off is gone", async || {
-        let here = ["get", "poddisruptionbudgets,networkpolicies,services", "-n", NAMESPACE];
+        let here = ["get", "poddisruptionbudgets,networkpolicies,services,deployments", "-n", NAMESPACE];
         let left = stage.kubectl(&[&here[..], &labelled].concat()).await;
-        let registered = stage.kubectl(&[&["get", "apiservices"][..], &labelled].concat()).await;
-        registered.is_empty() && !["budget", "networkpolic", "zen-ingester-api"].iter().any(|gone| left.contains(gone))
+        let registrations = "apiservices,mutatingwebhookconfigurations,validatingwebhookconfigurations";
+        let registered = stage.kubectl(&[&["get", registrations][..], &labelled].concat()).await;
+        let gone = ["budget", "networkpolic", "zen-ingester-api", "zenlock-webhook"];
+        registered.is_empty() && !gone.iter().any(|gone| left.contains(gone))
     })
     .await;
 }

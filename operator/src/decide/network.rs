@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::pod::component_labels;
 use super::{Inputs, object};
-use crate::names::{EGRESS, INGESTER, OPERATOR, port};
+use crate::names::{EGRESS, INGESTER, OPERATOR, ZENLOCK, port};
 use crate::object::Object;
 
 /// Networks that no public target is in; mode Direct reaches public targets only.
@@ -52,6 +52,11 @@ pub(super) fn egress(inputs: &Inputs<'_>) -> Object {
         {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
     ]}));
     policy(inputs, EGRESS, &inbound, &outbound)
+}
+
+/// From the API server and from every pod that is to have its secrets.
+pub(super) fn zen_lock(inputs: &Inputs<'_>) -> Object {
+    policy(inputs, ZENLOCK, &[json!({"ports": [tcp(port::ZENLOCK)]}), metrics()], &cluster(inputs))
 }
 
 fn policy(inputs: &Inputs<'_>, component: &'static str, inbound: &[Value], outbound: &[Value]) -> Object {

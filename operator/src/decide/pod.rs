@@ -12,7 +12,7 @@ use crate::settings::Pod;
 /// Who the images run as.
 const USER: u32 = 65532;
 /// Secrets are readable for the pod's group alone: 0440.
-const SECRET_MODE: u32 = 0o440;
+pub(super) const SECRET_MODE: u32 = 0o440;
 /// What finishes after the drain delay has so long for it.
 const FINISH: Duration = Duration::from_secs(30);
 /// The grace period grows in such steps: the drain delay is in effect without a restart, and the grace period is not.
@@ -24,8 +24,8 @@ pub(super) struct Shape<'a> {
     pub(super) image: &'a str,
     pub(super) log: &'a str,
     pub(super) pod: &'a Pod,
-    pub(super) keys_secret: &'static str,
-    pub(super) keys: &'a str,
+    /// The Secret with its keys, and the fingerprint of what they were derived from.
+    pub(super) keys: Option<(&'static str, &'a str)>,
     pub(super) ports: Value,
     /// Beside what every pod gets.
     pub(super) environment: Vec<Value>,
@@ -56,8 +56,10 @@ impl Shape<'_> {
         labels.insert(names::ROLE_LABEL.to_owned(), role.into());
         let mut annotations: Map<_, _> =
             self.pod.annotations.iter().map(|(key, value)| (key.clone(), Value::from(value.clone()))).collect();
-        // Mounted keys are read once: other keys are another pod.
-        annotations.insert(names::KEYS.to_owned(), self.keys.into());
+        if let Some((_, keys)) = self.keys {
+            // Mounted keys are read once: other keys are another pod.
+            annotations.insert(names::KEYS.to_owned(), keys.into());
+        }
         json!({"metadata": {"labels": labels, "annotations": annotations}, "spec": self.spec(inputs, role)})
     }
 
@@ -109,9 +111,11 @@ impl Shape<'_> {
         let mut mounts = vec![
             json!({"name": "run", "mountPath": "/run/zen-mesh"}),
             json!({"name": "trust", "mountPath": "/etc/zen-mesh/trust", "readOnly": true}),
-            json!({"name": "keys", "mountPath": "/etc/zen-mesh/keys", "readOnly": true}),
-            json!({"name": "token", "mountPath": "/var/run/secrets/zen-mesh", "readOnly": true}),
         ];
+        if self.keys.is_some() {
+            mounts.push(json!({"name": "keys", "mountPath": "/etc/zen-mesh/keys", "readOnly": true}));
+        }
+        mounts.push(json!({"name": "token", "mountPath": "/var/run/secrets/zen-mesh", "readOnly": true}));
         mounts.extend(self.mounts.iter().cloned());
         let probe = |path: &str, period: u32, failures: u32| {
             json!({"httpGet": {"path": path, "port": "admin"}, "periodSeconds": period, "timeoutSeconds": 2,
@@ -148,10 +152,12 @@ impl Shape<'_> {
             // Keys and the secrets in use: never on a disk.
             json!({"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}}),
             json!({"name": "trust", "configMap": {"name": names::TRUST}}),
-            json!({"name": "keys", "secret": {"secretName": self.keys_secret, "defaultMode": SECRET_MODE}}),
-            json!({"name": "token", "projected": {
-                "defaultMode": SECRET_MODE, "sources": [{"serviceAccountToken": token}]}}),
         ];
+        if let Some((secret, _)) = self.keys {
+            volumes.push(json!({"name": "keys", "secret": {"secretName": secret, "defaultMode": SECRET_MODE}}));
+        }
+        volumes.push(json!({"name": "token", "projected": {
+            "defaultMode": SECRET_MODE, "sources": [{"serviceAccountToken": token}]}}));
         volumes.extend(self.volumes.iter().cloned());
         volumes
     }

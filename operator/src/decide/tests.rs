@@ -1,5 +1,6 @@
 //! What is decided, as YAML: `cargo insta review` shows what a change does to the cluster. K-03, K-05.
 
+use k8s_openapi::api::admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -21,6 +22,7 @@ fn inputs<'a>(workloads: &'a Workloads, owner: &'a Value) -> Inputs<'a> {
         workloads,
         drain_delay: Duration::from_secs(5),
         trust: Some("-----BEGIN CERTIFICATE-----\n"),
+        age: true,
         keys: Some("0123456789abcdef"),
         ingester_replicas: workloads.ingester.replicas,
         storage: None,
@@ -52,7 +54,9 @@ fn every_field_is_one_of_the_api() {
         let typed: K = serde_json::from_value(Value::Object(object.body().clone())).expect("of this kind");
         serde_json::to_value(typed).expect("JSON")
     }
-    let workloads = Workloads::parse(&LEAST.replace(
+    let zen_lock = "replicas: 1}\nzenLock: {replicas: 1, custody: {volume: {csi: {driver: d}}}}";
+    let least = LEAST.replace("egress: e}", "egress: e, zenlockWebhook: z}").replace("replicas: 1}", zen_lock);
+    let workloads = Workloads::parse(&least.replace(
         "{size: 1Gi}}",
         "{size: 1Gi, className: fast}, service: {type: NodePort, nodePort: 30443, annotations: {a: b}}, pod: {tolerations: \
          [{key: k, operator: Exists}], nodeSelector: {a: b}, priorityClassName: high, labels: {x: y}, annotations: {x: y}}}",
@@ -70,6 +74,8 @@ fn every_field_is_one_of_the_api() {
             "NetworkPolicy" => round::<NetworkPolicy>(object),
             "PodDisruptionBudget" => round::<PodDisruptionBudget>(object),
             "APIService" => round::<APIService>(object),
+            "MutatingWebhookConfiguration" => round::<MutatingWebhookConfiguration>(object),
+            "ValidatingWebhookConfiguration" => round::<ValidatingWebhookConfiguration>(object),
             "Pod" => round::<Pod>(object),
             other => panic!("{other}"),
         };
@@ -91,10 +97,25 @@ fn what_is_switched_off_is_unwanted_and_nothing_else() {
             "APIService v1alpha1.data.zen-mesh.io",
             "NetworkPolicy zen-mesh/zen-egress",
             "NetworkPolicy zen-mesh/zen-ingester",
+            "NetworkPolicy zen-mesh/zenlock-webhook",
             "PodDisruptionBudget zen-mesh/zen-egress",
             "PodDisruptionBudget zen-mesh/zen-ingester",
+            "PodDisruptionBudget zen-mesh/zenlock-webhook",
             "Service zen-mesh/zen-ingester-api",
         ]
+    );
+    let unwanted: Vec<_> = decided(LEAST, |_| {}).unwanted.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        unwanted,
+        [
+            "Deployment zen-mesh/zenlock-webhook",
+            "MutatingWebhookConfiguration zenlock-webhook.zen-mesh.io",
+            "NetworkPolicy zen-mesh/zenlock-webhook",
+            "PodDisruptionBudget zen-mesh/zenlock-webhook",
+            "Service zen-mesh/zenlock-webhook",
+            "ValidatingWebhookConfiguration zenlock-webhook.zen-mesh.io",
+        ],
+        "without ZenLocks"
     );
     assert!(decided(DEFAULT, |_| {}).unwanted.is_empty());
 }
@@ -117,9 +138,17 @@ fn a_pod_serves_no_api_that_is_switched_off() {
 
 #[test]
 fn pods_wait_for_what_they_mount_and_nothing_that_runs_is_deleted_for_it() {
-    for change in [|inputs: &mut Inputs<'_>| inputs.trust = None, |inputs: &mut Inputs<'_>| inputs.keys = None] {
+    let trust = |inputs: &mut Inputs<'_>| inputs.trust = None;
+    let keys = |inputs: &mut Inputs<'_>| inputs.keys = None;
+    let age = |inputs: &mut Inputs<'_>| inputs.age = false;
+    let (planes, zen_lock) = (["zen-egress", "zen-ingester"], ["zenlock-webhook"]);
+    let rows: [(fn(&mut Inputs<'_>), &[&str]); 3] = [(trust, &[]), (keys, &zen_lock), (age, &planes)];
+    for (change, expected) in rows {
         let plan = decided(DEFAULT, change);
-        assert!(!plan.wanted.keys().any(|id| ["StatefulSet", "Deployment"].contains(&&*id.kind)));
+        let pods = plan.wanted.keys().filter(|id| ["StatefulSet", "Deployment"].contains(&&*id.kind));
+        let mut pods: Vec<_> = pods.map(|id| &*id.name).collect();
+        pods.sort_unstable();
+        assert_eq!(pods, expected);
         assert!(plan.wanted.keys().any(|id| id.kind == "Service"));
         assert!(plan.unwanted.is_empty());
     }

@@ -22,7 +22,7 @@ use zen_pki::{CsrRefused, Names, SignError, Signed, SigningRequest, SpiffeId, op
 use zen_pod::caller;
 
 use super::audit::Line;
-use super::{Current, Inner, Settings, own};
+use super::{Current, Inner, own};
 
 /// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
 const REVIEWS: usize = 32;
@@ -84,7 +84,7 @@ async fn who(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     match shared.judge(&head.headers, &head.extensions, &mut line).await {
         Ok((current, component)) => Json(Who {
             spiffe_id: current.settings.mesh.id(component).to_string(),
-            serving_names: serving(&current.settings, component).into_iter().flatten().cloned().collect(),
+            serving_names: current.settings.serving(component).into_iter().flatten().cloned().collect(),
             lifetime_seconds: current.settings.lifetime.as_secs(),
         })
         .into_response(),
@@ -176,7 +176,7 @@ impl Shared {
         let due = match request.usage {
             Usage::Workload => Names::Workload(settings.mesh.id(component).clone()),
             Usage::Serving => {
-                Names::Server(serving(settings, component).cloned().ok_or(TrustRefusal::UsageNotPermitted)?)
+                Names::Server(settings.serving(component).cloned().ok_or(TrustRefusal::UsageNotPermitted)?)
             }
         };
         let request_read = SigningRequest::from_pem(&request.csr).map_err(refused)?;
@@ -192,14 +192,6 @@ impl Shared {
         let roots = self.inner.roots.borrow().as_deref().unwrap_or_default().to_owned();
         let certificate = Certificate { chain: signed.chain_pem.clone(), roots, not_after: signed.validity.until };
         Ok(Issued { certificate, component, usage: request.usage, names: due, signed })
-    }
-}
-
-/// The names that a component serves; none: it serves none.
-fn serving(settings: &Settings, component: Component) -> Option<&std::collections::BTreeSet<String>> {
-    match component {
-        Component::Ingester => Some(&settings.serving).filter(|names| !names.is_empty()),
-        Component::Operator | Component::Egress | Component::ZenLock | Component::Audit => None,
     }
 }
 

@@ -22,7 +22,7 @@ use crate::world::World;
 use crate::writer::{Error, Notice, Outcome, Requeue, Target, Writer};
 
 /// Kinds that the plan is made from.
-const PLANNED_FROM: [&str; 5] = ["StatefulSet", "Pod", "PersistentVolumeClaim", "Secret", "APIService"];
+const PLANNED_FROM: [&str; 6] = ["StatefulSet", "Pod", "PersistentVolumeClaim", "Secret", "ConfigMap", "APIService"];
 
 pub(super) type Written = Result<(task::Id, Result<Outcome, Error>), JoinError>;
 

@@ -67,10 +67,20 @@ pub fn plan(world: &World, namespace: &str, current: &Current, now: Instant) -> 
         drain_delay: current.mesh.content.as_ref().map_or(mesh::Config::default().drain_delay, |mesh| mesh.drain_delay),
         trust: current.trust.as_deref(),
         keys: fingerprint.as_deref(),
+        age: workloads.zen_lock.as_ref().is_some_and(|zen_lock| !zen_lock.custody.is_ours()) || world.has_age(),
         ingester_replicas: decision.replicas,
         storage: set.as_deref().and_then(Storage::of),
         api_answers: ready > 0 || world.is_api_registered(),
     };
+    if workloads.zen_lock.is_some() && !inputs.age {
+        // Once public keys are published, ZenLocks lie in repositories that no other identity opens.
+        if world.has_recipients() {
+            planned.plan.problems.push(decide::age_lost());
+        } else {
+            let identity = decide::age_identity(namespace, jiff::Timestamp::now());
+            planned.once.insert(identity.id().clone(), Arc::new(identity));
+        }
+    }
     let decided = decide::decide(&inputs);
     planned.plan.wanted.extend(decided.wanted);
     planned.plan.unwanted.extend(decided.unwanted);

@@ -20,6 +20,7 @@ const APPS: &str = "/apis/apps/v1/namespaces/zen-mesh";
 const POLICY: &str = "/apis/policy/v1/namespaces/zen-mesh/poddisruptionbudgets";
 const NETWORK: &str = "/apis/networking.k8s.io/v1/namespaces/zen-mesh/networkpolicies";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
 const REGISTRATIONS: &str = "/apis/apiregistration.k8s.io/v1/apiservices";
 
 /// A cluster in which the operator has just begun to lead.
@@ -59,6 +60,9 @@ impl Setup {
             format!("{RBAC}/roles"),
             format!("{RBAC}/rolebindings"),
             REGISTRATIONS.to_owned(),
+            format!("{ADMISSION}/mutatingwebhookconfigurations"),
+            format!("{ADMISSION}/validatingwebhookconfigurations"),
+            format!("{CORE}/configmaps"),
         ]
         .into_iter()
         .map(|path| (path, Vec::new()))
@@ -84,10 +88,10 @@ impl Setup {
     fn start(self) -> Cluster {
         let Self { server, lists, leadership, workloads, references } = self;
         let mut watches = BTreeMap::new();
+        let by_name = ["secrets", "apiservices", "webhookconfigurations", "configmaps"];
         for (path, items) in lists {
             // A list of names that is not for a watch keeps its own answer.
-            let selector =
-                if path.ends_with("secrets") || path == REGISTRATIONS { None } else { Some("labelSelector") };
+            let selector = if by_name.iter().any(|name| path.ends_with(name)) { None } else { Some("labelSelector") };
             let watch = Watch::default();
             if path.ends_with("secrets") {
                 for item in &items {

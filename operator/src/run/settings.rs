@@ -62,7 +62,11 @@ pub(super) fn status(
         let name = name.unwrap_or(&host);
         let port = content.map_or(443, |workloads| workloads.ingester.service.port);
         let intake = if port == 443 { name.clone() } else { format!("{name}:{port}") };
-        status::Settings { ingester_replicas: content.map_or(0, |workloads| workloads.ingester.replicas), intake }
+        status::Settings {
+            ingester_replicas: content.map_or(0, |workloads| workloads.ingester.replicas),
+            intake,
+            opens_zen_locks: content.is_some_and(|workloads| workloads.zen_lock.is_some()),
+        }
     };
     let (tell, told) = watch::channel(of(&workloads.borrow_and_update()));
     tokio::spawn(async move {
@@ -110,6 +114,7 @@ mod tests {
             let (_tell, told) = watch::channel(workloads(&DEFAULT.replace(from, to)));
             let settings = status("zen-mesh", told).borrow().clone();
             assert_eq!((settings.intake.as_str(), settings.ingester_replicas), (intake, 2));
+            assert!(settings.opens_zen_locks);
         }
     }
 }

@@ -220,10 +220,10 @@ pub mod words {
     /// `ResolvedRefs`, before a replica looked.
     pub const UNRESOLVED: &str = "No replica has looked at the references of this generation yet.";
 
+    /// Accepted, where ZenLocks are switched off.
+    pub const ZENLOCK: &str = "This mesh opens no ZenLocks: the chart's value zenLock.enabled is false. No pod and no other \
+        object gets its values.";
     /// Accepted, of a kind that this release has no controller for.
-    pub const ZENLOCK: &str = "The chart of this release installs nothing that opens ZenLocks in a cluster: no pod gets its \
-        values. Use a Secret and secretRef until the release notes name ZenLock.";
-    /// As [`ZENLOCK`].
     pub const ENROLLMENT: &str = "This release does not enroll clusters: no bundle is made for this object. Delete it, or \
         keep it until the release notes name ClusterEnrollment.";
 

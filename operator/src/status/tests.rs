@@ -79,7 +79,11 @@ impl Scene {
         server.watch("/apis/discovery.k8s.io/v1/namespaces/zen-mesh/endpointslices", vec![slice]);
         let (snapshot, first) = compiled(webhook);
         let (sender, published) = channel::channel(Arc::new(first));
-        let (_, settings) = channel::channel(Settings { ingester_replicas: 1, intake: "intake.example.com".into() });
+        let (_, settings) = channel::channel(Settings {
+            ingester_replicas: 1,
+            intake: "intake.example.com".into(),
+            opens_zen_locks: false,
+        });
         let report = ObjectReport {
             object: ObjectRef { kind: "Webhook".into(), namespace: "team-a".into(), name: "github".into() },
             uid: Some("uid-1".into()),

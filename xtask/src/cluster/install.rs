@@ -16,7 +16,8 @@ use crate::run;
 /// The namespace and the release.
 pub const NAME: &str = "zen-mesh";
 /// What the operator makes, and the operator: all must be rolled out.
-const WORKLOADS: [&str; 3] = ["deployment/zen-operator", "statefulset/zen-ingester", "deployment/zen-egress"];
+const WORKLOADS: [&str; 4] =
+    ["deployment/zen-operator", "statefulset/zen-ingester", "deployment/zen-egress", "deployment/zenlock-webhook"];
 
 /// How to install.
 #[derive(clap::Args)]

@@ -34,9 +34,11 @@ fn the_objects_of_the_chart() {
 - ClusterRole zen-mesh-owner
 - ClusterRole zen-mesh-view
 - ClusterRole zen-operator
+- ClusterRole zenlock-webhook
 - ClusterRoleBinding zen-egress
 - ClusterRoleBinding zen-ingester
 - ClusterRoleBinding zen-operator
+- ClusterRoleBinding zenlock-webhook
 - CustomResourceDefinition clusterenrollments.zen-mesh.io
 - CustomResourceDefinition destinations.zen-mesh.io
 - CustomResourceDefinition webhooks.zen-mesh.io
@@ -53,14 +55,19 @@ zen-mesh PodDisruptionBudget zen-operator
 zen-mesh Role zen-mesh-egress
 zen-mesh Role zen-mesh-ingester
 zen-mesh Role zen-mesh-owner
+zen-mesh Role zen-mesh-recipients
 zen-mesh Role zen-operator
+zen-mesh Role zenlock-webhook
 zen-mesh RoleBinding zen-mesh-egress
 zen-mesh RoleBinding zen-mesh-ingester
+zen-mesh RoleBinding zen-mesh-recipients
 zen-mesh RoleBinding zen-operator
+zen-mesh RoleBinding zenlock-webhook
 zen-mesh Service zen-operator
 zen-mesh ServiceAccount zen-egress
 zen-mesh ServiceAccount zen-ingester
-zen-mesh ServiceAccount zen-operator";
+zen-mesh ServiceAccount zen-operator
+zen-mesh ServiceAccount zenlock-webhook";
     assert_eq!(found, expected.lines().collect::<Vec<_>>());
 }
 
@@ -124,22 +131,32 @@ fn the_operator_is_where_pods_look_for_it() {
 /// The whole of workloads.yaml with default values, field by field: the operator reads it strictly.
 #[test]
 fn the_shape_of_the_data_plane() {
-    let pod = |memory: &str| {
+    let pod = |requests: (&str, &str), memory: &str| {
         json!({
-            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": memory}},
+            "resources": {"requests": {"cpu": requests.0, "memory": requests.1}, "limits": {"memory": memory}},
             "nodeSelector": {}, "tolerations": [], "affinity": {}, "annotations": {}, "labels": {}, "priorityClassName": "",
         })
     };
     let expected = json!({
-        "images": {"ingester": "zen-ingester:0.1.0", "egress": "zen-egress:0.1.0", "pullPolicy": "IfNotPresent", "pullSecrets": []},
+        "images": {
+            "ingester": "zen-ingester:0.1.0", "egress": "zen-egress:0.1.0", "zenlockWebhook": "zenlock-webhook:0.1.0",
+            "pullPolicy": "IfNotPresent", "pullSecrets": [],
+        },
         "ingester": {
             "replicas": 2,
             "storage": {"size": "10Gi", "className": ""},
             "service": {"type": "ClusterIP", "port": 443, "annotations": {}},
-            "pod": pod("1Gi"),
+            "pod": pod(("100m", "128Mi"), "1Gi"),
             "log": "info",
         },
-        "egress": {"replicas": 2, "pod": pod("512Mi"), "log": "info"},
+        "egress": {"replicas": 2, "pod": pod(("100m", "128Mi"), "512Mi"), "log": "info"},
+        "zenLock": {
+            "replicas": 2,
+            "custody": {"secretName": "", "volume": {}},
+            "secretDelivery": false,
+            "pod": pod(("50m", "64Mi"), "512Mi"),
+            "log": "info",
+        },
         "intake": {"tlsSecret": "", "names": []},
         "api": {"enabled": true},
         "networkPolicies": {"enabled": true, "intakeFrom": [], "apiServerPorts": [443, 6443]},
@@ -159,6 +176,7 @@ fn the_operator_looks_for_these_names() {
         format!("ServiceAccount/{}", names::OPERATOR),
         format!("ServiceAccount/{}", names::INGESTER),
         format!("ServiceAccount/{}", names::EGRESS),
+        format!("ServiceAccount/{}", names::ZENLOCK),
         format!("ConfigMap/{}", names::MESH),
         format!("ConfigMap/{}", names::WORKLOADS),
     ] {
@@ -181,10 +199,11 @@ fn the_operator_looks_for_these_names() {
         (&json!(names::port::IDENTITY), &json!(names::port::ADMIN))
     );
     let rules = rendering.object("Role/zen-operator")["rules"].to_string();
-    for name in [names::TRUST, names::ROOT, names::INGESTER_KEYS, names::EGRESS_KEYS] {
+    for name in [names::TRUST, names::ROOT, names::INGESTER_KEYS, names::EGRESS_KEYS, names::AGE, names::RECIPIENTS] {
         assert!(rules.contains(&format!("\"{name}\"")), "{name}");
     }
-    assert!(rendering.object("ClusterRole/zen-operator")["rules"].to_string().contains(names::API_SERVICE));
+    let rules = rendering.object("ClusterRole/zen-operator")["rules"].to_string();
+    assert!(rules.contains(names::API_SERVICE) && rules.contains(names::ADMISSION), "{rules}");
 }
 
 /// NOTES says the next command, and where the intake is.
@@ -203,7 +222,13 @@ fn notes_say_what_comes_next() {
     assert!(text.contains("https://zen-ingester.mesh.svc") && text.contains("PerReplicaState"), "{text}");
     let text = notes(&["--set", "ingester.replicas=1,networkPolicies.enabled=false,hooks.wait.enabled=false"]);
     assert!(text.contains("There is one ingester") && text.contains("networkPolicies.enabled is false"), "{text}");
-    assert!(text.contains("rollout status statefulset/zen-ingester deployment/zen-egress"), "{text}");
+    assert!(
+        text.contains("rollout status statefulset/zen-ingester deployment/zen-egress deployment/zenlock-webhook"),
+        "{text}"
+    );
+    assert!(text.contains("get configmap zen-mesh-recipients") && !text.contains("and so in etcd"), "{text}");
+    let text = notes(&["--set", "zenLock.secretDelivery=true,zenLock.custody.secretName=mine"]);
+    assert!(!text.contains("get configmap zen-mesh-recipients") && text.contains("and so in etcd"), "{text}");
     let text = notes(&["--set", "intake.exposure.type=ingress,intake.exposure.hosts={hooks.example.com}"]);
     assert!(text.contains("through the Ingress zen-ingester at:\n  https://hooks.example.com/"), "{text}");
 }

@@ -39,6 +39,10 @@ pub const TABLE: &[Row] = &[
         &["operator.replicas=1", "podDisruptionBudgets.enabled=false"],
         "operator.replicas is 1 and podDisruptionBudgets.enabled is false",
     ),
+    relaxed(
+        &["zenLock.replicas=1", "podDisruptionBudgets.enabled=false"],
+        "zenLock.replicas is 1 and podDisruptionBudgets.enabled is false",
+    ),
     relaxed(&[r#"image.tag="latest""#], "image.tag is latest and image.digests.egress is empty"),
     row(&[r#"mesh.trustDomain="""#], r#"mesh.trustDomain is "": a DNS name in lower case"#),
     row(&[r#"mesh.trustDomain="Prod""#], r#"mesh.trustDomain is "Prod": a DNS name in lower case"#),
@@ -46,6 +50,10 @@ pub const TABLE: &[Row] = &[
     row(
         &[r#"certificates.ca.secretName="a""#, r#"certificates.ca.volume={"emptyDir":{}}"#],
         "certificates.ca has both secretName and volume",
+    ),
+    row(
+        &[r#"zenLock.custody.secretName="a""#, r#"zenLock.custody.volume={"emptyDir":{}}"#],
+        "zenLock.custody has both secretName and volume",
     ),
     row(&[r#"certificates.ca.path="/run/zen-mesh/""#], "certificates.ca.path /run/zen-mesh/ is used otherwise"),
     row(
@@ -70,6 +78,7 @@ pub const TABLE: &[Row] = &[
     row(&["ingester.replicas=0", "profile=\"dev\""], "ingester.replicas is 0: at least 1"),
     row(&["operator.replicas=0"], "operator.replicas is 0: at least 1"),
     row(&["egress.replicas=0"], "egress.replicas is 0: at least 1"),
+    row(&["zenLock.replicas=0"], "zenLock.replicas is 0: at least 1"),
     row(&["profile=\"staging\""], r#"profile "staging" is unknown: production, or dev"#),
 ];
 

@@ -40,7 +40,14 @@ fn binding(name: &str, role: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_makes_its_own_secrets_and_no_other() {
-    for name in ["zen-mesh-ca", "zen-mesh-issuer", "zen-mesh-root", "zen-mesh-ingester-keys", "zen-mesh-egress-keys"] {
+    for name in [
+        "zen-mesh-ca",
+        "zen-mesh-issuer",
+        "zen-mesh-root",
+        "zen-mesh-ingester-keys",
+        "zen-mesh-egress-keys",
+        "zen-mesh-age",
+    ] {
         applies(OPERATOR, &secret("zen-mesh", name)).await.expect(name);
     }
     refused(OPERATOR, &secret("zen-mesh", "other")).await;
@@ -84,9 +91,22 @@ async fn the_operator_grants_by_two_names() {
     refused(OPERATOR, &cluster).await;
 }
 
+/// Admission of the whole cluster goes through what it registers: under one name.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_registers_one_name_for_admission() {
+    for kind in ["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"] {
+        let mut object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "zenlock-webhook.zen-mesh.io"},
+        });
+        applies(OPERATOR, &object).await.expect("its own");
+        object["metadata"]["name"] = "other".into();
+        refused(OPERATOR, &object).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_write_nothing() {
-    for plane in ["zen-ingester", "zen-egress"] {
+    for plane in ["zen-ingester", "zen-egress", "zenlock-webhook"] {
         let user = format!("system:serviceaccount:zen-mesh:{plane}");
         refused(&user, &secret("zen-mesh", "zen-mesh-root")).await;
         refused(&user, &role(plane)).await;

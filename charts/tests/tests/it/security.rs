@@ -41,9 +41,9 @@ fn every_pod_has_the_least() {
             }
         }
     }
-    for plane in ["operator", "ingester", "egress"] {
-        let account = rendering.object(&format!("ServiceAccount/zen-{plane}"));
-        assert_eq!(account["automountServiceAccountToken"], false, "{plane}");
+    for name in ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook"] {
+        let account = rendering.object(&format!("ServiceAccount/{name}"));
+        assert_eq!(account["automountServiceAccountToken"], false, "{name}");
     }
 }
 
@@ -62,7 +62,8 @@ fn policies_deny_by_default() {
     assert_eq!(operator["policyTypes"], json!(["Ingress", "Egress"]));
     let peer = |plane: &str| json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "zen-mesh", "app.kubernetes.io/component": plane}}});
     let planes = json!([peer("egress"), peer("ingester")]);
-    let identity = json!({"from": planes, "ports": [{"port": 8443, "protocol": "TCP"}]});
+    let asking = json!([peer("egress"), peer("ingester"), peer("zenlock-webhook")]);
+    let identity = json!({"from": asking, "ports": [{"port": 8443, "protocol": "TCP"}]});
     let metrics = json!({"from": [{"namespaceSelector": {}}], "ports": [{"port": 9901, "protocol": "TCP"}]});
     assert_eq!(operator["ingress"], json!([identity, metrics]));
     assert_eq!(operator["egress"][2], json!({"to": planes, "ports": [{"port": 9902, "protocol": "TCP"}]}));
@@ -103,6 +104,33 @@ fn secrets_and_escalation_are_by_name() {
             assert!(!verbs.contains(&"impersonate"), "{rule}");
         }
     }
+}
+
+/// Z-03: plaintext comes to no Secret unless the owner of the cluster lets it.
+#[test]
+fn secret_delivery_is_a_right_of_its_own() {
+    let allowed = Helm::find().expect("helm").render(&["--set", "zenLock.secretDelivery=true"]).expect("renders");
+    for (rendering, verbs) in [(default(), None), (allowed, Some(json!(["create", "list", "delete"])))] {
+        let rule = rules(&rendering, "ClusterRole/zenlock-webhook")
+            .iter()
+            .find(|rule| names(&rule["resources"]).contains(&"secrets"));
+        assert_eq!(rule.map(|rule| &rule["verbs"]), verbs.as_ref());
+    }
+}
+
+/// Whoever may talk to the cluster may lock a secret for it.
+#[test]
+fn public_keys_are_public() {
+    let rendering = default();
+    let subjects = &rendering.object("RoleBinding/zen-mesh-recipients")["subjects"];
+    assert_eq!(
+        subjects,
+        &json!([{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:authenticated"}])
+    );
+    assert_eq!(
+        rendering.object("Role/zen-mesh-recipients")["rules"],
+        json!([{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["zen-mesh-recipients"], "verbs": ["get"]}])
+    );
 }
 
 /// Pods read what they need and write nothing.

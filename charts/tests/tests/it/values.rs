@@ -25,7 +25,7 @@ fn row(set: &[&str], at: &str, pointer: &'static str, expected: Value) -> Row {
 
 /// The table.
 pub fn rows() -> Vec<Row> {
-    [images(), mesh(), operator(), data_plane(), intake(), switches()].into_iter().flatten().collect()
+    [images(), mesh(), operator(), data_plane(), zen_lock(), intake(), switches()].into_iter().flatten().collect()
 }
 
 fn images() -> Vec<Row> {
@@ -59,6 +59,12 @@ fn images() -> Vec<Row> {
             "workloads",
             "/images/ingester",
             json!(format!("zen-ingester@{digest}")),
+        ),
+        row(
+            &[&set("zenlock-webhook")],
+            "workloads",
+            "/images/zenlockWebhook",
+            json!(format!("zenlock-webhook@{digest}")),
         ),
         row(&[&set("egress")], "workloads", "/images/egress", json!(format!("zen-egress@{digest}"))),
         row(
@@ -112,7 +118,8 @@ fn operator() -> Vec<Row> {
     let of_pod = |value: &str| format!("operator.pod.{value}");
     let affinity = r#"affinity={"nodeAffinity":{}}"#;
     vec![
-        row(&[secret], "Role/zen-operator", "/rules/3/resources", json!(["leases"])),
+        // What comes next is the Secret zen-mesh-age.
+        row(&[secret], "Role/zen-operator", "/rules/3/resourceNames", json!(["zen-mesh-age"])),
         row(&["operator.replicas=3"], OPERATOR, "/spec/replicas", json!(3)),
         row(
             &[r#"operator.log="debug,kube=warn""#],
@@ -212,6 +219,7 @@ fn data_plane() -> Vec<Row> {
     for (plane, pointers) in [
         ("ingester", ["/ingester/replicas", "/ingester/log", "/ingester/pod"]),
         ("egress", ["/egress/replicas", "/egress/log", "/egress/pod"]),
+        ("zenLock", ["/zenLock/replicas", "/zenLock/log", "/zenLock/pod"]),
     ] {
         let set = |value: &str| format!("{plane}.{value}");
         rows.push(row(&[&set("replicas=5")], "workloads", pointers[0], json!(5)));
@@ -248,6 +256,34 @@ fn data_plane() -> Vec<Row> {
         ),
     ]);
     rows
+}
+
+fn zen_lock() -> Vec<Row> {
+    let role = "ClusterRole/zenlock-webhook";
+    let secret = r#"zenLock.custody.secretName="corp-age""#;
+    let volume = r#"zenLock.custody.volume={"csi":{"driver":"secrets-store.csi.k8s.io","readOnly":true}}"#;
+    // Without the right to make the Secret zen-mesh-age.
+    let verbs = || json!(["list", "watch"]);
+    vec![
+        row(&["zenLock.enabled=false"], "workloads", "/zenLock", Value::Null),
+        row(&["zenLock.enabled=false"], "workloads", "/images/zenlockWebhook", Value::Null),
+        row(&["zenLock.enabled=false"], role, "", Value::Null),
+        row(&["zenLock.enabled=false"], "Role/zen-mesh-recipients", "", Value::Null),
+        row(&["zenLock.enabled=false"], "ServiceAccount/zenlock-webhook", "", Value::Null),
+        row(&["zenLock.enabled=false"], "NetworkPolicy/zen-operator", "/spec/ingress/0/from/2", Value::Null),
+        row(&[secret], "workloads", "/zenLock/custody/secretName", json!("corp-age")),
+        row(&[secret], "Role/zen-operator", "/rules/4/verbs", verbs()),
+        row(
+            &[volume],
+            "workloads",
+            "/zenLock/custody/volume",
+            json!({"csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}}),
+        ),
+        row(&[volume], "Role/zen-operator", "/rules/4/verbs", verbs()),
+        row(&["zenLock.secretDelivery=true"], "workloads", "/zenLock/secretDelivery", json!(true)),
+        row(&["zenLock.secretDelivery=true"], role, "/rules/6/resources", json!(["pods"])),
+        row(&["zenLock.secretDelivery=true"], role, "/rules/7/resources", json!(["secrets"])),
+    ]
 }
 
 fn intake() -> Vec<Row> {
@@ -438,6 +474,7 @@ fn values_for_a_small_cluster() {
     assert_eq!(dev.object(OPERATOR)["spec"]["replicas"], 1);
     let (small, workloads) = (dev.workloads().expect("workloads"), default.workloads().expect("workloads"));
     assert_eq!((&small["ingester"]["replicas"], &small["egress"]["replicas"]), (&json!(1), &json!(1)));
+    assert_eq!(small["zenLock"]["replicas"], 1);
     assert_eq!(small["ingester"]["storage"], json!({"size": "1Gi", "className": ""}));
     for pointer in ["/networkPolicies", "/api", "/intake", "/ingester/service"] {
         assert_eq!(small.pointer(pointer), workloads.pointer(pointer), "{pointer}");

@@ -24,7 +24,7 @@ template:
     {{- end }}
     containers:
       - name: {{ first .args }}
-        image: {{ include "zen-mesh.image" (dict "root" .root "name" "operator") }}
+        image: {{ include "zen-mesh.image" (dict "root" .root "name" "zen-operator") }}
         imagePullPolicy: {{ .root.Values.image.pullPolicy }}
         args: {{ toJson .args }}
         env:

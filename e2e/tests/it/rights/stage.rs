@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::Parser;
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use kube::Api;
@@ -22,19 +22,28 @@ use zen_charts::Helm;
 use zen_e2e::{ControlPlane, audit};
 use zen_identity::Client;
 use zen_identity::client::{Options, Remote, StaticResolver};
+use zen_identity::endpoint::Endpoint;
 use zen_operator::run::{Arguments, Listeners, run};
+use zen_pki::TrustRoots;
 use zen_pod::Platform;
 use zen_runtime::Shutdown;
+use zenlock_webhook::fetch;
 
 use crate::api_server::install;
 use crate::pods::stage::{ANY, own_address, until};
 
 pub const NAMESPACE: &str = "zen-mesh";
 /// Those that the chart gives rights.
-pub const ACCOUNTS: [&str; 3] = ["zen-operator", "zen-ingester", "zen-egress"];
+pub const ACCOUNTS: [&str; 4] = ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook"];
 /// With everything on that needs a right of its own.
-const VALUES: [&str; 2] = ["--set", "intake.tlsSecret=intake-tls"];
+const VALUES: [&str; 2] = ["--set", "intake.tlsSecret=intake-tls,zenLock.secretDelivery=true"];
 const PATIENCE: Duration = Duration::from_mins(1);
+
+#[derive(Parser)]
+struct ZenLock {
+    #[command(flatten)]
+    arguments: zenlock_webhook::serve::Arguments,
+}
 
 pub struct Stage {
     control_plane: ControlPlane,
@@ -43,6 +52,8 @@ pub struct Stage {
     /// By account: with the API server's own audience.
     configs: HashMap<&'static str, kube::Config>,
     folder: TempDir,
+    /// By account: how its pod comes to its certificates.
+    identities: HashMap<String, Client>,
     identity: SocketAddr,
     /// Where the operator looks for the ingester's control API.
     control: SocketAddr,
@@ -51,6 +62,7 @@ pub struct Stage {
     operator: Option<JoinHandle<Result<(), zen_operator::run::Error>>>,
     ingester: Option<(zen_ingester::pod::Addresses, JoinHandle<()>)>,
     egress: Option<(zen_egress::pod::Addresses, JoinHandle<()>)>,
+    zen_lock: Option<(zenlock_webhook::serve::Addresses, JoinHandle<()>)>,
 }
 
 impl Stage {
@@ -69,6 +81,7 @@ impl Stage {
             admin,
             rendered,
             configs: HashMap::new(),
+            identities: HashMap::new(),
             folder,
             identity: free([127, 0, 0, 1].into()),
             control: free(own_address()),
@@ -77,6 +90,7 @@ impl Stage {
             operator: None,
             ingester: None,
             egress: None,
+            zen_lock: None,
         };
         let kinds = ["ServiceAccount", "ConfigMap", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
         for object in stage.rendered.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)) {
@@ -108,12 +122,19 @@ impl Stage {
         &self.rendered
     }
 
-    /// What Kubernetes brings along and the chart binds, with those bindings.
+    /// What Kubernetes brings along: a role that the chart binds, and what everybody may do who has a token.
     pub async fn built_in_roles(&self) -> Vec<Value> {
         let name = "extension-apiserver-authentication-reader";
         let text = self.kubectl(&["get", "role", name, "-n", "kube-system", "-o", "json"]).await;
         let bindings = self.rendered.iter().filter(|object| object["kind"] == "RoleBinding").cloned();
-        std::iter::once(serde_json::from_str(&text).unwrap()).chain(bindings).collect()
+        let everybody = self.kubectl(&["get", "clusterrole", "system:basic-user", "-o", "json"]).await;
+        let subjects = ACCOUNTS.map(|name| json!({"kind": "ServiceAccount", "name": name, "namespace": NAMESPACE}));
+        let bound = json!({
+            "kind": "ClusterRoleBinding", "metadata": {"name": "system:basic-user"},
+            "roleRef": {"kind": "ClusterRole", "name": "system:basic-user"}, "subjects": subjects,
+        });
+        let roles = [text, everybody].map(|text| serde_json::from_str(&text).unwrap());
+        roles.into_iter().chain([bound]).chain(bindings).collect()
     }
 
     pub fn audit(&self) -> Vec<audit::Entry> {
@@ -125,9 +146,19 @@ impl Stage {
     }
 
     pub async fn apply(&self, manifest: &str) {
+        self.try_apply(manifest, &[]).await.unwrap();
+    }
+
+    /// What kubectl says where it is refused. Nothing is kept.
+    pub async fn dry_run(&self, manifest: &str) -> Result<(), String> {
+        self.try_apply(manifest, &["--dry-run=server"]).await
+    }
+
+    async fn try_apply(&self, manifest: &str, more: &[&str]) -> Result<(), String> {
         let file = self.folder.path().join("manifest.yaml");
         std::fs::write(&file, manifest).unwrap();
-        self.kubectl(&["apply", "--server-side", "-f", file.to_str().unwrap()]).await;
+        let apply = [&["apply", "--server-side", "-f", file.to_str().unwrap()][..], more].concat();
+        self.control_plane.kubectl(&apply).await.map(drop).map_err(|error| format!("{error:#}"))
     }
 
     pub async fn until_condition(&self, kind: &str, name: &str, condition: &str) {
@@ -150,7 +181,8 @@ impl Stage {
         let trust: Api<ConfigMap> = Api::namespaced(self.admin(), NAMESPACE);
         until("the operator has made what pods mount", async || {
             let keys = secrets.get_opt("zen-mesh-egress-keys").await.unwrap().is_some();
-            keys && trust.get_opt("zen-mesh-trust").await.unwrap().is_some()
+            let age = secrets.get_opt("zen-mesh-age").await.unwrap().is_some();
+            keys && age && trust.get_opt("zen-mesh-trust").await.unwrap().is_some()
         })
         .await;
         let trust = trust.get("zen-mesh-trust").await.unwrap();
@@ -169,10 +201,11 @@ impl Stage {
         ended.unwrap().expect_err("a failure").to_string()
     }
 
-    /// One ingester and one egress.
+    /// One of each.
     pub async fn start_pods(&mut self) {
         let control = self.control.to_string();
         let (arguments, platform) = self.pod("zen-ingester", "zen-ingester-0", &control).await;
+        self.identities.insert("zen-ingester".to_owned(), platform.identity.clone());
         let state = self.folder.path().join("state").to_string_lossy().into_owned();
         let api = format!("{}:0", own_address());
         let more = ["--state", &state, "--intake", ANY, "--intake-secret", "intake-tls", "--api", &api];
@@ -186,6 +219,7 @@ impl Stage {
         self.endpoint("zen-ingester-peers", "control", addresses.control).await;
 
         let (mut arguments, platform) = self.pod("zen-egress", "zen-egress-0", ANY).await;
+        self.identities.insert("zen-egress".to_owned(), platform.identity.clone());
         arguments.extend(["--link".to_owned(), ANY.to_owned()]);
         let arguments = zen_egress::pod::Arguments::parse_from(arguments);
         let pod = timeout(PATIENCE, Box::pin(zen_egress::pod::Pod::start(arguments, platform))).await;
@@ -193,6 +227,73 @@ impl Stage {
         let (addresses, shutdown) = (pod.addresses(), self.shutdown.clone());
         let serving = tokio::spawn(async move { Box::pin(pod.serve(&shutdown)).await.unwrap() });
         self.egress = Some((addresses, serving));
+        self.start_zen_lock().await;
+    }
+
+    async fn start_zen_lock(&mut self) {
+        let (arguments, platform) = self.pod("zenlock-webhook", "zenlock-webhook-0", ANY).await;
+        let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
+        let more = [
+            ("--listen", format!("{}:0", own_address())),
+            ("--trust", path("ca.crt")),
+            ("--age", path("zenlock-webhook-0/keys")),
+            ("--audit", path("zenlock-webhook-0/audit")),
+            ("--image", "zenlock-webhook:test".to_owned()),
+            ("--secret-delivery", "true".to_owned()),
+        ];
+        let more = more.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+        let arguments = ZenLock::parse_from(arguments.into_iter().chain(more)).arguments;
+        let pod = timeout(PATIENCE, Box::pin(zenlock_webhook::serve::Pod::start(arguments, platform, None))).await;
+        let pod = pod.expect("starts in time").unwrap();
+        let (addresses, shutdown) = (pod.addresses(), self.shutdown.clone());
+        let serving = tokio::spawn(async move { Box::pin(pod.serve(&shutdown)).await.unwrap() });
+        self.zen_lock = Some((addresses, serving));
+        self.endpoint("zenlock-webhook", "https", addresses.https).await;
+    }
+
+    /// Folder of the age identities, as they are mounted.
+    pub fn identities_of_zen_locks(&self) -> PathBuf {
+        self.folder.path().join("zenlock-webhook-0/keys")
+    }
+
+    /// Admission and the unseal API.
+    pub fn zen_lock(&self) -> zenlock_webhook::serve::Addresses {
+        self.zen_lock.as_ref().expect("it runs").0
+    }
+
+    /// Runs what a pod's init container runs: it writes the pod's files below this folder.
+    pub async fn fetch(&self, pod: &Pod, account: &str) -> PathBuf {
+        let folder = self.folder.path().join("fetched");
+        std::fs::create_dir_all(&folder).unwrap();
+        let containers = pod.spec.as_ref().unwrap().init_containers.as_ref().expect("admitted");
+        let mut arguments = fetch::Arguments::of_args(containers[0].args.as_ref().unwrap()).unwrap();
+        let https = self.zen_lock().https;
+        arguments.url = format!("https://zenlock-webhook.{NAMESPACE}.svc:{}", https.port());
+        (arguments.token, arguments.dir) = (folder.join("token"), folder.clone());
+        let (name, uid) = (pod.metadata.name.as_deref().unwrap(), pod.metadata.uid.as_deref().unwrap());
+        let namespace = pod.metadata.namespace.as_deref().unwrap();
+        let token = self.token_of(namespace, account, Some(zenlock_webhook::AUDIENCE), Some((name, uid))).await;
+        std::fs::write(&arguments.token, token).unwrap();
+        fetch::run(&arguments, Some(self.resolver())).await.unwrap();
+        folder
+    }
+
+    /// Asks for a ZenLock on behalf of an object, as a plane does.
+    pub async fn unseal_as(&self, account: &str, lock: &str, kind: &str, name: &str) -> String {
+        let identity = self.identities[account].obtain().await;
+        let asked = json!({
+            "locks": [{"namespace": "team-a", "name": lock}],
+            "subject": {"kind": kind, "namespace": "team-a", "name": name},
+        });
+        let host = format!("zenlock-webhook.{NAMESPACE}.svc");
+        let url = format!("https://{host}:{}", self.zen_lock().https.port());
+        let endpoint = Endpoint::with_resolver(&url, self.resolver()).unwrap();
+        let body = http_body_util::Full::new(bytes::Bytes::from(asked.to_string()));
+        let request = http::Request::post("/v1/unseal").header("host", host).body(body).unwrap();
+        let roots = TrustRoots::from_pem(&self.bundle).unwrap();
+        let tls = zen_pki::named_client(&roots, Some(&identity)).unwrap();
+        let response = endpoint.send(&tls, &request, PATIENCE, 1 << 20).await.unwrap();
+        String::from_utf8_lossy(response.body()).into_owned()
     }
 
     pub fn ingester_admin(&self) -> SocketAddr {
@@ -205,7 +306,12 @@ impl Stage {
 
     pub async fn stop_pods(&mut self) {
         self.shutdown.begin();
-        for serving in [self.ingester.take().map(|it| it.1), self.egress.take().map(|it| it.1)].into_iter().flatten() {
+        let serving = [
+            self.ingester.take().map(|it| it.1),
+            self.egress.take().map(|it| it.1),
+            self.zen_lock.take().map(|it| it.1),
+        ];
+        for serving in serving.into_iter().flatten() {
             timeout(PATIENCE, serving).await.expect("ends in time").unwrap();
         }
     }
@@ -248,8 +354,7 @@ impl Stage {
         options.roots = self.folder.path().join("ca.crt");
         options.folder = folder.join("run/identity");
         std::fs::write(&options.token, self.token(account, Some((name, &uid))).await).unwrap();
-        let names = HashMap::from([(format!("zen-operator.{NAMESPACE}.svc"), vec![self.identity.ip()])]);
-        let remote = Remote::with_resolver(&options, Arc::new(StaticResolver(names))).unwrap();
+        let remote = Remote::with_resolver(&options, self.resolver()).unwrap();
         let identity = Client::with_issuer(options, Arc::new(remote));
         let platform = Platform { client: self.client(account), identity };
         let run = folder.join("run");
@@ -269,7 +374,11 @@ impl Stage {
         let keys = folder.join("keys");
         std::fs::create_dir_all(&keys).unwrap();
         let secrets: Api<Secret> = Api::namespaced(self.admin(), NAMESPACE);
-        let secret = secrets.get(&format!("{}-keys", account.replace("zen-", "zen-mesh-"))).await.unwrap();
+        let name = match account {
+            "zenlock-webhook" => "zen-mesh-age".to_owned(),
+            plane => format!("{}-keys", plane.replace("zen-", "zen-mesh-")),
+        };
+        let secret = secrets.get(&name).await.unwrap();
         for (name, key) in secret.data.unwrap() {
             let path = keys.join(name);
             std::fs::write(&path, key.0).unwrap();
@@ -278,18 +387,35 @@ impl Stage {
         keys
     }
 
+    /// The names that are asked for, where they are here.
+    fn resolver(&self) -> Arc<StaticResolver> {
+        let mut names = HashMap::from([(format!("zen-operator.{NAMESPACE}.svc"), vec![self.identity.ip()])]);
+        names.insert(format!("zenlock-webhook.{NAMESPACE}.svc"), vec![own_address()]);
+        Arc::new(StaticResolver(names))
+    }
+
     async fn token(&self, account: &str, pod: Option<(&str, &str)>) -> String {
+        // Without an audience it is one for the API server.
+        self.token_of(NAMESPACE, account, pod.map(|_| "zen-mesh-identity"), pod).await
+    }
+
+    async fn token_of(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: Option<&str>,
+        pod: Option<(&str, &str)>,
+    ) -> String {
         let bound = pod.map(|(name, uid)| BoundObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Pod".to_owned()),
             name: Some(name.to_owned()),
             uid: Some(uid.to_owned()),
         });
-        // Without an audience it is one for the API server.
-        let audiences = pod.map(|_| vec!["zen-mesh-identity".to_owned()]);
+        let audiences = audience.map(|audience| vec![audience.to_owned()]);
         let spec = TokenRequestSpec { audiences, bound_object_ref: bound, expiration_seconds: Some(3600) };
         let request = TokenRequest { spec: Some(spec), ..TokenRequest::default() };
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), NAMESPACE);
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.admin(), namespace);
         let answer = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
         answer.status.unwrap().token.unwrap()
     }

@@ -38,7 +38,7 @@ impl Table {
     fn new(ingesters: usize) -> Self {
         let metrics = Metrics::default();
         let mut board = Board::new(Arc::default(), metrics.clone(), Instant::now());
-        board.set_up(Settings { ingester_replicas: 2, intake: "intake".to_owned() });
+        board.set_up(Settings { ingester_replicas: 2, intake: "intake".to_owned(), opens_zen_locks: false });
         let pods: Vec<_> = (0..ingesters)
             .map(|number| Pod {
                 uid: number.to_string().into(),
@@ -196,7 +196,7 @@ async fn a_kind_is_listed_before_it_is_judged() {
     assert_eq!(board.next(Instant::now(), wall), None);
     board.seen(Seen::Listed(Kind::ZenLock));
     assert_eq!(board.next(Instant::now(), wall), None, "nobody said how the mesh is set up");
-    board.set_up(Settings { ingester_replicas: 1, intake: "intake".to_owned() });
+    board.set_up(Settings { ingester_replicas: 1, intake: "intake".to_owned(), opens_zen_locks: false });
     let write = board.next(Instant::now(), wall).expect("now it is");
     assert_eq!(write.status.problem().map(|problem| &*problem.reason), Some("NotSupported"));
     assert!(write.announcement.is_some_and(|said| said.warning && said.reason == "NotSupported"));

@@ -73,7 +73,8 @@ struct Case {
 
 impl Case {
     fn new(kind: Kind) -> Self {
-        let settings = Settings { ingester_replicas: 2, intake: "zen-ingester.zen-mesh.svc".to_owned() };
+        let settings =
+            Settings { ingester_replicas: 2, intake: "zen-ingester.zen-mesh.svc".to_owned(), opens_zen_locks: false };
         let fine = || Some(facts(3, true, &[]));
         Self {
             object: object(kind),
@@ -484,6 +485,9 @@ fn kinds_that_are_not_built_say_so() {
     let lock = Case { verdict: None, ..Case::new(Kind::ZenLock) }.decided();
     assert_eq!(summary(&lock), "Accepted=False NotSupported, Decryptable=Unknown NotSupported");
     assert_eq!(lock.status.observed_generation, Some(3));
+    let mut opened = Case::new(Kind::ZenLock);
+    opened.settings.opens_zen_locks = true;
+    assert!(opened.decide().is_none(), "the webhook has the keys, and the say");
     let enrollment = Case { verdict: None, ..Case::new(Kind::ClusterEnrollment) }.decided();
     assert_eq!(summary(&enrollment), "Accepted=False NotSupported");
     assert!(message(&enrollment, ConditionType::Accepted).contains("does not enroll clusters"));
