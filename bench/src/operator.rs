@@ -123,6 +123,7 @@ impl Operator {
         let mut command = Command::new(program);
         command.env("KUBECONFIG", control_plane.kubeconfig()).env("ZEN_LOG", "info");
         command.args(["--admin", &admin.to_string(), "--identity", &identity.to_string()]);
+        command.arg("--audit").arg(folder.join("audit"));
         command.arg("--control-port").arg(control.to_string()).arg("--ca-path").arg(root);
         let process = Process::start(&mut command, &folder.join("operator.log"))?;
         Ok(Self { process, admin, begun: Instant::now() })

@@ -50,6 +50,8 @@ impl Stage {
         let child = Command::new(env!("CARGO_BIN_EXE_zen-operator"))
             .env("KUBECONFIG", kubeconfig)
             .args(["--pod-name", &name, "--admin", any, "--identity", any])
+            .arg("--audit")
+            .arg(self.folder.path().join(format!("{name}-audit")))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

@@ -170,7 +170,9 @@ impl Stage {
     pub async fn start_operator(&mut self) {
         let (port, identity) = (self.control.port().to_string(), self.identity.to_string());
         let arguments = ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY];
-        let serve = Arguments::parse_from(arguments.into_iter().chain(["--identity", &identity])).serve;
+        let audit = self.folder.path().join("audit").to_string_lossy().into_owned();
+        let more = ["--identity", &identity, "--audit", &audit];
+        let serve = Arguments::parse_from(arguments.into_iter().chain(more)).serve;
         let listeners = Listeners {
             admin: TcpListener::bind(serve.admin).await.unwrap(),
             identity: TcpListener::bind(serve.identity).await.unwrap(),
