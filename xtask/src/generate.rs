@@ -78,6 +78,11 @@ fn reasons() -> String {
              refused.",
         ),
         (
+            Area::Rotation,
+            "Exchanges of keys and certificates",
+            "How one stands, and why it was taken back: in conditions, Events, metrics and audit entries.",
+        ),
+        (
             Area::Lock,
             "Refusals of pods and ZenLocks",
             "Of `zenlock-webhook`: to who creates a pod or a ZenLock (kubectl prints the message), and to pods that ask for \

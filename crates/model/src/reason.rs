@@ -11,6 +11,7 @@ mod lock_refusal;
 mod object;
 mod peer;
 mod refusal;
+mod rotation;
 mod trust;
 
 pub use audit::AuditReason;
@@ -22,6 +23,7 @@ pub use lock_refusal::LockRefusal;
 pub use object::ObjectReason;
 pub use peer::PeerReason;
 pub use refusal::Refusal;
+pub use rotation::RotationReason;
 pub use trust::TrustRefusal;
 
 /// Where a code can appear.
@@ -39,6 +41,8 @@ pub enum Area {
     Enroll,
     /// A handshake among our own parts that one of them broke off.
     Handshake,
+    /// How an exchange of keys and certificates stands.
+    Rotation,
     /// The answer of `zenlock-webhook` to the API server, to a pod or to a plane.
     Lock,
     /// An entry that the audit log writes about itself.
@@ -69,6 +73,7 @@ pub fn table() -> Vec<Row> {
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
     let enroll = EnrollRefusal::ALL.iter().map(|refusal| refusal.row());
     let peer = PeerReason::ALL.iter().map(|reason| reason.row());
+    let rotation = RotationReason::ALL.iter().map(|reason| reason.row());
     let lock = LockRefusal::ALL.iter().map(|refusal| refusal.row());
     let audit = AuditReason::ALL.iter().map(|reason| reason.row());
     intake
@@ -78,6 +83,7 @@ pub fn table() -> Vec<Row> {
         .chain(trust)
         .chain(enroll)
         .chain(peer)
+        .chain(rotation)
         .chain(lock)
         .chain(audit)
         .collect()
