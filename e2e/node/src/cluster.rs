@@ -134,6 +134,18 @@ impl Cluster {
         self.inside(&kill).await.map(drop)
     }
 
+    /// Ends the process that a pod's network belongs to: all of the pod is started anew, init containers too.
+    pub async fn kill_sandbox(&self, namespace: &str, pod: &str) -> Result<()> {
+        let uid = ["get", "pod", pod, "--namespace", namespace, "--output", "jsonpath={.metadata.uid}"];
+        let uid = self.kubectl(&uid).await?;
+        let kill = format!(
+            "killed=; for process in $(grep -lE 'pod({uid}|{})' /proc/[0-9]*/cgroup | cut -d/ -f3); do \
+             if grep -q 2000000000 /proc/$process/cmdline; then kill -KILL $process; killed=yes; fi; done; test $killed",
+            uid.replace('-', "_")
+        );
+        self.inside(&kill).await.map(drop)
+    }
+
     /// A line of shell in the cluster's pid and mount namespaces.
     async fn inside(&self, line: &str) -> Result<String> {
         let target = self.record.init_pid.to_string();
@@ -175,6 +187,35 @@ impl Cluster {
         self.run(self.program("helm"), arguments, None).await
     }
 
+    /// `kubectl zen`: our program as kubectl's plugin.
+    pub async fn zen(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
+        let plugin = self.plugins().join("kubectl-zen");
+        std::fs::create_dir_all(self.plugins()).context("failed to make a folder")?;
+        match std::os::unix::fs::symlink(crate::images::binary("zen")?, &plugin) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        self.run(self.program("kubectl"), [&["zen"], arguments].concat(), input).await
+    }
+
+    fn plugins(&self) -> PathBuf {
+        self.folder.join("run/plugins")
+    }
+
+    /// Whether any of these stands anywhere in what etcd has written: all keys, all revisions, raw bytes. Returns those that do.
+    pub fn found_in_etcd<'a>(&self, needles: &[&'a [u8]]) -> Result<Vec<&'a [u8]>> {
+        let mut found = Vec::new();
+        for file in files(&self.folder.join("run/etcd"))? {
+            let content = std::fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
+            for needle in needles {
+                if memchr::memmem::find(&content, needle).is_some() && !found.contains(needle) {
+                    found.push(*needle);
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// Applies manifests, server-side.
     pub async fn apply(&self, yaml: &str) -> Result<String> {
         self.run(self.program("kubectl"), ["apply", "--server-side", "-f", "-"], Some(yaml)).await
@@ -194,6 +235,9 @@ impl Cluster {
         let mut command = Command::new(program);
         command.args(arguments).env("KUBECONFIG", self.kubeconfig()).kill_on_drop(true);
         command.current_dir(crate::root());
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(self.plugins()).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(path).context("PATH")?);
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME", "HOME", "KUBECACHEDIR"] {
             command.env(variable, self.folder.join("run/tools"));
         }
@@ -218,4 +262,18 @@ impl Cluster {
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// All below this folder.
+fn files(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("failed to list {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(self::files(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }

@@ -16,7 +16,7 @@ struct Image {
     binary: PathBuf,
 }
 
-/// Name and tag of the image of one of our programs: `zen`, `zen-operator`, `zen-ingester`, `zen-egress`.
+/// Name and tag of the image of one of our programs: `zen`, `zen-operator`, `zen-ingester`, `zen-egress`, `zenlock-webhook`.
 pub fn reference(program: &str) -> Result<String> {
     Ok(find(program)?.reference)
 }

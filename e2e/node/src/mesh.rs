@@ -24,6 +24,8 @@ pub enum Part {
     Ingester,
     /// Delivers them.
     Egress,
+    /// Admits pods that ask for ZenLocks, and opens those for them.
+    ZenLock,
 }
 
 impl Part {
@@ -33,6 +35,7 @@ impl Part {
             Self::Operator => "operator",
             Self::Ingester => "ingester",
             Self::Egress => "egress",
+            Self::ZenLock => "zenlock-webhook",
         }
     }
 
@@ -42,6 +45,7 @@ impl Part {
             Self::Operator => "deployment/zen-operator",
             Self::Ingester => "statefulset/zen-ingester",
             Self::Egress => "deployment/zen-egress",
+            Self::ZenLock => "deployment/zenlock-webhook",
         }
     }
 }

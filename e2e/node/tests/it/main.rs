@@ -10,3 +10,4 @@ mod kills;
 mod reload;
 mod rolling;
 mod stage;
+mod zen_locks;
