@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use zen_audit::log::Metrics as AuditMetrics;
 use zen_compile::{Plane, mesh};
 use zen_identity::{Component, Mesh, http};
-use zen_live::cluster::{self, Cluster};
+use zen_live::cluster::{self, Cluster, ZenLocks};
 use zen_model::Namespace;
 use zen_pod::audit::{self, Trail};
 use zen_runtime::lease::{Elector, Lost, Options};
@@ -138,7 +138,8 @@ impl Replica<'_> {
             let options =
                 cluster::Options { plane: Plane::Operator, mesh_namespace: Namespace::from(&*namespace), cache: None };
             let cluster = tokio::select! {
-                cluster = Cluster::start(client.clone(), options) => cluster?,
+                // The pods open them, and say so where nothing does.
+                cluster = Cluster::start_with(client.clone(), options, ZenLocks::Assumed) => cluster?,
                 () = shutdown.begun() => return Ok(()),
             };
             let parts = Parts { serve: &serve, client, service, ours, mesh, workloads, cluster, figures };

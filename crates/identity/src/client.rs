@@ -20,7 +20,7 @@ pub use metrics::Metrics;
 pub use remote::Remote;
 use tokio::sync::{Notify, watch};
 /// How names are resolved, for who brings a way of its own.
-pub use zen_deliver::{Resolve, Resolving, StaticResolver};
+pub use zen_deliver::{Resolve, Resolving, StaticResolver, SystemResolver};
 use zen_model::Timestamp;
 use zen_pki::{HotCertificate, Identity, KeyPairAndChain, Names, SpiffeId, TrustRoots, keep_fresh_by, signing_request};
 

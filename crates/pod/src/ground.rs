@@ -5,6 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -169,7 +170,8 @@ impl Ground {
     /// Waits for identity and configuration; both are kept fresh from then on. What lies in the in-memory volume is enough:
     /// neither operator nor API server have to be there. Where there is an unseal API, it opens `ZenLock`s.
     pub async fn know(&mut self, plane: Plane, unsealing: &unseal::Arguments) -> Result<Known, Error> {
-        let zen_locks = unsealing.zen_locks(&self.arguments.trust, &self.unsealing)?;
+        let zen_locks =
+            unsealing.zen_locks(&self.arguments.trust, Arc::clone(&self.platform.names), &self.unsealing)?;
         let gate = self.readiness.gate("configuration");
         let objects = cluster::Options {
             plane,

@@ -1,6 +1,9 @@
 //! What a pod finds around it: the API server and the operator's identity service. Tests put others in their place.
 
+use std::sync::Arc;
+
 use kube::Config;
+use zen_identity::client::{Resolve, SystemResolver};
 
 use crate::Arguments;
 
@@ -11,6 +14,8 @@ pub struct Platform {
     pub client: kube::Client,
     /// For certificates.
     pub identity: zen_identity::Client,
+    /// Where Services of the cluster are, by their names.
+    pub names: Arc<dyn Resolve>,
 }
 
 /// The surroundings of the pod cannot be used.
@@ -37,6 +42,6 @@ impl Platform {
             roots: arguments.trust.clone(),
             folder: arguments.identity_folder(),
         })?;
-        Ok(Self { client, identity })
+        Ok(Self { client, identity, names: Arc::new(SystemResolver::searching()) })
     }
 }

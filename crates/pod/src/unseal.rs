@@ -48,11 +48,16 @@ pub struct Arguments {
 
 impl Arguments {
     /// What there is for objects that name `ZenLock`s. Asks nobody yet.
-    pub fn zen_locks(&self, trust: &Path, metrics: &Metrics) -> Result<ZenLocks, endpoint::Error> {
+    pub fn zen_locks(
+        &self,
+        trust: &Path,
+        names: Arc<dyn Resolve>,
+        metrics: &Metrics,
+    ) -> Result<ZenLocks, endpoint::Error> {
         let Some(url) = self.unseal_url.as_deref().filter(|url| !url.is_empty()) else {
             return Ok(ZenLocks::Unsupported);
         };
-        let api = Api::new(url, &self.unseal_token, trust, None)?;
+        let api = Api::new(url, &self.unseal_token, trust, names)?;
         Ok(ZenLocks::Opened(Arc::new(Api { metrics: metrics.clone(), ..api })))
     }
 }
@@ -87,19 +92,11 @@ impl fmt::Debug for Api {
 }
 
 impl Api {
-    /// Resolves names as the pod does, or as a test says.
-    pub fn new(
-        url: &str,
-        token: &Path,
-        trust: &Path,
-        resolver: Option<Arc<dyn Resolve>>,
-    ) -> Result<Self, endpoint::Error> {
-        let endpoint = match resolver {
-            Some(resolver) => Endpoint::with_resolver(url, resolver),
-            None => Endpoint::new(url),
-        };
+    /// Asks nobody yet.
+    pub fn new(url: &str, token: &Path, trust: &Path, names: Arc<dyn Resolve>) -> Result<Self, endpoint::Error> {
+        let endpoint = Endpoint::with_resolver(url, names)?;
         let (token, trust) = (token.to_owned(), trust.to_owned());
-        Ok(Self { url: url.to_owned(), endpoint: endpoint?, token, trust, metrics: Metrics::default() })
+        Ok(Self { url: url.to_owned(), endpoint, token, trust, metrics: Metrics::default() })
     }
 
     async fn ask(&self, uses: &[LockUse]) -> Result<Unsealed, Unanswered> {

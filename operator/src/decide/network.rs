@@ -31,6 +31,10 @@ pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
     let mut outbound = cluster(inputs);
     outbound.push(json!({"to": pods(&[EGRESS]), "ports": [tcp(port::LINK)]}));
     outbound.push(json!({"to": pods(&[INGESTER]), "ports": [tcp(port::CONTROL)]}));
+    if workloads.zen_lock.is_some() {
+        // What Webhooks verify with, where it is in a ZenLock. The egress reaches every pod of the cluster anyway.
+        outbound.push(json!({"to": pods(&[ZENLOCK]), "ports": [tcp(port::ZENLOCK)]}));
+    }
     outbound.push(json!({"to": [
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE_V4}},
         {"ipBlock": {"cidr": "::/0", "except": PRIVATE_V6}},

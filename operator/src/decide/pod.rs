@@ -76,7 +76,7 @@ impl Shape<'_> {
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
             "containers": [self.container(inputs, role)],
-            "volumes": self.volumes(),
+            "volumes": self.volumes(inputs),
         });
         let pull_secrets = &inputs.workloads.images.pull_secrets;
         let pull_secrets: Vec<_> = pull_secrets.iter().map(|name| json!({"name": name})).collect();
@@ -107,6 +107,10 @@ impl Shape<'_> {
             json!({"name": "ZEN_IDENTITY_URL",
                    "value": format!("https://{}.{}.svc", names::OPERATOR, inputs.namespace)}),
         ];
+        if self.unseals(inputs) {
+            let url = format!("https://{}.{}.svc", names::ZENLOCK, inputs.namespace);
+            environment.push(json!({"name": "ZEN_UNSEAL_URL", "value": url}));
+        }
         environment.extend(self.environment.iter().cloned());
         let mut mounts = vec![
             json!({"name": "run", "mountPath": "/run/zen-mesh"}),
@@ -146,8 +150,17 @@ impl Shape<'_> {
         container
     }
 
-    fn volumes(&self) -> Vec<Value> {
-        let token = json!({"audience": "zen-mesh-identity", "expirationSeconds": 600, "path": "token"});
+    /// Whether it has ZenLocks opened for Webhooks and Destinations.
+    fn unseals(&self, inputs: &Inputs<'_>) -> bool {
+        inputs.workloads.zen_lock.is_some() && matches!(self.component, names::INGESTER | names::EGRESS)
+    }
+
+    fn volumes(&self, inputs: &Inputs<'_>) -> Vec<Value> {
+        let token = |audience: &str, path: &str| json!({"serviceAccountToken": {"audience": audience, "expirationSeconds": 600, "path": path}});
+        let mut tokens = vec![token("zen-mesh-identity", "token")];
+        if self.unseals(inputs) {
+            tokens.push(token(zen_lock::wire::AUDIENCE, "unseal-token"));
+        }
         let mut volumes = vec![
             // Keys and the secrets in use: never on a disk.
             json!({"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}}),
@@ -156,8 +169,7 @@ impl Shape<'_> {
         if let Some((secret, _)) = self.keys {
             volumes.push(json!({"name": "keys", "secret": {"secretName": secret, "defaultMode": SECRET_MODE}}));
         }
-        volumes.push(json!({"name": "token", "projected": {
-            "defaultMode": SECRET_MODE, "sources": [{"serviceAccountToken": token}]}}));
+        volumes.push(json!({"name": "token", "projected": {"defaultMode": SECRET_MODE, "sources": tokens}}));
         volumes.extend(self.volumes.iter().cloned());
         volumes
     }

@@ -63,7 +63,7 @@ async fn api(stage: &Stage, name: &str, namespace: &str, account: &str, way: &Ar
     let token: PathBuf = stage.folder.path().join(format!("token-{name}"));
     std::fs::write(&token, stage.token(namespace, account, AUDIENCE, Some(&pod)).await).unwrap();
     let (url, resolver) = (format!("https://localhost:{}", stage.port), Arc::clone(way) as Arc<dyn Resolve>);
-    Api::new(&url, &token, &stage.folder.path().join("ca.crt"), Some(resolver)).unwrap()
+    Api::new(&url, &token, &stage.folder.path().join("ca.crt"), resolver).unwrap()
 }
 
 async fn ingester(stage: &Stage, unseal: &Arc<Api>) -> Cluster {

@@ -1,5 +1,6 @@
 //! A control plane, an identity service that only signs, and the running webhook, registered by its address.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::Instant;
 use zen_e2e::ControlPlane;
-use zen_identity::client::{Answering, Error, Issuer, Options};
+use zen_identity::client::{Answering, Error, Issuer, Options, StaticResolver};
 use zen_identity::wire::{Certificate, CertificateRequest, Usage, Who};
 use zen_identity::{Component, Mesh};
 use zen_lock::Identity;
@@ -169,7 +170,7 @@ impl Stage {
         options.roots = folder.path().join("ca.crt");
         options.folder = folder.path().join("run/identity");
         let identity = zen_identity::Client::with_issuer(options, Arc::new(Signer(Arc::clone(&ca))));
-        let platform = Platform { client: client.clone(), identity };
+        let platform = Platform { client: client.clone(), identity, names: Arc::new(StaticResolver(HashMap::new())) };
         let audit = Arc::new(Kept::default());
         let kept: Arc<dyn Auditor> = Arc::clone(&audit) as _;
         let webhook = Webhook::start(arguments(folder.path(), port), platform, Some(kept)).await.unwrap();

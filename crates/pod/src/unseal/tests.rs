@@ -75,7 +75,7 @@ async fn stage(server: &Ca, trusted: &Ca) -> Stage {
     std::fs::write(&trust, trusted.certificate_pem()).expect("writes");
     let local = HashMap::from([("unseal.example".to_owned(), vec![[127, 0, 0, 1].into()])]);
     let url = format!("https://unseal.example:{port}");
-    let api = Api::new(&url, &token, &trust, Some(Arc::new(StaticResolver(local)))).expect("an address");
+    let api = Api::new(&url, &token, &trust, Arc::new(StaticResolver(local))).expect("an address");
     Stage { api, script, folder, _server: server }
 }
 
@@ -178,7 +178,7 @@ async fn an_answer_that_is_none_says_what_was_asked_and_no_value() {
 fn without_an_address_nothing_opens_them() {
     let of = |url: Option<&str>| {
         let arguments = Arguments { unseal_url: url.map(str::to_owned), unseal_token: PathBuf::new() };
-        arguments.zen_locks(Path::new("ca.crt"), &Metrics::default())
+        arguments.zen_locks(Path::new("ca.crt"), Arc::new(StaticResolver(HashMap::new())), &Metrics::default())
     };
     assert!(matches!(of(None), Ok(ZenLocks::Unsupported)) && matches!(of(Some("")), Ok(ZenLocks::Unsupported)));
     assert!(matches!(of(Some("https://zenlock-webhook.zen-mesh.svc")), Ok(ZenLocks::Opened(_))));

@@ -1,5 +1,6 @@
 //! A control plane with a namespace for the mesh, an operator that only signs, and pods on loopback with their volumes.
 
+use std::collections::HashMap;
 use std::fs::Permissions;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use zen_e2e::ControlPlane;
-use zen_identity::client::{Answering, Error, Issuer, Options};
+use zen_identity::client::{Answering, Error, Issuer, Options, StaticResolver};
 use zen_identity::wire::{Certificate, CertificateRequest, Refused, Usage, Who};
 use zen_identity::{Client, Component};
 use zen_model::Timestamp;
@@ -131,7 +132,8 @@ impl Stage {
         options.roots = self.folder.path().join("ca.crt");
         options.folder = run.join("identity");
         let issuer = PodIssuer { operator: self.operator.clone(), component };
-        Platform { client: self.client.clone(), identity: Client::with_issuer(options, Arc::new(issuer)) }
+        let identity = Client::with_issuer(options, Arc::new(issuer));
+        Platform { client: self.client.clone(), identity, names: Arc::new(StaticResolver(HashMap::new())) }
     }
 
     /// The mounted Secret of a component.
@@ -363,8 +365,14 @@ pub fn own_address() -> IpAddr {
 
 /// What `/readyz` says.
 pub async fn ready(admin: SocketAddr) -> (u16, String) {
+    get(admin, "/readyz").await
+}
+
+/// Of the admin server: status and the whole answer.
+pub async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(admin).await.unwrap();
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).await.unwrap();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();

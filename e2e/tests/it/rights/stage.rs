@@ -55,6 +55,8 @@ pub struct Stage {
     /// By account: how its pod comes to its certificates.
     identities: HashMap<String, Client>,
     identity: SocketAddr,
+    /// Where ZenLocks are opened.
+    unseal: SocketAddr,
     /// Where the operator looks for the ingester's control API.
     control: SocketAddr,
     bundle: String,
@@ -84,6 +86,7 @@ impl Stage {
             identities: HashMap::new(),
             folder,
             identity: free([127, 0, 0, 1].into()),
+            unseal: free(own_address()),
             control: free(own_address()),
             bundle: String::new(),
             shutdown: Shutdown::manual(),
@@ -211,7 +214,7 @@ impl Stage {
         let state = self.folder.path().join("state").to_string_lossy().into_owned();
         let api = format!("{}:0", own_address());
         let more = ["--state", &state, "--intake", ANY, "--intake-secret", "intake-tls", "--api", &api];
-        let arguments = arguments.into_iter().chain(more.map(str::to_owned));
+        let arguments = arguments.into_iter().chain(more.map(str::to_owned)).chain(self.unsealing("zen-ingester-0"));
         let arguments = zen_ingester::pod::Arguments::parse_from(arguments);
         let pod = timeout(PATIENCE, Box::pin(zen_ingester::pod::Pod::start(arguments, platform))).await;
         let pod = pod.expect("starts in time").unwrap();
@@ -223,6 +226,7 @@ impl Stage {
         let (mut arguments, platform) = self.pod("zen-egress", "zen-egress-0", ANY).await;
         self.identities.insert("zen-egress".to_owned(), platform.identity.clone());
         arguments.extend(["--link".to_owned(), ANY.to_owned()]);
+        arguments.extend(self.unsealing("zen-egress-0"));
         let arguments = zen_egress::pod::Arguments::parse_from(arguments);
         let pod = timeout(PATIENCE, Box::pin(zen_egress::pod::Pod::start(arguments, platform))).await;
         let pod = pod.expect("starts in time").unwrap();
@@ -232,11 +236,19 @@ impl Stage {
         self.start_zen_lock().await;
     }
 
+    /// What a plane needs to have ZenLocks opened.
+    fn unsealing(&self, pod: &str) -> [String; 6] {
+        let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
+        let url = format!("https://zenlock-webhook.{NAMESPACE}.svc:{}", self.unseal.port());
+        let token = path(&format!("{pod}/unseal-token"));
+        ["--trust", &path("ca.crt"), "--unseal-url", &url, "--unseal-token", &token].map(str::to_owned)
+    }
+
     async fn start_zen_lock(&mut self) {
         let (arguments, platform) = self.pod("zenlock-webhook", "zenlock-webhook-0", ANY).await;
         let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
         let more = [
-            ("--listen", format!("{}:0", own_address())),
+            ("--listen", self.unseal.to_string()),
             ("--trust", path("ca.crt")),
             ("--age", path("zenlock-webhook-0/keys")),
             ("--audit", path("zenlock-webhook-0/audit")),
@@ -356,9 +368,11 @@ impl Stage {
         options.roots = self.folder.path().join("ca.crt");
         options.folder = folder.join("run/identity");
         std::fs::write(&options.token, self.token(account, Some((name, &uid))).await).unwrap();
+        let token = self.token_of(NAMESPACE, account, Some(zenlock_webhook::AUDIENCE), Some((name, &uid))).await;
+        std::fs::write(folder.join("unseal-token"), token).unwrap();
         let remote = Remote::with_resolver(&options, self.resolver()).unwrap();
         let identity = Client::with_issuer(options, Arc::new(remote));
-        let platform = Platform { client: self.client(account), identity };
+        let platform = Platform { client: self.client(account), identity, names: self.resolver() };
         let run = folder.join("run");
         let options = [
             ("--pod-name", name),

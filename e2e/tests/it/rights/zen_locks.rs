@@ -11,7 +11,7 @@ use zen_model::Secret;
 use zen_runtime::lease::{Elector, Options};
 
 use super::stage::{NAMESPACE, Stage};
-use crate::pods::stage::until;
+use crate::pods::stage::{get, until};
 
 const VALUE: &str = "correct-horse";
 
@@ -137,5 +137,13 @@ async fn planes(stage: &Stage) {
     for (account, kind) in [("zen-ingester", "Webhook"), ("zen-egress", "Destination")] {
         let answer = stage.unseal_as(account, "ci-token", kind, "locked").await;
         assert!(answer.contains("Y29ycmVjdC1ob3JzZQ=="), "{account}: {answer}");
+    }
+    // They do so themselves, with their own tokens.
+    stage.until_condition("webhook", "locked", "Programmed=True").await;
+    for admin in [stage.ingester_admin(), stage.egress_admin()] {
+        until("it was answered", async || {
+            get(admin, "/metrics").await.1.contains("zen_unseal_requests_total{result=\"answered\"}")
+        })
+        .await;
     }
 }
