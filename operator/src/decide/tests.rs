@@ -136,13 +136,35 @@ fn a_pod_serves_no_api_that_is_switched_off() {
     assert_eq!(of(&DEFAULT.replace("api: {enabled: true}", "api: {enabled: false}")), (Some(off), false));
 }
 
+/// Z-03: the planes have a token for the unseal API, and the way to it, where there is one.
+#[test]
+fn planes_have_zen_locks_opened_where_something_opens_them() {
+    let of = |text: &str| {
+        let plan = decided(text, |_| {});
+        let pods =
+            [Id::new::<StatefulSet>("zen-mesh", "zen-ingester"), Id::new::<Deployment>("zen-mesh", "zen-egress")];
+        let pods = pods.map(|id| plan.wanted[&id].body()["spec"]["template"]["spec"].to_string());
+        let policy =
+            plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", "zen-ingester")].body()["spec"]["egress"].to_string();
+        (
+            pods.map(|pod| (pod.contains("ZEN_UNSEAL_URL"), pod.contains("zen-mesh-unseal"))),
+            policy.contains("zenlock-webhook"),
+        )
+    };
+    assert_eq!(of(DEFAULT), ([(true, true); 2], true));
+    assert_eq!(of(LEAST), ([(false, false); 2], false));
+}
+
+/// What a row changes before it is decided.
+type Change = fn(&mut Inputs<'_>);
+
 #[test]
 fn pods_wait_for_what_they_mount_and_nothing_that_runs_is_deleted_for_it() {
     let trust = |inputs: &mut Inputs<'_>| inputs.trust = None;
     let keys = |inputs: &mut Inputs<'_>| inputs.keys = None;
     let age = |inputs: &mut Inputs<'_>| inputs.age = false;
     let (planes, zen_lock) = (["zen-egress", "zen-ingester"], ["zenlock-webhook"]);
-    let rows: [(fn(&mut Inputs<'_>), &[&str]); 3] = [(trust, &[]), (keys, &zen_lock), (age, &planes)];
+    let rows: [(Change, &[&str]); 3] = [(trust, &[]), (keys, &zen_lock), (age, &planes)];
     for (change, expected) in rows {
         let plan = decided(DEFAULT, change);
         let pods = plan.wanted.keys().filter(|id| ["StatefulSet", "Deployment"].contains(&&*id.kind));
