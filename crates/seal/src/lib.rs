@@ -11,6 +11,7 @@ mod envelope;
 mod file;
 mod ring;
 mod root;
+pub mod wrap;
 
 pub use envelope::{Aad, OVERHEAD, VERSION};
 pub use ring::Keyring;

@@ -21,6 +21,8 @@ pub(super) struct Facts {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Issuer {
     pub(super) validity: Validity,
+    /// Whether its key is stored as the custody of the root asks for, and under this root's key.
+    pub(super) is_stored_right: bool,
     /// Whether it verifies under the root.
     pub(super) is_of_root: bool,
     /// Whether it says that it vouches for the hub's workloads of this trust domain. One of a release before scopes does not
@@ -57,6 +59,9 @@ pub(super) fn decide(facts: &Facts) -> Step {
         Found::Missing => Step::MakeIssuer,
         // Never written over: it may be somebody's only copy.
         Found::Unusable(reason) => Step::Blocked(reason.clone()),
+        Found::There(issuer) if !issuer.is_stored_right => {
+            Step::ReplaceIssuer("its key is not stored as the custody of this root asks for")
+        }
         Found::There(issuer) if !issuer.is_of_root => Step::ReplaceIssuer("it was signed by another root"),
         Found::There(issuer) if !issuer.is_of_mesh => {
             Step::ReplaceIssuer("it does not say that it vouches for this trust domain")
@@ -79,7 +84,7 @@ mod tests {
         Facts {
             root: Found::There(()),
             may_make_root: true,
-            issuer: Found::There(Issuer { validity, is_of_root: true, is_of_mesh: true }),
+            issuer: Found::There(Issuer { validity, is_stored_right: true, is_of_root: true, is_of_mesh: true }),
             bundle_is_current: true,
             now: Timestamp::from_secs(DAY),
         }
@@ -93,6 +98,11 @@ mod tests {
     fn of_another_mesh() -> Found<Issuer> {
         let Found::There(issuer) = good().issuer else { return Found::Missing };
         Found::There(Issuer { is_of_mesh: false, ..issuer })
+    }
+
+    fn stored_wrong() -> Found<Issuer> {
+        let Found::There(issuer) = good().issuer else { return Found::Missing };
+        Found::There(Issuer { is_stored_right: false, ..issuer })
     }
 
     #[test]
@@ -132,6 +142,11 @@ mod tests {
                 "an issuer that cannot be read is left alone",
                 Facts { issuer: words(), ..good() },
                 Step::Blocked("why".to_owned()),
+            ),
+            (
+                "an issuer whose key others could read, or that nobody can",
+                Facts { issuer: stored_wrong(), ..good() },
+                Step::ReplaceIssuer("its key is not stored as the custody of this root asks for"),
             ),
             (
                 "an issuer of another root",

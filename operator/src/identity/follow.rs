@@ -12,8 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use zen_pki::TrustRoots;
 
-use super::source::read;
-use super::{Current, ISSUER, Inner};
+use super::{Current, Inner};
 use crate::names;
 use crate::watching::Watched;
 
@@ -86,7 +85,7 @@ fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Resu
     let (Some(secret), Some(bundle)) = (&issuer.object, &bundle.object) else { return Ok(None) };
     let settings = inner.settings.borrow().clone();
     let now = inner.now();
-    let ca = read(secret, ISSUER, inner.mesh.namespace(), settings.mesh.trust_domain(), now)?;
+    let ca = inner.source.issuer(secret, inner.mesh.namespace(), settings.mesh.trust_domain(), now)?;
     let text = text(bundle).ok_or_else(|| format!("ConfigMap {} has no {}", names::TRUST, names::TRUST_KEY))?;
     let roots = TrustRoots::from_pem(&text).map_err(|error| error.to_string())?;
     ca.verify(&roots, now)

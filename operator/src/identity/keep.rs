@@ -14,7 +14,7 @@ use zen_pki::Ca;
 
 use super::audit::administered;
 use super::decide::{Facts, Issuer, Step, decide};
-use super::source::{CERTIFICATE, Found, KEY, Root, Source, read};
+use super::source::{CERTIFICATE, Found, KEY, Root, Source};
 use super::{CA, ISSUER, Inner, follow};
 use crate::object::Present;
 use crate::writer::{Error as WriteError, Notice, Requeue};
@@ -118,7 +118,7 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
         (Step::MakeRoot, _) => {
             let made = Ca::new_root(domain, now)?;
             // One that another operator makes at the same time wins or loses here; the next look reads what is there.
-            if writer.create(&secret(namespace, CA, &made, true)).await? {
+            if writer.create(&secret(namespace, CA, &made, made.key_pem().expose(), true)).await? {
                 tracing::info!(secret = CA, until = %made.validity().until, "made a root CA");
                 note(inner, CA, "made a root CA", &made);
             }
@@ -137,7 +137,10 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
         }
         (Step::MakeIssuer, Some(root)) => {
             let made = root.ca.issue_intermediate(now)?;
-            if writer.create(&secret(namespace, ISSUER, &made, false)).await? {
+            if writer
+                .create(&secret(namespace, ISSUER, &made, &inner.source.stored(namespace, &root.ca, &made), false))
+                .await?
+            {
                 tracing::info!(secret = ISSUER, until = %made.validity().until, "made an issuing CA");
                 note(inner, ISSUER, "made an issuing CA", &made);
             }
@@ -146,7 +149,8 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
         (Step::ReplaceIssuer(why), Some(root)) => {
             let made = root.ca.issue_intermediate(now)?;
             let observed = issuer.as_deref().map(|issuer| issuer as &dyn Present);
-            writer.apply(&secret(namespace, ISSUER, &made, false), observed).await?;
+            let stored = inner.source.stored(namespace, &root.ca, &made);
+            writer.apply(&secret(namespace, ISSUER, &made, &stored, false), observed).await?;
             tracing::info!(secret = ISSUER, why, until = %made.validity().until, "made a new issuing CA");
             note(inner, ISSUER, &format!("made a new issuing CA: {why}"), &made);
             Ok(Next::Echo)
@@ -172,30 +176,34 @@ fn look(inner: &Inner, secret: Option<&Secret>, root: Option<&Root>, now: Timest
     let (namespace, domain) = (inner.mesh.namespace(), inner.mesh.trust_domain());
     let expired = |secret: &Secret| {
         // One that has ended can still be read; it is exchanged like one that is due.
-        read(secret, ISSUER, namespace, domain, Timestamp(0)).is_ok_and(|ca| now >= ca.validity().until)
+        inner.source.issuer(secret, namespace, domain, Timestamp(0)).is_ok_and(|ca| now >= ca.validity().until)
     };
-    match read(secret, ISSUER, namespace, domain, now) {
+    if !inner.source.is_stored_right(namespace, secret, root) {
+        let validity = zen_pki::Validity { from: Timestamp(0), until: Timestamp(0) };
+        return Found::There(Issuer { validity, is_stored_right: false, is_of_root: true, is_of_mesh: true });
+    }
+    match inner.source.issuer(secret, namespace, domain, now) {
         Ok(ca) => {
             let roots = root.map(|root| zen_pki::TrustRoots::from_pem(&root.bundle));
             let is_of_root = roots.is_some_and(|roots| roots.is_ok_and(|roots| ca.verify(&roots, now).is_ok()));
             let is_of_mesh = ca.scope() == Some(&zen_pki::Scope::Hub);
-            Found::There(Issuer { validity: ca.validity(), is_of_root, is_of_mesh })
+            Found::There(Issuer { validity: ca.validity(), is_stored_right: true, is_of_root, is_of_mesh })
         }
         Err(_) if expired(secret) => {
             let past = Timestamp(0);
             let validity = zen_pki::Validity { from: past, until: past };
-            Found::There(Issuer { validity, is_of_root: true, is_of_mesh: true })
+            Found::There(Issuer { validity, is_stored_right: true, is_of_root: true, is_of_mesh: true })
         }
         Err(reason) => Found::Unusable(reason),
     }
 }
 
-fn secret(namespace: &str, name: &str, ca: &Ca, is_root: bool) -> Object {
+fn secret(namespace: &str, name: &str, ca: &Ca, key: &[u8], is_root: bool) -> Object {
     let mut body = json!({
         "type": "kubernetes.io/tls",
         "data": {
             CERTIFICATE: STANDARD.encode(ca.certificate_pem()),
-            KEY: STANDARD.encode(ca.key_pem().expose()),
+            KEY: STANDARD.encode(key),
         },
     });
     if is_root {

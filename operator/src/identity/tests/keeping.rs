@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tokio::time::{sleep, timeout};
 use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
@@ -9,7 +11,7 @@ use zen_pki::{Ca, TrustRoots};
 use zen_testkit::api_server::{Call, Reply};
 
 use super::super::{CA, Changed, ISSUER, Settings, Source};
-use super::cluster::{Cluster, EVENTS, SECRETS, domain, mesh, secret_of, settings, tls_secret};
+use super::cluster::{Cluster, EVENTS, Replica, SECRETS, domain, mesh, secret_of, settings, tls_secret};
 use crate::names;
 
 const DAY: Duration = Duration::from_hours(24);
@@ -181,6 +183,40 @@ async fn a_folder_is_read_and_never_written() {
     sleep(2 * Duration::from_hours(1)).await;
     assert_eq!(replica.service.bundle().as_deref(), Some(both.as_str()), "what works stays");
     assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 3);
+}
+
+/// With a root that is in no Secret, no Secret holds a key that somebody could sign with (issue 5, point 11).
+#[tokio::test(start_paused = true)]
+async fn a_root_in_a_folder_keeps_the_issuing_key_out_of_the_api_server() {
+    let cluster = Cluster::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let put = |root: &Ca| {
+        std::fs::write(folder.path().join("tls.crt"), root.certificate_pem()).expect("written");
+        std::fs::write(folder.path().join("tls.key"), root.key_pem().expose()).expect("written");
+    };
+    let root = Ca::new_root(&domain(), (cluster.clock)()).expect("a root");
+    put(&root);
+    // Of a release before, or of the time when the root lay in a Secret: in clear.
+    let clear = root.issue_intermediate((cluster.clock)()).expect("an issuing CA");
+    cluster.put(secret_of(ISSUER, &clear));
+    let source = || Source::Folder(folder.path().to_owned());
+    let leader = cluster.start(source(), true);
+    timeout(DAY, leader.service.identity()).await.expect("in time");
+    let sealed = || cluster.object(ISSUER).expect("there")["data"]["tls.key"].as_str().expect("a key").to_owned();
+    let first = sealed();
+    assert_ne!(first, secret_of(ISSUER, &clear)["data"]["tls.key"]);
+    let text = STANDARD.decode(&first).expect("base64");
+    assert!(!String::from_utf8_lossy(&text).contains("PRIVATE"), "it is sealed");
+    // Every replica opens it with the root's key, and issues.
+    let other = cluster.start(source(), false);
+    timeout(DAY, other.service.identity()).await.expect("in time");
+    let serial = |replica: &Replica| replica.service.0.current.borrow().as_ref().map(|current| current.ca.validity());
+    assert_eq!(serial(&leader), serial(&other));
+    // Another root does not open it: what it cannot open it makes anew.
+    put(&Ca::new_root(&domain(), (cluster.clock)()).expect("a root"));
+    sleep(2 * Duration::from_hours(1)).await;
+    assert_ne!(sealed(), first);
+    assert_eq!(leader.service.problem(), None);
 }
 
 #[tokio::test(start_paused = true)]
