@@ -4,11 +4,13 @@
 //! stays as it is. Only what was switched off is unwanted, and deleted.
 
 mod api_service;
+mod audit;
 mod egress;
 mod ingester;
 pub mod keys;
 mod network;
 mod pod;
+mod storage;
 pub mod tenants;
 #[cfg(test)]
 mod tests;
@@ -18,11 +20,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use ingester::{Storage, claim_ordinal, drain_ordinal, drain_pod, drain_pod_name, pod_ordinal};
-use k8s_openapi::api::apps::v1::Deployment;
+pub use ingester::{claim_ordinal, drain_ordinal, drain_pod, drain_pod_name, pod_ordinal};
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use serde_json::{Value, json};
+pub use storage::Storage;
 pub use zen_lock::{age_identity, age_lost};
 
 use crate::names;
@@ -48,8 +51,10 @@ pub struct Inputs<'a> {
     pub age: bool,
     /// Replicas of the ingester that are to run now: more than are wanted while some drain.
     pub ingester_replicas: u32,
-    /// Volumes of the `StatefulSet` that exists: they cannot be changed.
+    /// Volumes of the ingester's `StatefulSet` that exists: they cannot be changed.
     pub storage: Option<Storage>,
+    /// As those, of the audit store's.
+    pub audit_storage: Option<Storage>,
     /// Whether an ingester has been ready, so that the aggregated API answers.
     pub api_answers: bool,
 }
@@ -98,6 +103,8 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
     plan.want(egress::service(inputs));
     let zen_lock = inputs.workloads.zen_lock.as_ref();
     plan.want_if(zen_lock.is_some(), zen_lock::service(inputs));
+    let audit = inputs.workloads.audit.as_ref();
+    plan.want_if(audit.is_some(), audit::service(inputs));
     for (component, is_there) in [(names::INGESTER, true), (names::EGRESS, true), (names::ZENLOCK, zen_lock.is_some())]
     {
         let is_wanted = is_there && inputs.workloads.pod_disruption_budgets.enabled;
@@ -107,6 +114,7 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
         (network::ingester(inputs), true),
         (network::egress(inputs), true),
         (network::zen_lock(inputs), zen_lock.is_some()),
+        (network::audit(inputs), audit.is_some()),
     ] {
         plan.want_if(is_there && inputs.workloads.network_policies.enabled, policy);
     }
@@ -125,7 +133,14 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
         (Some(_), _) => {}
         (None, _) => drop(plan.unwanted.insert(Id::new::<Deployment>(inputs.namespace, names::ZENLOCK))),
     }
+    match (audit, inputs.trust) {
+        (Some(settings), Some(_)) => plan.want(audit::stateful_set(inputs, settings)),
+        (Some(_), None) => {}
+        // The volume stays: what was recorded is evidence.
+        (None, _) => drop(plan.unwanted.insert(Id::new::<StatefulSet>(inputs.namespace, names::AUDIT))),
+    }
     plan.problems.extend(ingester::fixed_storage(inputs));
+    plan.problems.extend(audit.and_then(|settings| audit::fixed_storage(inputs, settings)));
     // Discovery of every client fails while a registered API does not answer.
     match inputs.trust {
         Some(trust) if inputs.api_answers || !inputs.workloads.api.enabled => {

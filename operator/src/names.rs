@@ -48,6 +48,10 @@ pub const ADMISSION: &str = "zenlock-webhook.zen-mesh.io";
 pub const AGE: &str = "zen-mesh-age";
 /// ConfigMap with the public keys that ZenLocks are made for; its owner is the webhook, which alone can read the identities.
 pub const RECIPIENTS: &str = "zen-mesh-recipients";
+/// The audit store: `StatefulSet`, Service, ServiceAccount.
+pub const AUDIT: &str = "zen-audit";
+/// The volume of the audit store.
+pub const AUDIT_DATA: &str = "audit";
 /// ConfigMap with the mesh-wide settings.
 pub const MESH: &str = "zen-mesh";
 /// Key of the mesh-wide settings.
@@ -85,6 +89,8 @@ pub mod port {
     pub const LINK: u16 = 9444;
     /// Admission and unseal API (TLS).
     pub const ZENLOCK: u16 = 8443;
+    /// Writers of the audit log to their store (mTLS).
+    pub const AUDIT: u16 = 9445;
     /// Identity service of the operator (TLS).
     pub const IDENTITY: u16 = 8443;
 }

@@ -21,6 +21,9 @@ pub struct Workloads {
     /// ZenLocks: admission and unsealing; none: switched off.
     #[serde(default)]
     pub zen_lock: Option<ZenLock>,
+    /// The audit store; none: switched off, and each part keeps a log of its own as long as its pod lives.
+    #[serde(default)]
+    pub audit: Option<Audit>,
     /// The certificate of the intake.
     #[serde(default)]
     pub intake: Intake,
@@ -49,6 +52,9 @@ pub struct Images {
     /// Of the ZenLock webhook, which also runs in the pods that use ZenLocks.
     #[serde(default)]
     pub zenlock_webhook: String,
+    /// Of the audit store.
+    #[serde(default)]
+    pub audit: String,
     /// `IfNotPresent`, `Always`, `Never`.
     #[serde(default = "if_not_present")]
     pub pull_policy: String,
@@ -130,6 +136,29 @@ impl Custody {
     pub fn has_volume(&self) -> bool {
         self.volume.as_object().is_some_and(|volume| !volume.is_empty())
     }
+}
+
+/// The audit store's `StatefulSet`, and how its writers keep to it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Audit {
+    /// The volume of the entries.
+    pub storage: Storage,
+    /// Entries are kept for so many days.
+    #[serde(default = "keep_days")]
+    pub keep_days: u32,
+    /// The most MiB of all entries; the oldest go.
+    #[serde(default = "keep_mib")]
+    pub keep_mib: u64,
+    /// Whether what cannot be audited is refused.
+    #[serde(default)]
+    pub strict: bool,
+    /// Where it may run, and with how much.
+    #[serde(default)]
+    pub pod: Pod,
+    /// What is logged.
+    #[serde(default = "info")]
+    pub log: String,
 }
 
 /// A volume for each replica.
@@ -275,6 +304,9 @@ impl Workloads {
         if self.zen_lock.as_ref().is_some_and(|it| !it.custody.secret_name.is_empty() && it.custody.has_volume()) {
             return Err(Error("zenLock.custody has both secretName and volume: choose one".to_owned()));
         }
+        if let Some(audit) = &self.audit {
+            self.check_audit(audit)?;
+        }
         let policy = &*self.images.pull_policy;
         if !["IfNotPresent", "Always", "Never"].contains(&policy) {
             return Err(Error(format!("images.pullPolicy is {policy:?}: it must be IfNotPresent, Always or Never")));
@@ -286,6 +318,29 @@ impl Workloads {
         }
         if self.ingester.service.node_port.is_some() && self.ingester.service.r#type == ServiceType::ClusterIP {
             return Err(Error("ingester.service.nodePort has no effect with type ClusterIP".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Workloads {
+    fn check_audit(&self, audit: &Audit) -> Result<(), Error> {
+        if self.images.audit.is_empty() {
+            return Err(Error("images.audit is empty".to_owned()));
+        }
+        let Some(bytes) = zen_crds::parse_quantity(&audit.storage.size) else {
+            return Err(Error("audit.storage.size must be a size such as 10Gi".to_owned()));
+        };
+        // A volume that is full takes no entry; what is kept goes before that.
+        if audit.keep_mib.saturating_mul(1 << 20) >= bytes {
+            let size = &audit.storage.size;
+            return Err(Error(format!(
+                "audit.keepMib is {}: audit.storage.size, {size}, has no room for it",
+                audit.keep_mib
+            )));
+        }
+        if audit.keep_mib == 0 || audit.keep_days == 0 {
+            return Err(Error("audit.keepMib and audit.keepDays must be at least 1".to_owned()));
         }
         Ok(())
     }
@@ -325,6 +380,14 @@ fn info() -> String {
     "info".to_owned()
 }
 
+fn keep_days() -> u32 {
+    90
+}
+
+fn keep_mib() -> u64 {
+    8192
+}
+
 fn if_not_present() -> String {
     "IfNotPresent".to_owned()
 }
@@ -336,6 +399,20 @@ pub(crate) mod tests {
     /// As the chart renders its default values.
     pub(crate) const DEFAULT: &str = "
 api: {enabled: true}
+audit:
+  keepDays: 90
+  keepMib: 8192
+  log: info
+  pod:
+    affinity: {}
+    annotations: {}
+    labels: {}
+    nodeSelector: {}
+    priorityClassName: ''
+    resources: {limits: {memory: 256Mi}, requests: {cpu: 20m, memory: 64Mi}}
+    tolerations: []
+  storage: {className: '', size: 10Gi}
+  strict: false
 egress:
   log: info
   pod: &pod
@@ -347,7 +424,7 @@ egress:
     resources: {limits: {memory: 512Mi}, requests: {cpu: 100m, memory: 128Mi}}
     tolerations: []
   replicas: 2
-images: {egress: 'zen-egress:0.1.0', ingester: 'zen-ingester:0.1.0', pullPolicy: IfNotPresent, pullSecrets: [], zenlockWebhook: 'zenlock-webhook:0.1.0'}
+images: {audit: 'zen-audit:0.1.0', egress: 'zen-egress:0.1.0', ingester: 'zen-ingester:0.1.0', pullPolicy: IfNotPresent, pullSecrets: [], zenlockWebhook: 'zenlock-webhook:0.1.0'}
 ingester:
   log: info
   pod:
@@ -415,6 +492,14 @@ egress: {replicas: 1}
                 "egress: e}",
                 "egress: e, zenlockWebhook: z}\nzenLock: {replicas: 1, custody: {secretName: a, volume: {csi: {}}}}",
                 "zenLock.custody",
+            ),
+            ("replicas: 1}", "replicas: 1}\naudit: {storage: {size: 1Gi}, keepMib: 512}", "images.audit"),
+            ("egress: e}", "egress: e, audit: a}\naudit: {storage: {size: much}}", "audit.storage.size"),
+            ("egress: e}", "egress: e, audit: a}\naudit: {storage: {size: 1Gi}}", "audit.keepMib"),
+            (
+                "egress: e}",
+                "egress: e, audit: a}\naudit: {storage: {size: 1Gi}, keepMib: 1, keepDays: 0}",
+                "audit.keepDays",
             ),
             ("images:", "image:", "image"),
             ("images:", "networkPolicies: {apiServerPorts: []}\nimages:", "apiServerPorts"),

@@ -73,7 +73,9 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
         Ok(mesh) => mesh,
         Err(problem) => return Ok(vec![format!("{} cannot be used: {problem}", names::MESH_KEY)]),
     };
-    let set = one::<StatefulSet>(&Api::namespaced(client.clone(), namespace), &here(names::INGESTER)).await?;
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
+    let set = one(&sets, &here(names::INGESTER)).await?;
+    let audit = if workloads.audit.is_some() { one(&sets, &here(names::AUDIT)).await? } else { None };
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let owner =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "name": names::WORKLOADS, "uid": settings.metadata.uid});
@@ -90,13 +92,17 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
         keys: Some(keys.map_or("", String::as_str)),
         age: true,
         ingester_replicas: workloads.ingester.replicas,
-        storage: set.as_ref().and_then(Storage::of),
+        storage: set.as_ref().and_then(|set| Storage::of(set, names::QUEUE)),
+        audit_storage: audit.as_ref().and_then(|set| Storage::of(set, names::AUDIT_DATA)),
         api_answers: true,
     });
     let mut missing = Vec::new();
     for object in plan.wanted.values() {
         let problem = match &*object.id().kind {
-            "StatefulSet" => rollout(object, set.as_ref(), set_counts),
+            "StatefulSet" => {
+                let there = if object.id().name == names::AUDIT { &audit } else { &set };
+                rollout(object, there.as_ref(), set_counts)
+            }
             "Deployment" => {
                 let there = one(&deployments, &here(&*object.id().name)).await?;
                 rollout(object, there.as_ref(), deployment_counts)
@@ -206,6 +212,7 @@ mod tests {
             age: true,
             ingester_replicas: 1,
             storage: None,
+            audit_storage: None,
             api_answers: true,
         });
         let wanted =

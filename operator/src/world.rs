@@ -137,9 +137,9 @@ impl World {
         store.get(&ObjectRef::new(name).within(&self.namespace))
     }
 
-    /// The ingester's `StatefulSet`.
-    pub fn stateful_set(&self) -> Option<Arc<StatefulSet>> {
-        self.stateful_sets.get(&ObjectRef::new(names::INGESTER).within(&self.namespace))
+    /// One of our `StatefulSet`s.
+    pub fn stateful_set(&self, name: &str) -> Option<Arc<StatefulSet>> {
+        self.stateful_sets.get(&ObjectRef::new(name).within(&self.namespace))
     }
 
     /// Whether the aggregated API is registered.

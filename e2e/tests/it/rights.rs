@@ -5,6 +5,7 @@
 //! Whoever adds a right adds here what uses it. `escalate` and `bind` on the Roles of tenants are asked inside the API server and show in
 //! no request: [`zen_e2e::rights::UNSEEN`].
 
+mod audit;
 mod stage;
 mod zen_locks;
 
@@ -87,6 +88,7 @@ async fn every_right_is_used_and_every_use_is_granted() {
     assert_eq!(of_tenant.len(), 4, "a Role and its binding for each plane: {of_tenant:#?}");
 
     zen_locks::run(&stage).await;
+    audit::run(&stage).await;
     aggregated_api(&stage).await;
     drain(&stage).await;
     repeated_event(&stage);
@@ -200,15 +202,16 @@ async fn switch_off(stage: &Stage) {
                 workloads[part]["enabled"] = false.into();
             }
             workloads.as_object_mut().unwrap().remove("zenLock");
+            workloads.as_object_mut().unwrap().remove("audit");
         })
         .await;
     let labelled = ["-l", "app.kubernetes.io/managed-by=zen-operator", "-o", "name"];
     until("what was switched off is gone", async || {
-        let here = ["get", "poddisruptionbudgets,networkpolicies,services,deployments", "-n", NAMESPACE];
+        let here = ["get", "poddisruptionbudgets,networkpolicies,services,deployments,statefulsets", "-n", NAMESPACE];
         let left = stage.kubectl(&[&here[..], &labelled].concat()).await;
         let registrations = "apiservices,mutatingwebhookconfigurations,validatingwebhookconfigurations";
         let registered = stage.kubectl(&[&["get", registrations][..], &labelled].concat()).await;
-        let gone = ["budget", "networkpolic", "zen-ingester-api", "zenlock-webhook"];
+        let gone = ["budget", "networkpolic", "zen-ingester-api", "zenlock-webhook", "zen-audit"];
         registered.is_empty() && !gone.iter().any(|gone| left.contains(gone))
     })
     .await;

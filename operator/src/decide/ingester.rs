@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
-use super::pod::{Shape, component_labels, port, selector, service_port};
+use super::pod::{Shape, port, selector, service_port};
 use super::{Inputs, Problem, object, service};
 use crate::names::{self, INGESTER, port as ports};
 use crate::object::Object;
@@ -13,35 +13,9 @@ use crate::settings::ServiceType;
 /// Where the queue lies.
 const STATE: &str = "/var/lib/zen-mesh";
 
-/// The volumes of a `StatefulSet` that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Storage {
-    /// As it was asked for.
-    pub size: String,
-    /// Empty: the cluster's default.
-    pub class_name: String,
-}
-
-impl Storage {
-    /// Of this `StatefulSet`.
-    pub fn of(set: &StatefulSet) -> Option<Self> {
-        let claims = set.spec.as_ref()?.volume_claim_templates.as_deref()?;
-        let claim = claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(names::QUEUE))?.spec.as_ref()?;
-        let size = claim.resources.as_ref()?.requests.as_ref()?.get("storage")?.0.clone();
-        Some(Self { size, class_name: claim.storage_class_name.clone().unwrap_or_default() })
-    }
-}
-
 pub(super) fn stateful_set(inputs: &Inputs<'_>, keys: &str) -> Object {
     let shape = shape(inputs, keys);
-    let storage = storage(inputs);
-    let mut claim = json!({
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": storage.size}},
-    });
-    if !storage.class_name.is_empty() {
-        claim["storageClassName"] = storage.class_name.into();
-    }
+    let storage = inputs.storage.clone().unwrap_or_else(|| (&inputs.workloads.ingester.storage).into());
     let spec = json!({
         "replicas": inputs.ingester_replicas,
         "revisionHistoryLimit": 3,
@@ -53,11 +27,7 @@ pub(super) fn stateful_set(inputs: &Inputs<'_>, keys: &str) -> Object {
         "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
         "selector": {"matchLabels": selector(INGESTER)},
         "template": shape.template(inputs, names::REPLICA),
-        "volumeClaimTemplates": [{
-            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": names::QUEUE, "labels": component_labels(INGESTER)},
-            "spec": claim,
-        }],
+        "volumeClaimTemplates": [storage.claim(names::QUEUE, INGESTER)],
     });
     object::<StatefulSet>(inputs, INGESTER, INGESTER, json!({"spec": spec}))
 }
@@ -134,32 +104,9 @@ pub(super) fn api_service(inputs: &Inputs<'_>) -> Object {
     service(inputs, INGESTER, names::INGESTER_API, json!({"spec": spec}))
 }
 
-/// The volumes that exist, where there are any.
-fn storage(inputs: &Inputs<'_>) -> Storage {
-    let wanted = &inputs.workloads.ingester.storage;
-    let wanted = Storage { size: wanted.size.clone(), class_name: wanted.class_name.clone() };
-    inputs.storage.clone().unwrap_or(wanted)
-}
-
-/// Kubernetes does not let a `StatefulSet`'s volumes change: everything else is applied, and this is said.
 pub(super) fn fixed_storage(inputs: &Inputs<'_>) -> Option<Problem> {
     let wanted = &inputs.workloads.ingester.storage;
-    let bytes = |size: &str| zen_crds::parse_quantity(size);
-    let existing = inputs.storage.as_ref()?;
-    if bytes(&existing.size) == bytes(&wanted.size) && existing.class_name == wanted.class_name {
-        return None;
-    }
-    let quoted = |class: &str| if class.is_empty() { "the default class".to_owned() } else { format!("class {class}") };
-    let message = format!(
-        "ingester.storage asks for {} of {}, but the StatefulSet zen-ingester was made with {} of {}, and Kubernetes does not \
-         let that change. Grow the PersistentVolumeClaims queue-zen-ingester-N themselves, then delete the StatefulSet with \
-         --cascade=orphan: the operator makes it again with the new size, and no pod restarts for that.",
-        wanted.size,
-        quoted(&wanted.class_name),
-        existing.size,
-        quoted(&existing.class_name),
-    );
-    Some(Problem { reason: "StorageNotChanged", message })
+    inputs.storage.as_ref()?.fixed(wanted, "ingester.storage", INGESTER, names::QUEUE)
 }
 
 /// The ordinal of a claim of the queue.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::pod::component_labels;
 use super::{Inputs, object};
-use crate::names::{EGRESS, INGESTER, OPERATOR, ZENLOCK, port};
+use crate::names::{AUDIT, EGRESS, INGESTER, OPERATOR, ZENLOCK, port};
 use crate::object::Object;
 
 /// Networks that no public target is in; mode Direct reaches public targets only.
@@ -60,7 +60,17 @@ pub(super) fn egress(inputs: &Inputs<'_>) -> Object {
 
 /// From the API server and from every pod that is to have its secrets.
 pub(super) fn zen_lock(inputs: &Inputs<'_>) -> Object {
-    policy(inputs, ZENLOCK, &[json!({"ports": [tcp(port::ZENLOCK)]}), metrics()], &cluster(inputs))
+    let mut outbound = cluster(inputs);
+    if inputs.workloads.audit.is_some() {
+        outbound.push(json!({"to": pods(&[AUDIT]), "ports": [tcp(port::AUDIT)]}));
+    }
+    policy(inputs, ZENLOCK, &[json!({"ports": [tcp(port::ZENLOCK)]}), metrics()], &outbound)
+}
+
+/// From those that write entries.
+pub(super) fn audit(inputs: &Inputs<'_>) -> Object {
+    let inbound = [json!({"from": pods(&[OPERATOR, ZENLOCK]), "ports": [tcp(port::AUDIT)]}), metrics()];
+    policy(inputs, AUDIT, &inbound, &cluster(inputs))
 }
 
 fn policy(inputs: &Inputs<'_>, component: &'static str, inbound: &[Value], outbound: &[Value]) -> Object {

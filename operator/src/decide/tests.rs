@@ -26,6 +26,7 @@ fn inputs<'a>(workloads: &'a Workloads, owner: &'a Value) -> Inputs<'a> {
         keys: Some("0123456789abcdef"),
         ingester_replicas: workloads.ingester.replicas,
         storage: None,
+        audit_storage: None,
         api_answers: true,
     }
 }
@@ -95,6 +96,7 @@ fn what_is_switched_off_is_unwanted_and_nothing_else() {
         unwanted,
         [
             "APIService v1alpha1.data.zen-mesh.io",
+            "NetworkPolicy zen-mesh/zen-audit",
             "NetworkPolicy zen-mesh/zen-egress",
             "NetworkPolicy zen-mesh/zen-ingester",
             "NetworkPolicy zen-mesh/zenlock-webhook",
@@ -110,12 +112,15 @@ fn what_is_switched_off_is_unwanted_and_nothing_else() {
         [
             "Deployment zen-mesh/zenlock-webhook",
             "MutatingWebhookConfiguration zenlock-webhook.zen-mesh.io",
+            "NetworkPolicy zen-mesh/zen-audit",
             "NetworkPolicy zen-mesh/zenlock-webhook",
             "PodDisruptionBudget zen-mesh/zenlock-webhook",
+            "Service zen-mesh/zen-audit",
             "Service zen-mesh/zenlock-webhook",
+            "StatefulSet zen-mesh/zen-audit",
             "ValidatingWebhookConfiguration zenlock-webhook.zen-mesh.io",
         ],
-        "without ZenLocks"
+        "without ZenLocks and audit"
     );
     assert!(decided(DEFAULT, |_| {}).unwanted.is_empty());
 }
@@ -163,8 +168,8 @@ fn pods_wait_for_what_they_mount_and_nothing_that_runs_is_deleted_for_it() {
     let trust = |inputs: &mut Inputs<'_>| inputs.trust = None;
     let keys = |inputs: &mut Inputs<'_>| inputs.keys = None;
     let age = |inputs: &mut Inputs<'_>| inputs.age = false;
-    let (planes, zen_lock) = (["zen-egress", "zen-ingester"], ["zenlock-webhook"]);
-    let rows: [(Change, &[&str]); 3] = [(trust, &[]), (keys, &zen_lock), (age, &planes)];
+    let (planes, others) = (["zen-audit", "zen-egress", "zen-ingester"], ["zen-audit", "zenlock-webhook"]);
+    let rows: [(Change, &[&str]); 3] = [(trust, &[]), (keys, &others), (age, &planes)];
     for (change, expected) in rows {
         let plan = decided(DEFAULT, change);
         let pods = plan.wanted.keys().filter(|id| ["StatefulSet", "Deployment"].contains(&&*id.kind));
@@ -207,9 +212,9 @@ fn volumes_that_exist_stay_and_it_is_said() {
         inputs.storage = Some(Storage { size: "5Gi".to_owned(), class_name: "fast".to_owned() });
     };
     let plan = decided(DEFAULT, change);
-    let set = plan.wanted.values().find(|object| object.id().kind == "StatefulSet").expect("decided");
+    let set = &plan.wanted[&Id::new::<StatefulSet>("zen-mesh", names::INGESTER)];
     let set: StatefulSet = serde_json::from_value(Value::Object(set.body().clone())).expect("a StatefulSet");
-    assert_eq!(Storage::of(&set).map(|storage| storage.size), Some("5Gi".to_owned()));
+    assert_eq!(Storage::of(&set, names::QUEUE).map(|storage| storage.size), Some("5Gi".to_owned()));
     assert_eq!(plan.problems.len(), 1);
     assert!(plan.problems[0].message.contains("10Gi of the default class"), "{:?}", plan.problems);
     // The same size in other words is the same size.
@@ -248,4 +253,39 @@ fn pods_reach_the_api_server_where_it_is() {
         let policy = plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", name)].body();
         assert_eq!(policy["spec"]["egress"][1]["ports"][1]["port"], 16443, "{name}");
     }
+}
+
+/// writers are told where the store is, and how strict they are to be; switched off, each keeps its own log.
+#[test]
+fn the_audit_store_and_its_writers() {
+    let webhook = |plan: &Plan| {
+        let deployment = plan.wanted[&Id::new::<Deployment>("zen-mesh", names::ZENLOCK)].body().clone();
+        let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().cloned();
+        let told = variables.unwrap_or_default().into_iter().filter(|it| it["name"].to_string().contains("ZEN_AUDIT"));
+        told.map(|it| it["value"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let to_store = |plan: &Plan, name: &str| {
+        let policy = plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", name)].body().clone();
+        policy["spec"]["egress"].to_string().contains("9445")
+    };
+    let on = decided(&DEFAULT.replace("strict: false", "strict: true"), |_| {});
+    assert_eq!(webhook(&on), ["zen-audit.zen-mesh.svc", "true"]);
+    assert!(to_store(&on, names::ZENLOCK) && !to_store(&on, names::INGESTER));
+    let set = on.wanted[&Id::new::<StatefulSet>("zen-mesh", names::AUDIT)].body();
+    assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["args"], json!(["serve"]));
+
+    let (before, after) = DEFAULT.split_once("audit:\n").expect("a section");
+    let off = format!("{before}{}", &after[after.find("egress:").expect("the next section")..]);
+    let off = decided(&off, |_| {});
+    assert!(webhook(&off).is_empty() && !to_store(&off, names::ZENLOCK));
+    let unwanted: Vec<_> = off.unwanted.iter().map(ToString::to_string).collect();
+    let of_store = ["NetworkPolicy zen-mesh/zen-audit", "Service zen-mesh/zen-audit", "StatefulSet zen-mesh/zen-audit"];
+    assert_eq!(unwanted, of_store);
+
+    let grown = decided(DEFAULT, |inputs| {
+        inputs.audit_storage = Some(Storage { size: "5Gi".to_owned(), class_name: String::new() });
+    });
+    assert!(grown.problems[0].message.starts_with("audit.storage asks for 10Gi"), "{:?}", grown.problems);
+    let set = grown.wanted[&Id::new::<StatefulSet>("zen-mesh", names::AUDIT)].body();
+    assert!(set["spec"]["volumeClaimTemplates"][0].to_string().contains("5Gi"));
 }

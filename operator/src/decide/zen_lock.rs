@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use zen_lock::Identity;
 
 use super::pod::{SECRET_MODE, Shape, port, selector, service_port};
-use super::{Inputs, Problem, object};
+use super::{Inputs, Problem, audit, object};
 use crate::names::{self, ADMISSION, ZENLOCK, port as ports};
 use crate::object::Object;
 use crate::settings::{ServiceType, ZenLock};
@@ -26,6 +26,13 @@ const CHANGED: &str = "oldObject == null || object.spec != oldObject.spec";
 
 pub(super) fn deployment(inputs: &Inputs<'_>, settings: &ZenLock) -> Object {
     let image = &*inputs.workloads.images.zenlock_webhook;
+    // The same image fetches the plaintext in the pods that are admitted.
+    let mut environment = vec![
+        json!({"name": "ZEN_IMAGE", "value": image}),
+        json!({"name": "ZEN_IMAGE_PULL_POLICY", "value": inputs.workloads.images.pull_policy}),
+        json!({"name": "ZEN_SECRET_DELIVERY", "value": settings.secret_delivery.to_string()}),
+    ];
+    environment.extend(audit::environment(inputs));
     let shape = Shape {
         component: ZENLOCK,
         image,
@@ -33,12 +40,7 @@ pub(super) fn deployment(inputs: &Inputs<'_>, settings: &ZenLock) -> Object {
         pod: &settings.pod,
         keys: None,
         ports: json!([port("https", ports::ZENLOCK), port("admin", ports::ADMIN)]),
-        // The same image fetches the plaintext in the pods that are admitted.
-        environment: vec![
-            json!({"name": "ZEN_IMAGE", "value": image}),
-            json!({"name": "ZEN_IMAGE_PULL_POLICY", "value": inputs.workloads.images.pull_policy}),
-            json!({"name": "ZEN_SECRET_DELIVERY", "value": settings.secret_delivery.to_string()}),
-        ],
+        environment,
         mounts: vec![json!({"name": "age", "mountPath": IDENTITIES, "readOnly": true})],
         volumes: vec![identities(settings)],
     };

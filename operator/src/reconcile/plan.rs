@@ -54,7 +54,7 @@ pub fn plan(world: &World, namespace: &str, current: &Current, now: Instant) -> 
     let (Some(workloads), Some(owner)) = (&current.workloads.content, current.workloads.owner()) else {
         return planned;
     };
-    let set = world.stateful_set();
+    let set = world.stateful_set(names::INGESTER);
     let fleet = Fleet::of(&world.pods.state(), &world.claims.state());
     let replicas = set.as_ref().and_then(|set| set.spec.as_ref()?.replicas).and_then(|count| u32::try_from(count).ok());
     let seen = fleet.observation(workloads.ingester.replicas, replicas, &current.known, now);
@@ -69,7 +69,8 @@ pub fn plan(world: &World, namespace: &str, current: &Current, now: Instant) -> 
         keys: fingerprint.as_deref(),
         age: workloads.zen_lock.as_ref().is_some_and(|zen_lock| !zen_lock.custody.is_ours()) || world.has_age(),
         ingester_replicas: decision.replicas,
-        storage: set.as_deref().and_then(Storage::of),
+        storage: set.as_deref().and_then(|set| Storage::of(set, names::QUEUE)),
+        audit_storage: world.stateful_set(names::AUDIT).and_then(|set| Storage::of(&set, names::AUDIT_DATA)),
         api_answers: ready > 0 || world.is_api_registered(),
     };
     if workloads.zen_lock.is_some() && !inputs.age {

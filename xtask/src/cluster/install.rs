@@ -16,8 +16,13 @@ use crate::run;
 /// The namespace and the release.
 pub const NAME: &str = "zen-mesh";
 /// What the operator makes, and the operator: all must be rolled out.
-const WORKLOADS: [&str; 4] =
-    ["deployment/zen-operator", "statefulset/zen-ingester", "deployment/zen-egress", "deployment/zenlock-webhook"];
+const WORKLOADS: [&str; 5] = [
+    "deployment/zen-operator",
+    "statefulset/zen-ingester",
+    "statefulset/zen-audit",
+    "deployment/zen-egress",
+    "deployment/zenlock-webhook",
+];
 
 /// How to install.
 #[derive(clap::Args)]

@@ -52,18 +52,21 @@ zen-mesh Job zen-mesh-wait
 zen-mesh NetworkPolicy zen-mesh-hooks
 zen-mesh NetworkPolicy zen-operator
 zen-mesh PodDisruptionBudget zen-operator
+zen-mesh Role zen-audit
 zen-mesh Role zen-mesh-egress
 zen-mesh Role zen-mesh-ingester
 zen-mesh Role zen-mesh-owner
 zen-mesh Role zen-mesh-recipients
 zen-mesh Role zen-operator
 zen-mesh Role zenlock-webhook
+zen-mesh RoleBinding zen-audit
 zen-mesh RoleBinding zen-mesh-egress
 zen-mesh RoleBinding zen-mesh-ingester
 zen-mesh RoleBinding zen-mesh-recipients
 zen-mesh RoleBinding zen-operator
 zen-mesh RoleBinding zenlock-webhook
 zen-mesh Service zen-operator
+zen-mesh ServiceAccount zen-audit
 zen-mesh ServiceAccount zen-egress
 zen-mesh ServiceAccount zen-ingester
 zen-mesh ServiceAccount zen-operator
@@ -123,7 +126,19 @@ fn the_operator_is_where_pods_look_for_it() {
     assert_eq!(container["args"], Value::Null);
     let env: Vec<_> =
         container["env"].as_array().expect("a list").iter().filter_map(|entry| entry["name"].as_str()).collect();
-    assert_eq!(env, ["POD_NAME", "POD_NAMESPACE", "POD_UID", "POD_IP", "ZEN_LOG"]);
+    assert_eq!(
+        env,
+        [
+            "POD_NAME",
+            "POD_NAMESPACE",
+            "POD_UID",
+            "POD_IP",
+            "ZEN_LOG",
+            "ZEN_AUDIT_MIB",
+            "ZEN_AUDIT_STORE",
+            "ZEN_AUDIT_STRICT"
+        ]
+    );
     assert_eq!(pod["serviceAccountName"], "zen-operator");
     assert_eq!(rendering.object("Deployment/zen-operator")["spec"]["replicas"], 2);
 }
@@ -140,6 +155,7 @@ fn the_shape_of_the_data_plane() {
     let expected = json!({
         "images": {
             "ingester": "zen-ingester:0.1.0", "egress": "zen-egress:0.1.0", "zenlockWebhook": "zenlock-webhook:0.1.0",
+            "audit": "zen-audit:0.1.0",
             "pullPolicy": "IfNotPresent", "pullSecrets": [],
         },
         "ingester": {
@@ -155,6 +171,14 @@ fn the_shape_of_the_data_plane() {
             "custody": {"secretName": "", "volume": {}},
             "secretDelivery": false,
             "pod": pod(("50m", "64Mi"), "512Mi"),
+            "log": "info",
+        },
+        "audit": {
+            "storage": {"size": "10Gi", "className": ""},
+            "keepDays": 90,
+            "keepMib": 8192,
+            "strict": false,
+            "pod": pod(("20m", "64Mi"), "256Mi"),
             "log": "info",
         },
         "intake": {"tlsSecret": "", "names": []},
@@ -177,6 +201,7 @@ fn the_operator_looks_for_these_names() {
         format!("ServiceAccount/{}", names::INGESTER),
         format!("ServiceAccount/{}", names::EGRESS),
         format!("ServiceAccount/{}", names::ZENLOCK),
+        format!("ServiceAccount/{}", names::AUDIT),
         format!("ConfigMap/{}", names::MESH),
         format!("ConfigMap/{}", names::WORKLOADS),
     ] {

@@ -41,7 +41,7 @@ fn every_pod_has_the_least() {
             }
         }
     }
-    for name in ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook"] {
+    for name in ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook", "zen-audit"] {
         let account = rendering.object(&format!("ServiceAccount/{name}"));
         assert_eq!(account["automountServiceAccountToken"], false, "{name}");
     }
@@ -52,7 +52,7 @@ fn every_pod_has_the_least() {
 fn the_operator_writes_to_memory_only() {
     let rendering = default();
     let volumes = &rendering.object("Deployment/zen-operator")["spec"]["template"]["spec"]["volumes"];
-    assert_eq!(volumes, &json!([{"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}}]));
+    assert_eq!(volumes, &json!([{"name": "run", "emptyDir": {"medium": "Memory", "sizeLimit": "32Mi"}}]));
 }
 
 #[test]
@@ -62,12 +62,13 @@ fn policies_deny_by_default() {
     assert_eq!(operator["policyTypes"], json!(["Ingress", "Egress"]));
     let peer = |plane: &str| json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "zen-mesh", "app.kubernetes.io/component": plane}}});
     let planes = json!([peer("egress"), peer("ingester")]);
-    let asking = json!([peer("egress"), peer("ingester"), peer("zenlock-webhook")]);
+    let asking = json!([peer("egress"), peer("ingester"), peer("zenlock-webhook"), peer("audit")]);
     let identity = json!({"from": asking, "ports": [{"port": 8443, "protocol": "TCP"}]});
     let metrics = json!({"from": [{"namespaceSelector": {}}], "ports": [{"port": 9901, "protocol": "TCP"}]});
     assert_eq!(operator["ingress"], json!([identity, metrics]));
     assert_eq!(operator["egress"][2], json!({"to": planes, "ports": [{"port": 9902, "protocol": "TCP"}]}));
-    assert_eq!(operator["egress"].as_array().map(Vec::len), Some(3));
+    assert_eq!(operator["egress"][3], json!({"to": [peer("audit")], "ports": [{"port": 9445, "protocol": "TCP"}]}));
+    assert_eq!(operator["egress"].as_array().map(Vec::len), Some(4));
     let hooks = &rendering.object("NetworkPolicy/zen-mesh-hooks")["spec"];
     assert_eq!((&hooks["policyTypes"], &hooks["ingress"]), (&json!(["Ingress", "Egress"]), &Value::Null));
 }

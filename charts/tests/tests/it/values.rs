@@ -25,7 +25,10 @@ fn row(set: &[&str], at: &str, pointer: &'static str, expected: Value) -> Row {
 
 /// The table.
 pub fn rows() -> Vec<Row> {
-    [images(), mesh(), operator(), data_plane(), zen_lock(), intake(), switches()].into_iter().flatten().collect()
+    [images(), mesh(), operator(), data_plane(), zen_lock(), audit(), intake(), switches()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn images() -> Vec<Row> {
@@ -66,6 +69,7 @@ fn images() -> Vec<Row> {
             "/images/zenlockWebhook",
             json!(format!("zenlock-webhook@{digest}")),
         ),
+        row(&[&set("audit")], "workloads", "/images/audit", json!(format!("zen-audit@{digest}"))),
         row(&[&set("egress")], "workloads", "/images/egress", json!(format!("zen-egress@{digest}"))),
         row(
             &[r#"image.pullPolicy="Always""#],
@@ -224,22 +228,7 @@ fn data_plane() -> Vec<Row> {
         let set = |value: &str| format!("{plane}.{value}");
         rows.push(row(&[&set("replicas=5")], "workloads", pointers[0], json!(5)));
         rows.push(row(&[&set(r#"log="debug""#)], "workloads", pointers[1], json!("debug")));
-        let pod = json!({
-            "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
-            "nodeSelector": {"a": "b"},
-            "tolerations": [{"operator": "Exists"}],
-            "affinity": {"nodeAffinity": {}},
-            "annotations": {"c": "d"},
-            "labels": {"e": "f"},
-            "priorityClassName": "high",
-        });
-        // Each leaf by its own path, so that one that is not passed on shows.
-        let leaves: Vec<_> = crate::coverage::leaves(&pod)
-            .into_iter()
-            .map(|(path, value)| set(&format!("pod.{path}={value}")))
-            .collect();
-        let leaves: Vec<_> = leaves.iter().map(String::as_str).collect();
-        rows.push(row(&leaves, "workloads", pointers[2], pod));
+        rows.push(whole_pod(plane, pointers[2]));
     }
     let node_port = &[r#"ingester.service.type="NodePort""#, "ingester.service.nodePort=30443"];
     rows.extend([
@@ -270,7 +259,7 @@ fn zen_lock() -> Vec<Row> {
         row(&["zenLock.enabled=false"], role, "", Value::Null),
         row(&["zenLock.enabled=false"], "Role/zen-mesh-recipients", "", Value::Null),
         row(&["zenLock.enabled=false"], "ServiceAccount/zenlock-webhook", "", Value::Null),
-        row(&["zenLock.enabled=false"], "NetworkPolicy/zen-operator", "/spec/ingress/0/from/2", Value::Null),
+        row(&["zenLock.enabled=false"], "NetworkPolicy/zen-operator", "/spec/ingress/0/from/3", Value::Null),
         row(&[secret], "workloads", "/zenLock/custody/secretName", json!("corp-age")),
         row(&[secret], "Role/zen-operator", "/rules/4/verbs", verbs()),
         row(
@@ -284,6 +273,47 @@ fn zen_lock() -> Vec<Row> {
         row(&["zenLock.secretDelivery=true"], role, "/rules/6/resources", json!(["pods"])),
         row(&["zenLock.secretDelivery=true"], role, "/rules/7/resources", json!(["secrets"])),
     ]
+}
+
+fn audit() -> Vec<Row> {
+    let (store, strict) = ("/spec/template/spec/containers/0/env/6", "/spec/template/spec/containers/0/env/7/value");
+    let off = "audit.enabled=false";
+    let mut rows = vec![
+        row(&[off], "workloads", "/audit", Value::Null),
+        row(&[off], "workloads", "/images/audit", Value::Null),
+        row(&[off], "Role/zen-audit", "", Value::Null),
+        row(&[off], "RoleBinding/zen-audit", "", Value::Null),
+        row(&[off], "ServiceAccount/zen-audit", "", Value::Null),
+        row(&[off], "NetworkPolicy/zen-operator", "/spec/ingress/0/from/3", Value::Null),
+        row(&[off], "NetworkPolicy/zen-operator", "/spec/egress/3", Value::Null),
+        row(&[off], OPERATOR, store, Value::Null),
+        row(&["audit.strict=true"], OPERATOR, strict, json!("true")),
+        row(&["audit.strict=true"], "workloads", "/audit/strict", json!(true)),
+        row(&[r#"audit.storage.size="50Gi""#], "workloads", "/audit/storage/size", json!("50Gi")),
+        row(&[r#"audit.storage.className="fast""#], "workloads", "/audit/storage/className", json!("fast")),
+        row(&["audit.keepDays=30"], "workloads", "/audit/keepDays", json!(30)),
+        row(&["audit.keepMib=100"], "workloads", "/audit/keepMib", json!(100)),
+        row(&[r#"audit.log="debug""#], "workloads", "/audit/log", json!("debug")),
+    ];
+    rows.push(whole_pod("audit", "/audit/pod"));
+    rows
+}
+
+/// Each leaf by its own path, so that one that is not passed on shows.
+fn whole_pod(section: &str, pointer: &'static str) -> Row {
+    let pod = json!({
+        "resources": {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+        "nodeSelector": {"a": "b"},
+        "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "annotations": {"c": "d"},
+        "labels": {"e": "f"},
+        "priorityClassName": "high",
+    });
+    let leaves = crate::coverage::leaves(&pod).into_iter();
+    let leaves: Vec<_> = leaves.map(|(path, value)| format!("{section}.pod.{path}={value}")).collect();
+    let leaves: Vec<_> = leaves.iter().map(String::as_str).collect();
+    row(&leaves, "workloads", pointer, pod)
 }
 
 fn intake() -> Vec<Row> {
@@ -396,7 +426,7 @@ fn switches() -> Vec<Row> {
     vec![
         row(&["api.enabled=false"], "workloads", "/api/enabled", json!(false)),
         row(&["api.enabled=false"], "RoleBinding/zen-ingester-authentication-reader", "", none()),
-        row(&["api.enabled=false"], "ClusterRole/zen-ingester", "/rules/2", none()),
+        row(&["api.enabled=false"], "ClusterRole/zen-ingester", "/rules/3", none()),
         row(&["networkPolicies.enabled=false"], "workloads", "/networkPolicies/enabled", json!(false)),
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-operator", "", none()),
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-mesh-hooks", "", none()),
@@ -475,6 +505,7 @@ fn values_for_a_small_cluster() {
     let (small, workloads) = (dev.workloads().expect("workloads"), default.workloads().expect("workloads"));
     assert_eq!((&small["ingester"]["replicas"], &small["egress"]["replicas"]), (&json!(1), &json!(1)));
     assert_eq!(small["zenLock"]["replicas"], 1);
+    assert_eq!(small["audit"]["storage"], json!({"size": "1Gi", "className": ""}));
     assert_eq!(small["ingester"]["storage"], json!({"size": "1Gi", "className": ""}));
     for pointer in ["/networkPolicies", "/api", "/intake", "/ingester/service"] {
         assert_eq!(small.pointer(pointer), workloads.pointer(pointer), "{pointer}");

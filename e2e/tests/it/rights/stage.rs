@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use zen_audit_store::anchor::ConfigMapAnchor;
 use zen_charts::Helm;
 use zen_e2e::{ControlPlane, audit};
 use zen_identity::Client;
@@ -34,7 +35,7 @@ use crate::pods::stage::{ANY, own_address, until};
 
 pub const NAMESPACE: &str = "zen-mesh";
 /// Those that the chart gives rights.
-pub const ACCOUNTS: [&str; 4] = ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook"];
+pub const ACCOUNTS: [&str; 5] = ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook", "zen-audit"];
 /// With everything on that needs a right of its own.
 const VALUES: [&str; 2] = ["--set", "intake.tlsSecret=intake-tls,zenLock.secretDelivery=true"];
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -43,6 +44,12 @@ const PATIENCE: Duration = Duration::from_mins(1);
 struct ZenLock {
     #[command(flatten)]
     arguments: zenlock_webhook::serve::Arguments,
+}
+
+#[derive(Parser)]
+struct Audit {
+    #[command(flatten)]
+    arguments: zen_audit_store::pod::Arguments,
 }
 
 pub struct Stage {
@@ -59,12 +66,15 @@ pub struct Stage {
     unseal: SocketAddr,
     /// Where the operator looks for the ingester's control API.
     control: SocketAddr,
+    /// Where writers look for the audit store.
+    audit: SocketAddr,
     bundle: String,
     shutdown: Shutdown,
     operator: Option<JoinHandle<Result<(), zen_operator::run::Error>>>,
     ingester: Option<(zen_ingester::pod::Addresses, JoinHandle<()>)>,
     egress: Option<(zen_egress::pod::Addresses, JoinHandle<()>)>,
     zen_lock: Option<(zenlock_webhook::serve::Addresses, JoinHandle<()>)>,
+    store: Option<JoinHandle<()>>,
 }
 
 impl Stage {
@@ -88,12 +98,14 @@ impl Stage {
             identity: free([127, 0, 0, 1].into()),
             unseal: free(own_address()),
             control: free(own_address()),
+            audit: free([127, 0, 0, 1].into()),
             bundle: String::new(),
             shutdown: Shutdown::manual(),
             operator: None,
             ingester: None,
             egress: None,
             zen_lock: None,
+            store: None,
         };
         let kinds = ["ServiceAccount", "ConfigMap", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
         for object in stage.rendered.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)) {
@@ -173,9 +185,10 @@ impl Stage {
     pub async fn start_operator(&mut self) {
         let (port, identity) = (self.control.port().to_string(), self.identity.to_string());
         let arguments = ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY];
-        let audit = self.folder.path().join("audit").to_string_lossy().into_owned();
-        let more = ["--identity", &identity, "--audit", &audit];
-        let serve = Arguments::parse_from(arguments.into_iter().chain(more)).serve;
+        let (audit, store) = (self.folder.path().join("operator/audit"), self.audit.to_string());
+        let audit = ["--audit", audit.to_str().unwrap(), "--audit-store", &store];
+        let arguments = arguments.into_iter().chain(["--identity", &identity]).chain(audit);
+        let serve = Arguments::parse_from(arguments).serve;
         let listeners = Listeners {
             admin: TcpListener::bind(serve.admin).await.unwrap(),
             identity: TcpListener::bind(serve.identity).await.unwrap(),
@@ -233,6 +246,7 @@ impl Stage {
         let (addresses, shutdown) = (pod.addresses(), self.shutdown.clone());
         let serving = tokio::spawn(async move { Box::pin(pod.serve(&shutdown)).await.unwrap() });
         self.egress = Some((addresses, serving));
+        self.start_audit().await;
         self.start_zen_lock().await;
     }
 
@@ -244,6 +258,25 @@ impl Stage {
         ["--trust", &path("ca.crt"), "--unseal-url", &url, "--unseal-token", &token].map(str::to_owned)
     }
 
+    async fn start_audit(&mut self) {
+        let (arguments, platform) = self.pod("zen-audit", "zen-audit-0", ANY).await;
+        let data = self.entries().to_string_lossy().into_owned();
+        let address = self.audit.to_string();
+        // Heads are written again while this runs, so that the second write is seen too.
+        let more = ["--audit", &address, "--data", &data, "--anchor-seconds", "1"].map(str::to_owned);
+        let arguments = Audit::parse_from(arguments.into_iter().chain(more)).arguments;
+        let anchor = ConfigMapAnchor::new(platform.client.clone(), NAMESPACE);
+        let pod = zen_audit_store::pod::Pod::start(arguments, platform, Arc::new(anchor));
+        let pod = timeout(PATIENCE, Box::pin(pod)).await.expect("starts in time").unwrap();
+        let shutdown = self.shutdown.clone();
+        self.store = Some(tokio::spawn(async move { Box::pin(pod.serve(&shutdown)).await.unwrap() }));
+    }
+
+    /// The audit store's volume.
+    pub fn entries(&self) -> PathBuf {
+        self.folder.path().join("entries")
+    }
+
     async fn start_zen_lock(&mut self) {
         let (arguments, platform) = self.pod("zenlock-webhook", "zenlock-webhook-0", ANY).await;
         let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
@@ -252,6 +285,7 @@ impl Stage {
             ("--trust", path("ca.crt")),
             ("--age", path("zenlock-webhook-0/keys")),
             ("--audit", path("zenlock-webhook-0/audit")),
+            ("--audit-store", self.audit.to_string()),
             ("--image", "zenlock-webhook:test".to_owned()),
             ("--secret-delivery", "true".to_owned()),
         ];
@@ -324,6 +358,7 @@ impl Stage {
             self.ingester.take().map(|it| it.1),
             self.egress.take().map(|it| it.1),
             self.zen_lock.take().map(|it| it.1),
+            self.store.take(),
         ];
         for serving in serving.into_iter().flatten() {
             timeout(PATIENCE, serving).await.expect("ends in time").unwrap();
@@ -391,6 +426,8 @@ impl Stage {
         std::fs::create_dir_all(&keys).unwrap();
         let secrets: Api<Secret> = Api::namespaced(self.admin(), NAMESPACE);
         let name = match account {
+            // It mounts none.
+            "zen-audit" => return keys,
             "zenlock-webhook" => "zen-mesh-age".to_owned(),
             plane => format!("{}-keys", plane.replace("zen-", "zen-mesh-")),
         };
