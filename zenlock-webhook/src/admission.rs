@@ -1,27 +1,37 @@
 //! `POST /v1/admit/pods` and `POST /v1/admit/zenlocks`: reviews of the API server.
+//!
+//! A pod is judged by what is remembered of its ZenLocks, if all of it is of the versions that are there. Where that refuses the pod,
+//! or is not there, the ZenLocks are read from the API server and the pod is judged again: see [`locks`](crate::locks).
+//!
+//! The API server sends a burst over one connection of HTTP/2. Its window holds bodies until they are read, so bodies are
+//! read as they come, first come, first served, and what waits afterwards waits in our memory, whose bytes are counted: reviews that wait
+//! for a place with their bodies unread could fill the window, and keep back the bodies of those that have a place.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::try_join_all;
 use http::StatusCode;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Resource;
 use kube::core::Status;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 use zen_crds::ZenLock;
 use zen_identity::server::request_id;
 use zen_model::reason::LockRefusal;
 
-use crate::admit::{self, Delivery, Mutation, Refused, SECRET_PREFIX, Settings, Wanted, is_file_name};
+use crate::admit::{self, Delivery, Known, Mutation, Refused, SECRET_PREFIX, Settings, Wanted, is_file_name};
 use crate::audit::{Action, Audit, Entry};
 use crate::locks::Locks;
 use crate::metrics::Metrics;
@@ -34,11 +44,16 @@ pub const ZENLOCKS: &str = "/v1/admit/zenlocks";
 const LARGEST_POD: usize = 4 << 20;
 /// A ZenLock and the one before it.
 const LARGEST_ZENLOCK: usize = 8 << 20;
-/// Reviews at one time; with the sizes above this bounds the memory.
-const PODS_AT_ONCE: usize = 64;
+/// Bodies of one kind at one time: a thousand pods of the usual 10 KiB, or eight of the largest.
+const BODIES: Kibibytes = 32 << 10;
+/// ZenLocks that are looked into at one time, 64 keys of a mebibyte each at the most.
 const ZENLOCKS_AT_ONCE: usize = 8;
 /// The API server gives up after five seconds, and says less then than we can.
 const PATIENCE: Duration = Duration::from_millis(4500);
+
+type Kibibytes = u32;
+/// What is known of each ZenLock by name; none for one that is not there.
+type Locked = BTreeMap<String, Option<Arc<Known>>>;
 
 /// What admission is made of.
 #[derive(Clone, Debug)]
@@ -57,34 +72,35 @@ pub struct Parts {
 
 struct Shared {
     parts: Parts,
+    /// Room for bodies, in KiB.
     pods: Semaphore,
     zen_locks: Semaphore,
+    validations: Semaphore,
 }
 
 /// The routes.
 pub fn router(parts: Parts) -> Router {
-    let (pods, zen_locks) = (Semaphore::new(PODS_AT_ONCE), Semaphore::new(ZENLOCKS_AT_ONCE));
-    Router::new().route(PODS, post(review_pod)).route(ZENLOCKS, post(review_zen_lock)).with_state(Arc::new(Shared {
-        parts,
-        pods,
-        zen_locks,
-    }))
+    let room = || Semaphore::new(BODIES as usize);
+    let validations = Semaphore::new(ZENLOCKS_AT_ONCE);
+    let shared = Arc::new(Shared { parts, pods: room(), zen_locks: room(), validations });
+    Router::new().route(PODS, post(review_pod)).route(ZENLOCKS, post(review_zen_lock)).with_state(shared)
 }
 
 async fn review_pod(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let began = Instant::now();
     let work = async {
-        let _place = shared.pods.acquire().await;
-        let request = read::<Pod>(request.into_body(), LARGEST_POD).await?;
-        Ok(shared.pod(&request).await)
+        let (request, _room) = read::<Pod>(request.into_body(), LARGEST_POD, &shared.pods).await?;
+        Ok(shared.pod(&request, began).await)
     };
     respond(tokio::time::timeout(PATIENCE, work).await)
 }
 
 async fn review_zen_lock(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let began = Instant::now();
     let work = async {
-        let _place = shared.zen_locks.acquire().await;
-        let request = read::<ZenLock>(request.into_body(), LARGEST_ZENLOCK).await?;
-        Ok(shared.zen_lock(&request).await)
+        let (request, _room) = read::<ZenLock>(request.into_body(), LARGEST_ZENLOCK, &shared.zen_locks).await?;
+        let _turn = shared.validations.acquire().await;
+        Ok(shared.zen_lock(&request, began).await)
     };
     respond(tokio::time::timeout(PATIENCE, work).await)
 }
@@ -92,32 +108,63 @@ async fn review_zen_lock(State(shared): State<Arc<Shared>>, request: Request) ->
 /// Of a review that cannot be read.
 struct Unreadable(StatusCode, String);
 
-async fn read<T>(body: Body, limit: usize) -> Result<AdmissionRequest<T>, Unreadable>
+/// The review, and the room that it takes for as long as it is there.
+async fn read<T>(
+    body: Body,
+    limit: usize,
+    room: &Semaphore,
+) -> Result<(AdmissionRequest<T>, Option<SemaphorePermit<'_>>), Unreadable>
 where
     T: Resource + DeserializeOwned,
 {
-    let too_large = |_| Unreadable(StatusCode::PAYLOAD_TOO_LARGE, format!("the review has more than {limit} bytes"));
-    let body = to_bytes(body, limit).await.map_err(too_large)?;
+    let too_large = || Unreadable(StatusCode::PAYLOAD_TOO_LARGE, format!("the review has more than {limit} bytes"));
+    // The API server says the length of what it sends.
+    let size = body.size_hint().exact().map_or(Ok(limit), usize::try_from).unwrap_or(usize::MAX);
+    if size > limit {
+        return Err(too_large());
+    }
+    // Never refused: nobody closes it, and every limit is less than all of it.
+    let taken = room.acquire_many(Kibibytes::try_from(size.div_ceil(1024)).unwrap_or(BODIES)).await.ok();
+    let body = to_bytes(body, limit).await.map_err(|_| too_large())?;
     let unreadable = |error: &dyn std::fmt::Display| Unreadable(StatusCode::BAD_REQUEST, error.to_string());
     let malformed = |error: serde_json::Error| {
         // The parser's words may quote the object.
         unreadable(&format!("the review is malformed at line {} column {}", error.line(), error.column()))
     };
     let review: AdmissionReview<T> = serde_json::from_slice(&body).map_err(malformed)?;
-    review.try_into().map_err(|error| unreadable(&error))
+    let request = review.try_into().map_err(|error| unreadable(&error))?;
+    Ok((request, taken))
 }
 
 fn respond(worked: Result<Result<AdmissionResponse, Unreadable>, tokio::time::error::Elapsed>) -> Response {
     match worked {
-        Ok(Ok(response)) => Json(response.into_review()).into_response(),
+        Ok(Ok(response)) => written(response),
         Ok(Err(Unreadable(status, why))) => (status, why).into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "too many reviews at one time").into_response(),
     }
 }
 
+/// With the patch as the API server writes bytes itself: left to its type it becomes a list of numbers, four times as long, which
+/// the API server reads one by one.
+fn written(mut response: AdmissionResponse) -> Response {
+    let patch = response.patch.take();
+    match serde_json::to_value(response.into_review()) {
+        Ok(mut review) => {
+            if let Some(patch) = patch {
+                review["response"]["patch"] = STANDARD.encode(patch).into();
+            }
+            Json(review).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "failed to write a review");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
 impl Shared {
-    async fn pod(&self, request: &AdmissionRequest<Pod>) -> AdmissionResponse {
-        let (began, response) = (Instant::now(), AdmissionResponse::from(request));
+    async fn pod(&self, request: &AdmissionRequest<Pod>, began: Instant) -> AdmissionResponse {
+        let response = AdmissionResponse::from(request);
         let namespace = request.namespace.as_deref().unwrap_or_default();
         let what = format!("pod {namespace}/{}", pod_name(request));
         let mut judged = self.mutation(request, namespace).await;
@@ -155,25 +202,43 @@ impl Shared {
             let detail = "zen-mesh.io/delivery: secret is switched off in this cluster";
             return Err(Refused::new(LockRefusal::DeliveryDisabled, detail));
         }
-        let mut known = BTreeMap::new();
-        for name in &wanted.locks {
+        if let Some(remembered) = self.remembered(namespace, &wanted)
+            && let Ok(mutation) = self.judge(pod, &wanted, &remembered)
+        {
+            return Ok(Some(mutation));
+        }
+        let looks = wanted.locks.iter().map(async |name| {
             let found = self.parts.locks.known(namespace, name).await;
             let found = found.map_err(|error| Refused::new(LockRefusal::ApiUnavailable, error.to_string()).of(name))?;
-            if let Some(key) = found.iter().flat_map(|known| known.keys.keys()).find(|key| !is_file_name(key)) {
+            Ok((name.clone(), found))
+        });
+        let live = try_join_all(looks).await?.into_iter().collect();
+        self.judge(pod, &wanted, &live).map(Some)
+    }
+
+    /// What is remembered of all of them.
+    fn remembered(&self, namespace: &str, wanted: &Wanted) -> Option<Locked> {
+        let remembered = |name: &String| Some((name.clone(), Some(self.parts.locks.remembered(namespace, name)?)));
+        wanted.locks.iter().map(remembered).collect()
+    }
+
+    fn judge(&self, pod: &Pod, wanted: &Wanted, locks: &Locked) -> Result<Mutation, Refused> {
+        for name in &wanted.locks {
+            let known = locks.get(name).and_then(Option::as_ref);
+            if let Some(key) = known.and_then(|known| known.keys.keys().find(|key| !is_file_name(key))) {
                 let detail = "it cannot be the name of a file";
                 return Err(Refused::new(LockRefusal::ZenLockInvalid, detail).of(name).at(key));
             }
-            known.insert(name.clone(), found.map(|known| (*known).clone()));
         }
         let settings = self.parts.settings.borrow().clone();
         let settings =
             settings.ok_or_else(|| Refused::new(LockRefusal::KeysUnavailable, "the trust bundle is not read yet"))?;
         let secret = format!("{SECRET_PREFIX}{}", suffix());
-        admit::mutate(pod, &wanted, &known, &secret, &settings).map(Some)
+        admit::mutate(pod, wanted, locks, &secret, &settings)
     }
 
-    async fn zen_lock(&self, request: &AdmissionRequest<ZenLock>) -> AdmissionResponse {
-        let (began, mut response) = (Instant::now(), AdmissionResponse::from(request));
+    async fn zen_lock(&self, request: &AdmissionRequest<ZenLock>, began: Instant) -> AdmissionResponse {
+        let mut response = AdmissionResponse::from(request);
         let Some(new) = request.object.clone() else { return response };
         let (old, keys) = (request.old_object.clone(), self.parts.locks.keys());
         let validated = tokio::task::spawn_blocking(move || admit::validate(&new, old.as_ref(), &keys.ring)).await;
@@ -228,3 +293,6 @@ fn denied(response: AdmissionResponse, refused: &Refused, what: &str) -> Admissi
 fn suffix() -> String {
     request_id().chars().rev().filter(|c| *c != '-').take(10).collect()
 }
+
+#[cfg(test)]
+mod tests;

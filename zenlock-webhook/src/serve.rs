@@ -27,7 +27,7 @@ use crate::audit::Audit;
 use crate::custody::Custody;
 use crate::locks::Locks;
 use crate::metrics::Metrics;
-use crate::unseal::Versions;
+use crate::versions::Versions;
 use crate::{admission, lead, settings, unseal};
 
 /// Connections at one time: sidecars hold one each while they wait, and must not keep the API server out.
@@ -117,7 +117,7 @@ impl Pod {
         let (followed, watched) = (versions.clone(), client.clone());
         ground.tasks.spawn("versions of ZenLocks", async move { followed.follow(watched).await });
 
-        let locks = Arc::new(Locks::new(client.clone(), custody.clone()));
+        let locks = Arc::new(Locks::new(client.clone(), custody.clone(), versions.clone()));
         let lead = lead::Parts {
             client: client.clone(),
             namespace: arguments.pod.pod_namespace.clone(),

@@ -8,8 +8,6 @@ mod batch;
 mod judge;
 mod limit;
 mod service;
-mod versions;
 
 pub use service::{Parts, router};
-pub use versions::Versions;
 pub use zen_lock::wire;

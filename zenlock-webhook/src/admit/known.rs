@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Unrepresentable;
 
-/// What is known of a ZenLock, read from the API server for this very request. No plaintext.
+/// What is known of one version of a ZenLock. No plaintext.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     /// ServiceAccounts of its namespace that may use it.

@@ -1,5 +1,6 @@
 //! From a pod and what is known of its ZenLocks to a patch, or a refusal.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 
 use json_patch::Patch;
@@ -45,10 +46,10 @@ pub struct Mutation {
 
 /// Adds what the pod asks for. `locks` holds what is known of each ZenLock in `wanted`, none for one that does not exist.
 /// `secret` is a name that nobody has, for the delivery that needs one.
-pub fn mutate(
+pub fn mutate<K: Borrow<Known>>(
     pod: &Pod,
     wanted: &Wanted,
-    locks: &BTreeMap<String, Option<Known>>,
+    locks: &BTreeMap<String, Option<K>>,
     secret: &str,
     settings: &Settings,
 ) -> Result<Mutation, Refused> {
@@ -58,11 +59,11 @@ pub fn mutate(
         return Err(Refused::new(LockRefusal::PodNotSupported, "spec.os.name is not linux"));
     }
     let account = account(&spec);
+    let mut known: Vec<(String, &Known)> = Vec::with_capacity(wanted.locks.len());
     for name in &wanted.locks {
-        permitted(name, locks.get(name).and_then(Option::as_ref), account)?;
+        let found = locks.get(name).and_then(Option::as_ref).map(Borrow::borrow);
+        known.push((name.clone(), permitted(name, found, account)?));
     }
-    let known = |name: &String| locks.get(name).and_then(Option::as_ref).map(|known| (name.clone(), known));
-    let known: Vec<(String, &Known)> = wanted.locks.iter().filter_map(known).collect();
     let served = containers::served(&spec, wanted)?;
     let pod = Served { pod, spec: &spec, wanted, slots: served, known, settings };
     match wanted.delivery {
@@ -77,7 +78,7 @@ fn account(spec: &PodSpec) -> &str {
 }
 
 /// Whether the account may have this ZenLock, and it can be opened.
-fn permitted(name: &str, known: Option<&Known>, account: &str) -> Result<(), Refused> {
+fn permitted<'a>(name: &str, known: Option<&'a Known>, account: &str) -> Result<&'a Known, Refused> {
     let known =
         known.ok_or_else(|| Refused::new(LockRefusal::ZenLockNotFound, "it is not in the pod's namespace").of(name))?;
     if !known.accounts.contains(account) {
@@ -85,7 +86,7 @@ fn permitted(name: &str, known: Option<&Known>, account: &str) -> Result<(), Ref
         return Err(Refused::new(LockRefusal::SubjectNotAllowed, detail).of(name));
     }
     match known.keys.iter().find_map(|(key, facts)| Some((key, facts.problem.as_ref()?))) {
-        None => Ok(()),
+        None => Ok(known),
         Some((key, (code, words))) => {
             Err(Refused::new(LockRefusal::NotDecryptable, format!("{words} ({code})")).of(name).at(key))
         }

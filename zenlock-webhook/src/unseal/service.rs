@@ -30,7 +30,6 @@ use super::answer::{self, Opened};
 use super::batch;
 use super::judge;
 use super::limit::Limits;
-use super::versions::Versions;
 use super::wire::{
     BATCH, Changed, LockRef, MAX_BODY, MAX_LOCKS, MAX_WAIT, Poll, RECIPIENTS, Refusal, Request as Asked, Subject,
     UNSEAL, WATCH,
@@ -39,6 +38,7 @@ use crate::AUDIENCE;
 use crate::audit::{Action, Audit, Entry};
 use crate::locks::Locks;
 use crate::metrics::Metrics;
+use crate::versions::Versions;
 
 /// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
 const REVIEWS: usize = 32;

@@ -1,6 +1,7 @@
 //! A control plane, an identity service that only signs, and the running webhook, registered by its address.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -37,6 +38,9 @@ pub struct Stage {
     pub ca: Arc<Ca>,
     pub folder: TempDir,
     pub port: u16,
+    /// Health and metrics of the webhook.
+    #[allow(dead_code, reason = "the bench reads it")]
+    pub admin: SocketAddr,
     pub age: Identity,
     pub audit: Arc<Kept>,
     shutdown: Shutdown,
@@ -139,6 +143,11 @@ pub fn put_age(folder: &Path, name: &str, identity: &Identity) {
 
 impl Stage {
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With another audit log than the one for assertions.
+    pub async fn start_with(log: Option<Arc<dyn Auditor>>) -> Self {
         let control_plane = ControlPlane::start().await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in zen_crds::yaml() {
@@ -157,7 +166,8 @@ impl Stage {
         {
             control_plane.kubectl(&["-n", namespace, "create", "serviceaccount", account]).await.unwrap();
         }
-        let client = zen_live_client(&control_plane).await;
+        // As the program makes its own: a burst does not open a connection for each request.
+        let client = zen_live::cluster::client(control_plane.config().await.unwrap()).unwrap();
 
         let ca = Arc::new(Ca::ephemeral(mesh().trust_domain()).unwrap());
         std::fs::write(folder.path().join("ca.crt"), ca.certificate_pem()).unwrap();
@@ -172,8 +182,9 @@ impl Stage {
         let identity = zen_identity::Client::with_issuer(options, Arc::new(Signer(Arc::clone(&ca))));
         let platform = Platform { client: client.clone(), identity, names: Arc::new(StaticResolver(HashMap::new())) };
         let audit = Arc::new(Kept::default());
-        let kept: Arc<dyn Auditor> = Arc::clone(&audit) as _;
-        let webhook = Webhook::start(arguments(folder.path(), port), platform, Some(kept)).await.unwrap();
+        let log = log.unwrap_or_else(|| Arc::clone(&audit) as _);
+        let webhook = Webhook::start(arguments(folder.path(), port), platform, Some(log)).await.unwrap();
+        let admin = webhook.addresses().admin;
         let deadline = Instant::now() + PATIENCE;
         while !webhook.missing().is_empty() {
             assert!(Instant::now() < deadline, "not ready: {:?}", webhook.missing());
@@ -182,7 +193,7 @@ impl Stage {
         let shutdown = Shutdown::manual();
         let ended = shutdown.clone();
         let running = tokio::spawn(async move { webhook.serve(&ended).await });
-        let stage = Self { control_plane, client, ca, folder, port, age, audit, shutdown, running };
+        let stage = Self { control_plane, client, ca, folder, port, admin, age, audit, shutdown, running };
         stage.register().await;
         stage
     }
@@ -301,8 +312,4 @@ fn message(error: kube::Error) -> String {
         kube::Error::Api(status) => status.message.clone(),
         other => other.to_string(),
     }
-}
-
-async fn zen_live_client(control_plane: &ControlPlane) -> Client {
-    Client::try_from(control_plane.config().await.unwrap()).unwrap()
 }

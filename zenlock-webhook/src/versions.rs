@@ -1,9 +1,13 @@
-//! Which version each ZenLock has, as far as the watch knows: it wakes those who wait for a change, and decides nothing.
+//! Which version each ZenLock has, as far as the watch knows.
+//!
+//! It wakes those who wait for a change, and tells [`Locks`](crate::locks::Locks) whether what is remembered of a ZenLock is of the
+//! version that is there. It refuses nothing, and nothing is opened because of it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
@@ -11,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use zen_crds::ZenLock;
 
+/// Namespace and name.
 type Key = (String, String);
 
 /// Versions by namespace and name. Clones share them.
@@ -19,8 +24,15 @@ pub struct Versions(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    known: Mutex<HashMap<Key, String>>,
+    known: Mutex<Known>,
     changed: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    versions: HashMap<Key, String>,
+    /// Everything was listed, and the watch has not failed since.
+    in_sync: bool,
 }
 
 impl Default for Versions {
@@ -32,34 +44,58 @@ impl Default for Versions {
 impl Versions {
     /// Follows the cluster for as long as it is polled; metadata alone.
     pub async fn follow(&self, client: Client) {
-        let stream = watcher(Api::<PartialObjectMeta<ZenLock>>::all(client), watcher::Config::default());
+        let api = Api::<PartialObjectMeta<ZenLock>>::all(client);
+        // After a failure everything is listed anew: only a list tells that nothing was missed, where nothing changes.
+        let stream = stream::unfold(None, |watching| async {
+            let mut watching = watching.unwrap_or_else(|| watcher(api.clone(), watcher::Config::default()).boxed());
+            let item = watching.next().await?;
+            let again = item.is_ok().then_some(watching);
+            Some((item, again))
+        });
+        let stream = stream.inspect_err(|_| self.known().in_sync = false);
         let mut listed: HashMap<Key, String> = HashMap::new();
         zen_pod::watching::follow("ZenLocks", stream, |event| match event {
-            Event::Init => listed.clear(),
+            Event::Init => {
+                self.known().in_sync = false;
+                listed.clear();
+            }
             Event::InitApply(object) => {
                 let (key, version) = read(object);
                 listed.insert(key, version);
             }
-            Event::InitDone => self.change(|known| *known = std::mem::take(&mut listed)),
+            Event::InitDone => {
+                let versions = std::mem::take(&mut listed);
+                self.change(|known| *known = Known { versions, in_sync: true });
+            }
             Event::Apply(object) => {
                 let (key, version) = read(object);
-                self.change(|known| drop(known.insert(key, version)));
+                self.change(|known| drop(known.versions.insert(key, version)));
             }
             Event::Delete(object) => {
                 let (key, _) = read(object);
-                self.change(|known| drop(known.remove(&key)));
+                self.change(|known| drop(known.versions.remove(&key)));
             }
         })
         .await;
     }
 
-    fn change(&self, change: impl FnOnce(&mut HashMap<Key, String>)) {
-        change(&mut self.0.known.lock().unwrap_or_else(PoisonError::into_inner));
+    /// Whether the watch works, and this is the version that it told last.
+    pub(crate) fn is_current(&self, key: &Key, version: &str) -> bool {
+        let known = self.known();
+        known.in_sync && known.versions.get(key).is_some_and(|current| current == version)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Known)) {
+        change(&mut self.known());
         self.0.changed.send_modify(|revision| *revision += 1);
     }
 
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Names of those that are newer than what is had; waits as long as it may while there is none.
-    pub(super) async fn newer(&self, namespace: &str, had: &[(String, String)], wait: Duration) -> Vec<String> {
+    pub(crate) async fn newer(&self, namespace: &str, had: &[(String, String)], wait: Duration) -> Vec<String> {
         let deadline = Instant::now() + wait;
         let mut changed = self.0.changed.subscribe();
         loop {
@@ -72,9 +108,9 @@ impl Versions {
     }
 
     fn now(&self, namespace: &str, had: &[(String, String)]) -> Vec<String> {
-        let known = self.0.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known();
         let newer = had.iter().filter(|(name, version)| {
-            known.get(&(namespace.to_owned(), name.clone())).is_some_and(|current| is_newer(current, version))
+            known.versions.get(&(namespace.to_owned(), name.clone())).is_some_and(|current| is_newer(current, version))
         });
         newer.map(|(name, _)| name.clone()).collect()
     }
@@ -108,7 +144,7 @@ mod tests {
         let versions = Versions::default();
         let put = |version: &str| {
             let (key, version) = (("a".to_owned(), "db".to_owned()), version.to_owned());
-            versions.change(|known| drop(known.insert(key, version)));
+            versions.change(|known| drop(known.versions.insert(key, version)));
         };
         put("9");
         let wait = Duration::from_secs(30);
