@@ -114,6 +114,11 @@ impl ControlPlane {
         Ok(control_plane)
     }
 
+    /// Those of `needles` that stand anywhere in what etcd has written.
+    pub fn found_in_etcd<'a>(&self, needles: &[&'a [u8]]) -> Result<Vec<&'a [u8]>> {
+        crate::etcd::found(&self.folder.path().join("etcd"), needles)
+    }
+
     async fn ready(&self) -> Result<()> {
         let deadline = Instant::now() + START;
         let client = self.client().await?;

@@ -7,6 +7,7 @@
 
 pub mod audit;
 mod control_plane;
+pub mod etcd;
 mod pki;
 pub mod rights;
 

@@ -204,16 +204,7 @@ impl Cluster {
 
     /// Whether any of these stands anywhere in what etcd has written: all keys, all revisions, raw bytes. Returns those that do.
     pub fn found_in_etcd<'a>(&self, needles: &[&'a [u8]]) -> Result<Vec<&'a [u8]>> {
-        let mut found = Vec::new();
-        for file in files(&self.folder.join("run/etcd"))? {
-            let content = std::fs::read(&file).with_context(|| format!("failed to read {}", file.display()))?;
-            for needle in needles {
-                if memchr::memmem::find(&content, needle).is_some() && !found.contains(needle) {
-                    found.push(*needle);
-                }
-            }
-        }
-        Ok(found)
+        zen_e2e::etcd::found(&self.folder.join("run/etcd"), needles)
     }
 
     /// Applies manifests, server-side.
@@ -262,18 +253,4 @@ impl Cluster {
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
-}
-
-/// All below this folder.
-fn files(folder: &std::path::Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| format!("failed to list {}", folder.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            files.extend(self::files(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }

@@ -6,6 +6,7 @@
 mod api_server;
 mod bounds;
 mod columns;
+mod custody;
 mod defaults;
 mod examples;
 mod identity;

@@ -6,7 +6,7 @@
 //! no request: [`zen_e2e::rights::UNSEEN`].
 
 mod audit;
-mod stage;
+pub mod stage;
 mod zen_locks;
 
 use std::collections::BTreeSet;

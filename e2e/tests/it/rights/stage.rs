@@ -37,7 +37,7 @@ pub const NAMESPACE: &str = "zen-mesh";
 /// Those that the chart gives rights.
 pub const ACCOUNTS: [&str; 5] = ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook", "zen-audit"];
 /// With everything on that needs a right of its own.
-const VALUES: [&str; 2] = ["--set", "intake.tlsSecret=intake-tls,zenLock.secretDelivery=true"];
+const VALUES: &[&str] = &["--set", "intake.tlsSecret=intake-tls,zenLock.secretDelivery=true"];
 const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Parser)]
@@ -59,6 +59,8 @@ pub struct Stage {
     /// By account: with the API server's own audience.
     configs: HashMap<&'static str, kube::Config>,
     folder: TempDir,
+    /// The CA's root and the age identities are in folders.
+    keys_in_files: bool,
     /// By account: how its pod comes to its certificates.
     identities: HashMap<String, Client>,
     identity: SocketAddr,
@@ -79,13 +81,37 @@ pub struct Stage {
 
 impl Stage {
     pub async fn start() -> Self {
+        let stage = Self::of(VALUES).await;
+        stage.apply(&tls_secret("intake-tls")).await;
+        stage
+    }
+
+    /// The root of the CA and this age identity are in folders, as volumes of another store would bring them.
+    pub async fn with_keys_in_files(age: &zen_lock::Identity) -> Self {
+        let csi = |at: &str| format!("{at}.volume.csi.driver=secrets-store.csi.k8s.io");
+        let values = [csi("certificates.ca"), csi("zenLock.custody")].join(",");
+        let mut stage = Self::of(&["--set", &values]).await;
+        stage.keys_in_files = true;
+        let put = |path: &str, content: &[u8]| {
+            let path = stage.folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        };
+        let root = zen_pki::Ca::new_root(&"zen-mesh.local".parse().unwrap(), zen_model::Timestamp::now()).unwrap();
+        put("ca/tls.crt", root.certificate_pem().as_bytes());
+        put("ca/tls.key", root.key_pem().expose());
+        put("age/2026-01-01.txt", age.to_file(jiff::Timestamp::now()).expose());
+        stage
+    }
+
+    async fn of(values: &[&str]) -> Self {
         let control_plane = ControlPlane::start_observed().await.unwrap();
         let admin = control_plane.client().await.unwrap();
         install(&admin).await;
         for namespace in [NAMESPACE, "team-a"] {
             control_plane.kubectl(&["create", "namespace", namespace]).await.unwrap();
         }
-        let rendered = Helm::find().unwrap().render(&VALUES).unwrap().objects;
+        let rendered = Helm::find().unwrap().render(values).unwrap().objects;
         let folder = tempfile::tempdir().unwrap();
         let free = |address: std::net::IpAddr| std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap();
         let mut stage = Self {
@@ -95,6 +121,7 @@ impl Stage {
             configs: HashMap::new(),
             identities: HashMap::new(),
             folder,
+            keys_in_files: false,
             identity: free([127, 0, 0, 1].into()),
             unseal: free(own_address()),
             control: free(own_address()),
@@ -111,7 +138,6 @@ impl Stage {
         for object in stage.rendered.iter().filter(|object| kinds.iter().any(|kind| object["kind"] == *kind)) {
             stage.apply(&object.to_string()).await;
         }
-        stage.apply(&tls_secret("intake-tls")).await;
         for account in ACCOUNTS {
             let token = stage.token(account, None).await;
             stage.configs.insert(account, stage.control_plane.config_of(token).await.unwrap());
@@ -186,9 +212,12 @@ impl Stage {
         let (port, identity) = (self.control.port().to_string(), self.identity.to_string());
         let arguments = ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY];
         let (audit, store) = (self.folder.path().join("operator/audit"), self.audit.to_string());
-        let audit = ["--audit", audit.to_str().unwrap(), "--audit-store", &store];
-        let arguments = arguments.into_iter().chain(["--identity", &identity]).chain(audit);
-        let serve = Arguments::parse_from(arguments).serve;
+        let ca = self.folder.path().join("ca");
+        let mut more = vec!["--identity", &identity, "--audit", audit.to_str().unwrap(), "--audit-store", &store];
+        if self.keys_in_files {
+            more.extend(["--ca-path", ca.to_str().unwrap()]);
+        }
+        let serve = Arguments::parse_from(arguments.into_iter().chain(more)).serve;
         let listeners = Listeners {
             admin: TcpListener::bind(serve.admin).await.unwrap(),
             identity: TcpListener::bind(serve.identity).await.unwrap(),
@@ -199,7 +228,7 @@ impl Stage {
         let trust: Api<ConfigMap> = Api::namespaced(self.admin(), NAMESPACE);
         until("the operator has made what pods mount", async || {
             let keys = secrets.get_opt("zen-mesh-egress-keys").await.unwrap().is_some();
-            let age = secrets.get_opt("zen-mesh-age").await.unwrap().is_some();
+            let age = self.keys_in_files || secrets.get_opt("zen-mesh-age").await.unwrap().is_some();
             keys && age && trust.get_opt("zen-mesh-trust").await.unwrap().is_some()
         })
         .await;
@@ -277,13 +306,13 @@ impl Stage {
         self.folder.path().join("entries")
     }
 
-    async fn start_zen_lock(&mut self) {
+    pub async fn start_zen_lock(&mut self) {
         let (arguments, platform) = self.pod("zenlock-webhook", "zenlock-webhook-0", ANY).await;
         let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
         let more = [
             ("--listen", self.unseal.to_string()),
             ("--trust", path("ca.crt")),
-            ("--age", path("zenlock-webhook-0/keys")),
+            ("--age", self.identities_of_zen_locks().to_string_lossy().into_owned()),
             ("--audit", path("zenlock-webhook-0/audit")),
             ("--audit-store", self.audit.to_string()),
             ("--image", "zenlock-webhook:test".to_owned()),
@@ -301,7 +330,7 @@ impl Stage {
 
     /// Folder of the age identities, as they are mounted.
     pub fn identities_of_zen_locks(&self) -> PathBuf {
-        self.folder.path().join("zenlock-webhook-0/keys")
+        self.folder.path().join(if self.keys_in_files { "age" } else { "zenlock-webhook-0/keys" })
     }
 
     /// Admission and the unseal API.
@@ -350,6 +379,18 @@ impl Stage {
 
     pub fn egress_admin(&self) -> SocketAddr {
         self.egress.as_ref().expect("it runs").0.admin
+    }
+
+    /// Ends everything.
+    pub async fn stop(mut self) {
+        self.stop_pods().await;
+        let operator = self.operator.take().expect("it runs");
+        timeout(PATIENCE, operator).await.expect("ends in time").unwrap().unwrap();
+    }
+
+    /// Those of `needles` that stand anywhere in what etcd has written.
+    pub fn found_in_etcd<'a>(&self, needles: &[&'a [u8]]) -> Vec<&'a [u8]> {
+        self.control_plane.found_in_etcd(needles).unwrap()
     }
 
     pub async fn stop_pods(&mut self) {
@@ -424,6 +465,9 @@ impl Stage {
     async fn keys(&self, account: &str, folder: &Path) -> PathBuf {
         let keys = folder.join("keys");
         std::fs::create_dir_all(&keys).unwrap();
+        if account == "zenlock-webhook" && self.keys_in_files {
+            return keys;
+        }
         let secrets: Api<Secret> = Api::namespaced(self.admin(), NAMESPACE);
         let name = match account {
             // It mounts none.
