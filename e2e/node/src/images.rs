@@ -16,7 +16,7 @@ struct Image {
     binary: PathBuf,
 }
 
-/// Name and tag of the image of one of our programs: `zen`, `zen-operator`, `zen-ingester`, `zen-egress`, `zenlock-webhook`.
+/// Name and tag of the image of one of our programs: `zen`, `zen-operator`, `zen-ingester`, `zen-egress`, `zenlock-webhook`, `zen-audit`.
 pub fn reference(program: &str) -> Result<String> {
     Ok(find(program)?.reference)
 }

@@ -26,6 +26,8 @@ pub enum Part {
     Egress,
     /// Admits pods that ask for ZenLocks, and opens those for them.
     ZenLock,
+    /// Keeps the audit logs.
+    Audit,
 }
 
 impl Part {
@@ -36,6 +38,7 @@ impl Part {
             Self::Ingester => "ingester",
             Self::Egress => "egress",
             Self::ZenLock => "zenlock-webhook",
+            Self::Audit => "audit",
         }
     }
 
@@ -46,6 +49,7 @@ impl Part {
             Self::Ingester => "statefulset/zen-ingester",
             Self::Egress => "deployment/zen-egress",
             Self::ZenLock => "deployment/zenlock-webhook",
+            Self::Audit => "statefulset/zen-audit",
         }
     }
 }

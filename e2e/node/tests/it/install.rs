@@ -23,7 +23,7 @@ async fn a_webhook_is_delivered_once_helm_has_installed_the_mesh_and_none_is_los
 
     let told = cluster.helm(&["uninstall", NAME, "--namespace", NAME, "--wait", "--timeout=120s"]).await.unwrap();
     assert!(told.contains("were kept due to the resource policy"), "{told}");
-    for part in [Part::Operator, Part::Ingester, Part::Egress, Part::ZenLock] {
+    for part in [Part::Operator, Part::Ingester, Part::Egress, Part::ZenLock, Part::Audit] {
         Mesh::of(&cluster).whole(part, 0, &[], SOON).await.unwrap();
     }
     let claims = cluster.kubectl(&["get", "pvc", "--namespace", NAME, "--output", "name"]).await.unwrap();

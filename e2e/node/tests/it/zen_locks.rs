@@ -1,6 +1,8 @@
 //! ZenLocks in real pods: every kind of workload has its files, nothing of them is in etcd, and who must not have them is
 //! refused (Z-02…Z-05; issue 5, points 3, 4, 6 and 11).
 
+mod audited;
+mod mesh;
 mod stage;
 
 use std::sync::atomic::{AtomicU32, Ordering};
