@@ -94,8 +94,9 @@ mod tests {
 
     #[test]
     fn a_signal_to_the_programs_of_a_name() {
-        // A shell that ends well when, and only when, it gets the signal.
-        let script = "trap 'exit 7' HUP; echo ready; while :; do read -r _ || exit 1; done";
+        // A shell that ends so when, and only when, it gets the signal: which also ends a read, before or after the trap runs.
+        let script =
+            "trap 'exit 7' HUP; echo ready; n=0; while [ $n -lt 9999 ]; do read -r _; n=$((n + 1)); done; exit 1";
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("zen-hup-test");
         std::os::unix::fs::symlink("/bin/sh", &program).expect("linked");
