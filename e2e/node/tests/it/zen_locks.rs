@@ -2,6 +2,7 @@
 //! refused (Z-02…Z-05; issue 5, points 3, 4, 6 and 11).
 
 mod audited;
+mod in_secrets;
 mod mesh;
 mod stage;
 
