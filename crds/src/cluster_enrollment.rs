@@ -77,9 +77,13 @@ pub struct ClusterEnrollmentStatus {
     /// The newest bundle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bundle: Option<BundleStatus>,
-    /// Version of the cluster's keys.
+    /// Newest version of the cluster's keys.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_version: Option<i64>,
+    /// The versions of the cluster's keys that are accepted, the newest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub keys: Vec<KeyStatus>,
     /// When the cluster's certificate expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Timestamp>")]
@@ -118,7 +122,38 @@ pub struct BundleStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Timestamp>")]
     pub used_at: Option<Time>,
+    /// SHA-256 of the public key that it was used with, hex: the same key gets the same answer again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(equal = 64))]
+    pub used_by: Option<String>,
+    /// The bundle itself, while it waits: what is said in clear, and what only the recipient can read. `kubectl zen enroll`
+    /// prints it as a manifest for the member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<BundleData>,
     /// Until when it can be used.
     #[schemars(with = "Timestamp")]
     pub expires_at: Time,
+}
+
+/// What a bundle says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BundleData {
+    /// JSON: trust domain, hub, tenant, cluster, and until when.
+    #[schemars(length(max = 8192))]
+    pub clear: String,
+    /// An age file for the recipient.
+    #[schemars(length(max = 65536))]
+    pub sealed: String,
+}
+
+/// One version of a cluster's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyStatus {
+    /// Which.
+    pub version: i64,
+    /// Until when it is accepted besides newer ones. None: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Timestamp>")]
+    pub until: Option<Time>,
 }

@@ -6,21 +6,26 @@
 //!    proven by a [`proof`] over the whole request.
 //! 3. The hub reads it with [`authenticate`] and decides with [`decide`]: issue, give the same answer again, or refuse with a
 //!    reason of [`zen_model::reason::EnrollRefusal`].
+//! 4. From then on it asks for what changed with a [`Sync`], over mutual TLS and with a proof by its agent key.
 //!
 //! What is issued, and the compare-and-swap on the enrollment before it, are the operator's.
 
 mod authenticate;
 pub mod bundle;
 mod decide;
+mod given;
 pub mod proof;
 mod redeem;
 mod replay;
 pub mod secrets;
+mod sync;
 mod text;
 
 pub use authenticate::{Authentic, Received, Refused, authenticate};
 pub use bundle::{Bundle, Clear, OpenError, Opened, Stamp};
 pub use decide::{Enrollment, Facts, Issued, Used, Verdict, decide};
+pub use given::{Certificate, Given, Keys};
 pub use redeem::{Answer, MAX_BODY, Redeem, path};
 pub use replay::{Fresh, Replays};
+pub use sync::{Sync, Synced, sync_path};
 pub use text::SecretText;

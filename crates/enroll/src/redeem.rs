@@ -5,7 +5,7 @@ use zen_model::{ClusterId, Timestamp};
 
 use crate::bundle::Opened;
 use crate::proof::{Proof, Request};
-use crate::{SecretText, Stamp};
+use crate::{Certificate, Given, SecretText, Stamp};
 
 /// The most bytes of a request's body.
 pub const MAX_BODY: usize = 32 << 10;
@@ -28,22 +28,14 @@ pub struct Redeem {
     pub csr: String,
 }
 
-/// What an enrolled member has.
+/// What a member gets for its bundle.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Answer {
-    /// The member's issuing CA and those above it up to below the root, PEM.
-    pub chain: String,
-    /// The trust bundle, PEM.
-    pub roots: String,
-    /// When the issuing CA ends.
-    pub not_after: Timestamp,
-    /// Version of the keys below.
-    pub key_version: u32,
-    /// [`zen_seal::cluster::ClusterKey::secret`] of the signing branch.
-    pub link_key: SecretText,
-    /// The same of the agent branch.
-    pub agent_key: SecretText,
+    /// Its issuing CA.
+    pub issued: Certificate,
+    /// All else that a member has of the hub.
+    pub given: Given,
 }
 
 /// Where a cluster's bundle is redeemed.
