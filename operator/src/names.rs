@@ -32,6 +32,8 @@ pub const QUEUE: &str = "queue";
 
 /// The operator: component, Deployment, Service, Lease, ServiceAccount.
 pub const OPERATOR: &str = "zen-operator";
+/// Service by which members reach the hub's operator.
+pub const OPERATOR_HUB: &str = "zen-operator-hub";
 /// The ingester: StatefulSet, Service, ServiceAccount, tenant Role.
 pub const INGESTER: &str = "zen-ingester";
 /// Headless Service of the ingester.
@@ -91,6 +93,8 @@ pub mod port {
     pub const ZENLOCK: u16 = 8443;
     /// Writers of the audit log to their store (mTLS).
     pub const AUDIT: u16 = 9445;
+    /// Members at the hub's operator (TLS, mTLS once enrolled).
+    pub const HUB: u16 = 8445;
     /// Identity service of the operator (TLS).
     pub const IDENTITY: u16 = 8443;
 }

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use zen_model::reason::{EnrollRefusal, TrustRefusal};
+use zen_model::reason::{EnrollRefusal, Row, TrustRefusal};
 use zen_model::{ClusterId, Timestamp};
 use zen_pki::{CsrRefused, Scope, SigningRequest, TrustDomain};
 use zen_seal::RootKey;
@@ -42,24 +42,34 @@ pub struct Authentic {
 pub enum Refused {
     /// The bundle is at fault, or the request as a whole.
     Enroll(EnrollRefusal),
-    /// The signing request is.
-    Csr(TrustRefusal),
+    /// The signing request is, or what any part of the mesh is refused for.
+    Trust(TrustRefusal),
 }
 
 impl Refused {
+    /// The row of the table of reasons.
+    pub const fn row(self) -> Row {
+        match self {
+            Self::Enroll(reason) => reason.row(),
+            Self::Trust(reason) => reason.row(),
+        }
+    }
+
     /// The stable code.
     pub const fn code(self) -> &'static str {
-        match self {
-            Self::Enroll(reason) => reason.code(),
-            Self::Csr(reason) => reason.code(),
-        }
+        self.row().code
     }
 
     /// The HTTP status.
     pub const fn status(self) -> u16 {
+        self.row().status
+    }
+
+    /// When to ask again, seconds; none: it does not pass by itself.
+    pub const fn retry_after(self) -> Option<u32> {
         match self {
-            Self::Enroll(reason) => reason.status(),
-            Self::Csr(reason) => reason.status(),
+            Self::Enroll(reason) => reason.retry_after(),
+            Self::Trust(reason) => reason.retry_after(),
         }
     }
 }
@@ -76,9 +86,15 @@ impl From<EnrollRefusal> for Refused {
     }
 }
 
+impl From<TrustRefusal> for Refused {
+    fn from(reason: TrustRefusal) -> Self {
+        Self::Trust(reason)
+    }
+}
+
 impl From<CsrRefused> for Refused {
     fn from(refused: CsrRefused) -> Self {
-        Self::Csr(match refused {
+        Self::Trust(match refused {
             CsrRefused::Malformed(_) => TrustRefusal::CsrMalformed,
             CsrRefused::KeyNotSupported => TrustRefusal::CsrKeyNotSupported,
             CsrRefused::NotProven => TrustRefusal::CsrNotProven,

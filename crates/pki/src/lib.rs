@@ -17,6 +17,7 @@ mod certificate;
 pub mod csr;
 mod error;
 mod files;
+mod hub;
 mod identity;
 mod renew;
 mod scope;
@@ -33,6 +34,9 @@ pub use identity::{HotCertificate, Identity};
 pub use renew::{Renewable, keep_fresh, keep_fresh_by, pause, renewal};
 pub use scope::{Scope, Workload};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
-pub use tls::{intake_server, mtls_client, mtls_server, mtls_server_by, named_client, optional_mtls_server};
+pub use tls::{
+    hub_client, intake_server, mtls_client, mtls_server, mtls_server_by, named_client, optional_mtls_server,
+    optional_mtls_server_by,
+};
 pub use trust::TrustRoots;
 pub use verify::{PeerRefused, Policy, explain, peer_id, refusal_reason};

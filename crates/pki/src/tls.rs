@@ -8,8 +8,9 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::certificate::provider;
+use crate::hub::HubVerifier;
 use crate::verify::{Admits, Policy, SpiffeVerifier};
-use crate::{Error, HotCertificate, Identity, SpiffeId, TrustRoots};
+use crate::{Error, HotCertificate, Identity, SpiffeId, TrustDomain, TrustRoots};
 
 /// For listeners between our own parts: only these workloads get in, and an empty list lets nobody in (T-05, D-03).
 /// ALPN is `h2`; clone the configuration to offer another.
@@ -58,7 +59,25 @@ pub fn optional_mtls_server(
     identity: &Identity,
     allowed: Vec<SpiffeId>,
 ) -> Result<Arc<ServerConfig>, Error> {
-    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), Admits::Ids(allowed)).or_anonymous());
+    named_server(certificate, identity, Admits::Ids(allowed))
+}
+
+/// As [`optional_mtls_server`], where who may present a certificate cannot be listed: the hub's members (T-01). `admits` must
+/// not block.
+pub fn optional_mtls_server_by(
+    certificate: &HotCertificate,
+    identity: &Identity,
+    admits: Arc<Policy>,
+) -> Result<Arc<ServerConfig>, Error> {
+    named_server(certificate, identity, Admits::Policy(admits))
+}
+
+fn named_server(
+    certificate: &HotCertificate,
+    identity: &Identity,
+    allowed: Admits,
+) -> Result<Arc<ServerConfig>, Error> {
+    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), allowed).or_anonymous());
     let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(verifier)
@@ -75,6 +94,27 @@ pub fn named_client(roots: &TrustRoots, identity: Option<&Identity>) -> Result<A
     let config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(roots.store());
+    let mut config = match identity {
+        Some(identity) => config.with_client_cert_resolver(Arc::new(identity.clone())),
+        None => config.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// For a member that asks its hub (T-01): as [`named_client`], and the hub's certificate must be from the hub's own issuing CA.
+/// Every member has an issuing CA beneath the same roots, and could else stand in for the hub towards the others.
+pub fn hub_client(
+    roots: &TrustRoots,
+    domain: &TrustDomain,
+    identity: Option<&Identity>,
+) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        // See [`HubVerifier`]: the default verifier, and one check more.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(HubVerifier::new(roots, domain)?));
     let mut config = match identity {
         Some(identity) => config.with_client_cert_resolver(Arc::new(identity.clone())),
         None => config.with_no_client_auth(),

@@ -49,7 +49,7 @@ fn each_thing_that_is_wrong_has_its_reason() {
     };
     let (body, proof) = with(|_| {});
     let enroll = |reason| Some(Refused::Enroll(reason));
-    let csr = |reason| Some(Refused::Csr(reason));
+    let csr = |reason| Some(Refused::Trust(reason));
     let late = MADE.plus(Duration::from_millis(300_001));
     let mut rows = vec![
         ("as it is due", own.clone(), (body.clone(), proof.clone()), MADE, None),
@@ -126,7 +126,7 @@ fn a_key_must_be_proven() {
     redeem.csr.replace_range(at.., &other[at..]);
     let (body, proof) = sent(&redeem, &opened().secrets.key, "bundle");
     let refused = judged(&redeem.cluster, &proof, &body, MADE).expect_err("not proven");
-    assert!(matches!(refused, Refused::Csr(T::CsrNotProven | T::CsrMalformed)), "{refused}");
+    assert!(matches!(refused, Refused::Trust(T::CsrNotProven | T::CsrMalformed)), "{refused}");
 }
 
 proptest! {

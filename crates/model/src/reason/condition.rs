@@ -25,11 +25,21 @@ pub enum ConditionReason {
     SecretDelivery,
     /// No plaintext lies in a Secret any more.
     MemoryDelivery,
+    /// This mesh is set up to enroll no clusters.
+    HubNotConfigured,
+    /// `spec.recipient` of an enrollment is no age key.
+    RecipientInvalid,
+    /// A bundle waits for its cluster.
+    BundleIssued,
+    /// A cluster has redeemed its bundle.
+    ClusterEnrolled,
+    /// A cluster has its issuing CA renewed.
+    CertificateRenewed,
 }
 
 impl ConditionReason {
     /// Every reason.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::ResolvedRefs,
         Self::Programmed,
         Self::Pending,
@@ -41,6 +51,11 @@ impl ConditionReason {
         Self::NeedsReencryption,
         Self::SecretDelivery,
         Self::MemoryDelivery,
+        Self::HubNotConfigured,
+        Self::RecipientInvalid,
+        Self::BundleIssued,
+        Self::ClusterEnrolled,
+        Self::CertificateRenewed,
     ];
 
     /// Code, meaning and hint: the one function that decides them.
@@ -85,6 +100,31 @@ impl ConditionReason {
                 "Remove zen-mesh.io/delivery: secret from the pod's template to keep it in the pod's memory.",
             ),
             Self::MemoryDelivery => ("MemoryDelivery", "No pod has the plaintext in a Secret.", "Nothing to do."),
+            Self::HubNotConfigured => (
+                "HubNotConfigured",
+                "This mesh is set up to enroll no clusters.",
+                "Set the chart's values hub.enabled to true and hub.url to where members reach it.",
+            ),
+            Self::RecipientInvalid => (
+                "RecipientInvalid",
+                "No bundle can be sealed to spec.recipient.",
+                "Use what kubectl zen enroll recipient prints in the member cluster.",
+            ),
+            Self::BundleIssued => (
+                "BundleIssued",
+                "A bundle was made and waits for its cluster.",
+                "Apply in the member cluster what kubectl zen enroll prints, before the bundle ends.",
+            ),
+            Self::ClusterEnrolled => (
+                "ClusterEnrolled",
+                "The cluster has redeemed its bundle, and has its certificate and its keys.",
+                "Nothing to do; if nobody of yours applied the bundle, disable the enrollment.",
+            ),
+            Self::CertificateRenewed => (
+                "CertificateRenewed",
+                "The issuing CA of the cluster was renewed over its channel to the hub.",
+                "Nothing to do.",
+            ),
         };
         Row { code, area: Area::Object, status: 0, meaning, hint }
     }

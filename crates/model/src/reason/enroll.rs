@@ -28,11 +28,21 @@ pub enum EnrollRefusal {
     TooManyRequests,
     /// The enrollment is disabled.
     EnrollmentDisabled,
+    /// There is no enrollment of this name.
+    EnrollmentUnknown,
+    /// What an enrolled member asks needs its certificate.
+    ClientCertificateMissing,
+    /// Not the request that its proof was made for.
+    ProofInvalid,
+    /// The proof is by no version of the cluster's keys that counts.
+    KeyNotAccepted,
+    /// Another replica of the hub's operator leads.
+    NotLeader,
 }
 
 impl EnrollRefusal {
     /// Every reason.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::BundleReused,
         Self::BundleExpired,
         Self::BundleTampered,
@@ -45,6 +55,11 @@ impl EnrollRefusal {
         Self::RequestMalformed,
         Self::TooManyRequests,
         Self::EnrollmentDisabled,
+        Self::EnrollmentUnknown,
+        Self::ClientCertificateMissing,
+        Self::ProofInvalid,
+        Self::KeyNotAccepted,
+        Self::NotLeader,
     ];
 
     /// Code, status, meaning and hint: the one function that decides them.
@@ -120,7 +135,37 @@ impl EnrollRefusal {
                 "EnrollmentDisabled",
                 403,
                 "The cluster's ClusterEnrollment is disabled or being deleted.",
-                "Set spec.disabled to false and change spec.bundle, if the cluster shall be let in again.",
+                "Set spec.disabled to false, if the cluster shall be let in again: a new bundle is made, to be applied there.",
+            ),
+            Self::EnrollmentUnknown => (
+                "EnrollmentUnknown",
+                404,
+                "The hub has no ClusterEnrollment of this name any more.",
+                "Make it again and apply its bundle, if the cluster shall be let in again.",
+            ),
+            Self::ClientCertificateMissing => (
+                "ClientCertificateMissing",
+                403,
+                "The request came without the certificate of the member's operator.",
+                "Use an operator of the hub's release; a load balancer before the hub must pass TLS through.",
+            ),
+            Self::ProofInvalid => (
+                "ProofInvalid",
+                403,
+                "The request is not the one that its proof was made for.",
+                "Look for a proxy that changes requests between member and hub.",
+            ),
+            Self::KeyNotAccepted => (
+                "KeyNotAccepted",
+                403,
+                "The proof is by no version of the cluster's keys that counts now.",
+                "The cluster was enrolled anew, or its ClusterEnrollment was made again: change spec.bundle and apply the new bundle.",
+            ),
+            Self::NotLeader => (
+                "NotLeader",
+                503,
+                "This replica of the hub's operator does not lead, and the leader alone enrolls.",
+                "Connect again, which a member does by itself. If this lasts, look at the Lease zen-operator of the hub.",
             ),
         };
         Row { code, area: Area::Enroll, status, meaning, hint }
@@ -134,6 +179,15 @@ impl EnrollRefusal {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         self.row().status
+    }
+
+    /// When to ask again, seconds; none: it does not pass by itself.
+    pub const fn retry_after(self) -> Option<u32> {
+        match self {
+            Self::NotLeader => Some(1),
+            Self::TooManyRequests => Some(600),
+            _ => None,
+        }
     }
 
     /// The reason of a code that a hub sent.
