@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::Serialize;
-use zen_model::ObjectKey;
+use zen_model::{ClusterId, ObjectKey};
 
 use crate::changes::Inputs;
 use crate::place::Claimant;
@@ -15,8 +15,8 @@ use crate::{Destination, LockUse, Mode, Problem, Reference, Webhook, mesh};
 /// Memory of one compilation, kept inside its snapshot. A clone shares what is in it.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    /// Mode and mesh configuration, and the digest of both.
-    pub(crate) environment: Option<(Mode, Option<Arc<mesh::Config>>, Digest)>,
+    /// Mode, own cluster and mesh configuration, and the digest of all three.
+    pub(crate) environment: Option<(Mode, Option<ClusterId>, Option<Arc<mesh::Config>>, Digest)>,
     pub(crate) inputs: Inputs,
     pub(crate) webhooks: BTreeMap<ObjectKey, Arc<Entry<zen_crds::Webhook, Webhook>>>,
     pub(crate) destinations: BTreeMap<ObjectKey, Arc<Entry<zen_crds::Destination, Destination>>>,
@@ -35,7 +35,7 @@ pub struct Cache {
 impl Cache {
     /// Whether it was made under the same grants.
     pub(crate) fn is_of(&self, environment: &Environment<'_>) -> bool {
-        self.environment.as_ref().is_some_and(|(_, _, digest)| *digest == environment.digest)
+        self.environment.as_ref().is_some_and(|(.., digest)| *digest == environment.digest)
     }
 
     /// Takes what one object uses now for what it used before.

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use zen_model::{Namespace, ObjectKey};
+use zen_model::{ClusterId, Namespace, ObjectKey};
 
 use crate::resolve::{Digest, Lookup};
 use crate::{
-    ConfigMapData, EndpointSlice, LockData, Objects, ReferenceKind, SecretData, Service, Unavailable, Unlisted,
+    ConfigMapData, EndpointSlice, Enrolled, LockData, Objects, ReferenceKind, SecretData, Service, Unavailable, Unlisted,
 };
 
 /// What a compilation read beside Webhooks and Destinations.
@@ -24,6 +24,7 @@ pub(crate) struct Inputs {
     services: BTreeMap<ObjectKey, Arc<Service>>,
     endpoint_slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     overrides: BTreeMap<ObjectKey, Vec<SocketAddr>>,
+    clusters: BTreeMap<ClusterId, Arc<Enrolled>>,
     namespaces: BTreeMap<Namespace, Arc<BTreeMap<String, String>>>,
     pub(crate) incomplete: bool,
     /// Destinations that could not be read.
@@ -42,6 +43,7 @@ impl Inputs {
             services: objects.services.clone(),
             endpoint_slices: objects.endpoint_slices.clone(),
             overrides: objects.overrides.clone(),
+            clusters: objects.clusters.clone(),
             namespaces: objects.namespaces.clone(),
             incomplete: objects.incomplete,
             refused: refused.map(|refused| refused.key.clone()).collect(),
@@ -58,6 +60,7 @@ pub(crate) struct Changes {
     /// Whether the source opens `ZenLock`s at all, or knows all that there are, is not as it was.
     opens: bool,
     services: HashSet<ObjectKey>,
+    clusters: HashSet<ClusterId>,
     labels: bool,
     /// Destinations whose consent may be another.
     pub(crate) consents: HashSet<ObjectKey>,
@@ -88,6 +91,7 @@ impl Changes {
                 changes.services.extend(owners);
             }
         }
+        changes.clusters.extend(differing(&before.clusters, &after.clusters, Arc::ptr_eq).cloned());
         let same = |a: &Arc<BTreeMap<_, _>>, b: &Arc<BTreeMap<_, _>>| Arc::ptr_eq(a, b) || a == b;
         changes.labels = differing(&before.namespaces, &after.namespaces, same).next().is_some();
         changes
@@ -100,6 +104,7 @@ impl Changes {
             && self.zen_locks.is_empty()
             && !self.opens
             && self.services.is_empty()
+            && self.clusters.is_empty()
             && self.consents.is_empty()
             && !self.labels;
         !nothing
@@ -108,6 +113,7 @@ impl Changes {
                 Lookup::ConfigMap(key) => self.config_maps.contains(key),
                 Lookup::ZenLock { lock: key, .. } => self.opens || self.zen_locks.contains(key),
                 Lookup::Service(key, _) => self.services.contains(key),
+                Lookup::Cluster(id) => self.clusters.contains(id),
                 // A namespace's labels may be what consent depends on.
                 Lookup::Consent { destination, .. } => self.labels || self.consents.contains(destination),
                 Lookup::Labels => self.labels,

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use zen_crds::{DestinationSpec, DurationText};
-use zen_model::{ObjectKey, ObjectReason, breaker, retry};
+use zen_model::{ClusterId, ObjectKey, ObjectReason, breaker, retry};
 
-use crate::mode::Share;
+use crate::enrolled::Standing;
+use crate::mode::{Relay, Share};
 use crate::problem::Problems;
-use crate::resolve::{Resolver, Unresolved};
+use crate::resolve::{Environment, Resolver, Unresolved};
 use crate::{DeliveryMode, Destination, Format, Mode, Target, credentials, headers, mesh, network, target, tls};
 
 /// Compiles one; none where a blocking problem was reported. A lean one says what it can about the object itself, and
@@ -19,14 +20,17 @@ pub(crate) fn compile(
     key: &ObjectKey,
     spec: &DestinationSpec,
     share: Share,
+    relay: Relay,
 ) -> (Option<Destination>, Problems) {
     let mut problems = Problems::default();
     refuse_unbuilt(spec, &mut problems);
-    let allow_cidrs = allow_cidrs(resolver, key, spec, &mut problems);
+    let cluster = cluster_of(key, spec);
+    check_cluster(resolver, spec, cluster.as_ref(), relay, &mut problems);
+    let allow_cidrs = allow_cidrs(resolver, key, spec, relay, &mut problems);
     let target = target_of(resolver, key, spec, share, &allow_cidrs, &mut problems);
     let (mut tls, mut authentication, mut signing) = (None, None, None);
     // With assumed contents these check the parts of the spec around them.
-    if share == Share::Full || resolver.environment.mode.assumes() {
+    if is_read(resolver.environment.mode, spec, share, relay) {
         tls = client_config(resolver, key, spec, target.as_ref(), &mut problems);
         let own = spec.authentication.as_ref();
         authentication = own.and_then(|spec| credentials::authentication(resolver, key, spec, &mut problems));
@@ -44,7 +48,8 @@ pub(crate) fn compile(
         Destination {
             key: key.clone(),
             revision: 0,
-            mode: DeliveryMode::of(spec.mode).unwrap_or_default(),
+            mode: DeliveryMode::of(spec.mode),
+            cluster,
             paused: spec.paused,
             allow_from,
             tls,
@@ -73,12 +78,73 @@ pub(crate) fn compile(
     (destination, problems)
 }
 
-fn refuse_unbuilt(spec: &DestinationSpec, problems: &mut Problems) {
-    if DeliveryMode::of(spec.mode).is_none() {
-        problems.not_supported("spec.mode", &format!("mode {}; use Egress or Direct", spec.mode));
-    } else if spec.cluster.is_some() {
-        problems.not_supported("spec.cluster", "delivery by another cluster");
+/// The cluster that attempts its deliveries; none for the other modes, and where no cluster can have the name.
+fn cluster_of(key: &ObjectKey, spec: &DestinationSpec) -> Option<ClusterId> {
+    let name = spec.cluster.as_ref().filter(|_| spec.mode == zen_crds::Mode::Relay)?;
+    ClusterId::new(key.namespace.as_str(), name).ok()
+}
+
+/// What a Destination is to whoever compiles it.
+pub(crate) fn relay(environment: &Environment<'_>, key: &ObjectKey, spec: &DestinationSpec) -> Relay {
+    environment.relay(cluster_of(key, spec).as_ref())
+}
+
+/// Whether what a Destination names is read here, or taken to be read by pods of this cluster.
+pub(crate) const fn is_read(mode: Mode, spec: &DestinationSpec, share: Share, relay: Relay) -> bool {
+    match (share, relay, spec.mode) {
+        (Share::Full, _, _) => true,
+        (_, Relay::Hub, zen_crds::Mode::Relay) | (_, Relay::Elsewhere, _) => false,
+        _ => mode.assumes(),
     }
+}
+
+/// Whether there is somebody to whom its events go. Where there is nobody they wait: at the hub, whatever the reason.
+fn check_cluster(
+    resolver: &mut Resolver<'_, '_>,
+    spec: &DestinationSpec,
+    cluster: Option<&ClusterId>,
+    relay: Relay,
+    problems: &mut Problems,
+) {
+    if relay == Relay::Elsewhere {
+        let message = match &spec.cluster {
+            Some(name) => format!("this is not cluster {}, so nothing here attempts its deliveries", &**name),
+            None => format!("this cluster attempts deliveries of mode Relay only, not of mode {}", spec.mode),
+        };
+        return problems.block(ObjectReason::ClusterElsewhere, "spec.cluster", message);
+    }
+    if spec.mode != zen_crds::Mode::Relay {
+        return;
+    }
+    let Some(cluster) = cluster else {
+        let message = "mode Relay needs the name of a ClusterEnrollment of this namespace";
+        return problems.block(ObjectReason::Invalid, "spec.cluster", message);
+    };
+    let is_hub = resolver.environment.objects.member.is_none();
+    match resolver.standing(cluster) {
+        _ if !is_hub => {}
+        Standing::Missing => {
+            let message = format!("ClusterEnrollment {cluster} does not exist, so events wait; create it");
+            if relay == Relay::Hub {
+                problems.block(ObjectReason::ClusterNotFound, "spec.cluster", message);
+            } else {
+                problems.note(ObjectReason::ClusterNotFound, "spec.cluster", message + ", unless this is the member");
+            }
+        }
+        Standing::Disabled => {
+            let message = format!("ClusterEnrollment {cluster} is disabled or being deleted, so events wait");
+            problems.block(ObjectReason::ClusterDisabled, "spec.cluster", message);
+        }
+        Standing::Pending if resolver.environment.mode == Mode::Standalone => {}
+        Standing::Pending => {
+            let message = format!("cluster {cluster} has not joined yet, so events wait; apply its bundle there");
+            problems.note(ObjectReason::ClusterPending, "spec.cluster", message);
+        }
+        Standing::Joined => {}
+    }
+}
+
+fn refuse_unbuilt(spec: &DestinationSpec, problems: &mut Problems) {
     if spec.delivery.rate.is_some() {
         problems.not_supported("spec.delivery.rate", "rate limits");
     }
@@ -94,9 +160,12 @@ fn allow_cidrs(
     resolver: &Resolver<'_, '_>,
     key: &ObjectKey,
     spec: &DestinationSpec,
+    relay: Relay,
     problems: &mut Problems,
 ) -> Vec<IpNet> {
     let environment = resolver.environment;
+    // Networks of a member are granted there.
+    let granted_elsewhere = spec.mode == zen_crds::Mode::Relay && relay == Relay::Hub;
     let mut allowed = Vec::new();
     for (index, text) in spec.network.iter().flat_map(|network| &network.allow_cidrs).enumerate() {
         let field = format!("spec.network.allowCidrs[{index}]");
@@ -108,7 +177,9 @@ fn allow_cidrs(
         if cidr.prefix_len() == cidr.max_prefix_len() && network::is_metadata(cidr.addr()) {
             let message = format!("{cidr} serves a cloud's metadata and credentials and is never allowed; remove it");
             problems.block(ObjectReason::CidrNotGranted, field, message);
-        } else if !environment.permissive && !environment.mesh.grants_cidr(&key.namespace, &cidr) {
+        } else if !granted_elsewhere
+            && !environment.permissive
+            && !environment.mesh.grants_cidr(&key.namespace, &cidr) {
             let message = format!("mesh.yaml does not grant {cidr} to {}; have it added to its cidrs", key.namespace);
             problems.block(ObjectReason::CidrNotGranted, field, message);
         } else {

@@ -85,7 +85,8 @@ fn entry(
     source: &Arc<zen_crds::Destination>,
     before: Option<&Own>,
 ) -> Option<Own> {
-    let share = environment.mode.share(DeliveryMode::of(source.spec.mode));
+    let relay = destination::relay(environment, key, &source.spec);
+    let share = environment.mode.share(DeliveryMode::of(source.spec.mode), relay);
     if share == Share::None {
         return None;
     }
@@ -93,12 +94,13 @@ fn entry(
     let again = before.and_then(|entry| entry.again(source, None, environment, |a, b| a.spec == b.spec, uid));
     Some(again.unwrap_or_else(|| {
         let mut resolver = Resolver::new(environment);
-        let (compiled, mut problems) = destination::compile(&mut resolver, key, &source.spec, share);
+        let (compiled, mut problems) = destination::compile(&mut resolver, key, &source.spec, share, relay);
         schema("Destination", key, &source.spec, &mut problems);
         let (revision, record) = cache::revision(key, &source.spec, resolver, &environment.digest);
         let serves = problems.blocking().is_none();
         let compiled = compiled.filter(|_| serves).map(|compiled| Arc::new(Destination { revision, ..compiled }));
-        let names = (share == Share::Full || environment.mode.assumes()) && !problems.is_refused_itself();
+        let names = destination::is_read(environment.mode, &source.spec, share, relay);
+        let names = names && !problems.is_refused_itself();
         let (references, lock_uses) = if names {
             (references_of_destination(key, &source.spec), locks_of_destination(key, &source.spec))
         } else {

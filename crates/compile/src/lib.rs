@@ -9,6 +9,7 @@ mod changes;
 mod credentials;
 mod destination;
 mod destinations;
+mod enrolled;
 mod headers;
 mod locks;
 pub mod mesh;
@@ -35,6 +36,7 @@ use std::time::Duration;
 pub use cache::Cache;
 use cache::Entry;
 use changes::{Changes, Inputs};
+pub use enrolled::{Enrolled, KeyVersion};
 pub use headers::SAFE_HEADERS;
 pub use locks::{Access, Judged, LockData, LockUse, Unlisted, Withheld, locks_of_destination, locks_of_webhook};
 pub use mode::{DeliveryMode, Mode, Plane};
@@ -71,13 +73,15 @@ pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Co
     let mut snapshot = before.map(Snapshot::again).unwrap_or_default();
     snapshot.generation = generation;
     snapshot.mesh = mesh_settings(&environment);
+    snapshot.clusters = objects.clusters.clone();
     let mut changes = Changes::between(&snapshot.cache.inputs, objects);
     destinations::update(&environment, &mut changes, &mut snapshot);
     if mode.has_webhooks() {
         webhooks::update(&environment, &changes, &mut snapshot);
     }
     snapshot.cache.inputs = Inputs::of(objects);
-    snapshot.cache.environment = Some((mode, objects.mesh.clone(), environment.digest));
+    snapshot.cache.environment =
+        Some((mode, objects.member.clone(), objects.mesh.clone(), environment.digest));
     let verdicts = verdicts(objects, &snapshot, mode);
     let references = snapshot.cache.references.keys().cloned().collect();
     let lock_uses = snapshot.cache.lock_uses.iter().cloned().collect();

@@ -139,9 +139,9 @@ pub fn locks_of_webhook(key: &ObjectKey, spec: &WebhookSpec) -> Vec<LockUse> {
     found.list
 }
 
-/// The `ZenLock`s that a Destination names, each once. Nothing for a mode that is not built.
+/// The `ZenLock`s that a Destination names, each once.
 pub fn locks_of_destination(key: &ObjectKey, spec: &DestinationSpec) -> Vec<LockUse> {
-    let Some(mode) = DeliveryMode::of(spec.mode) else { return Vec::new() };
+    let mode = DeliveryMode::of(spec.mode);
     let mut found = Found { owner: key, kind: SubjectKind::Destination, plane: mode.plane(), list: Vec::new() };
     if let Some(authentication) = &spec.authentication {
         found.source(authentication.bearer.as_ref());

@@ -18,6 +18,9 @@ pub enum Plane {
     Ingester,
     /// Destinations of mode `Egress` in full; no Webhooks, and nothing of the other Destinations.
     Egress,
+    /// The egress of a member cluster: Destinations of mode `Relay` that name its cluster ([`crate::Objects::member`]) in
+    /// full; no Webhooks, and nothing of the other Destinations.
+    Member,
     /// Everything, without one Secret, `ConfigMap` or Service: references are taken to resolve. What it says is about the
     /// objects themselves, and [`crate::Compiled::references`] is what the pods have to be granted.
     Operator,
@@ -31,15 +34,16 @@ pub enum DeliveryMode {
     Egress,
     /// The ingester itself, to a URL.
     Direct,
+    /// The egress of a member cluster.
+    Relay,
 }
 
 impl DeliveryMode {
-    /// None for a mode that is not built.
-    pub(crate) fn of(mode: zen_crds::Mode) -> Option<Self> {
+    pub(crate) const fn of(mode: zen_crds::Mode) -> Self {
         match mode {
-            zen_crds::Mode::Egress => Some(Self::Egress),
-            zen_crds::Mode::Direct => Some(Self::Direct),
-            zen_crds::Mode::Relay => None,
+            zen_crds::Mode::Egress => Self::Egress,
+            zen_crds::Mode::Direct => Self::Direct,
+            zen_crds::Mode::Relay => Self::Relay,
         }
     }
 
@@ -48,8 +52,20 @@ impl DeliveryMode {
         match self {
             Self::Egress => Plane::Egress,
             Self::Direct => Plane::Ingester,
+            Self::Relay => Plane::Member,
         }
     }
+}
+
+/// What a Destination of mode `Relay` is to whoever compiles it. For the other modes, whose objects these are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relay {
+    /// Events for it are kept here, and attempted elsewhere.
+    Hub,
+    /// It is attempted here.
+    Own,
+    /// It is neither kept nor attempted here.
+    Elsewhere,
 }
 
 /// How much of a Destination is compiled.
@@ -74,7 +90,7 @@ impl Mode {
 
     /// Whether Webhooks are compiled.
     pub(crate) const fn has_webhooks(self) -> bool {
-        !matches!(self, Self::Cluster(Plane::Egress))
+        !matches!(self, Self::Cluster(Plane::Egress | Plane::Member))
     }
 
     /// Whether references are taken to resolve.
@@ -82,15 +98,20 @@ impl Mode {
         matches!(self, Self::Cluster(Plane::Operator))
     }
 
-    /// How much of a Destination of this mode is compiled. A mode that is not built is reported by whoever has the
-    /// whole view.
-    pub(crate) fn share(self, delivery: Option<DeliveryMode>) -> Share {
-        let Self::Cluster(plane) = self else { return Share::Full };
-        match (plane, delivery.map(DeliveryMode::plane)) {
-            (Plane::Operator, _) => Share::Lean,
-            (own, Some(carrier)) if own == carrier => Share::Full,
-            (Plane::Ingester, _) => Share::Lean,
-            (Plane::Egress, _) => Share::None,
+    /// How much of a Destination is compiled.
+    pub(crate) const fn share(self, delivery: DeliveryMode, relay: Relay) -> Share {
+        let Self::Cluster(plane) = self else {
+            // What a folder of the hub's has of it: that of a member is another.
+            return if matches!((delivery, relay), (DeliveryMode::Relay, Relay::Hub)) { Share::Lean } else { Share::Full };
+        };
+        match (plane, delivery, relay) {
+            (Plane::Operator, _, _)
+            | (Plane::Ingester, DeliveryMode::Egress, _)
+            | (Plane::Ingester, DeliveryMode::Relay, Relay::Hub) => Share::Lean,
+            (Plane::Ingester, DeliveryMode::Direct, _)
+            | (Plane::Egress, DeliveryMode::Egress, _)
+            | (Plane::Member, DeliveryMode::Relay, Relay::Own) => Share::Full,
+            (Plane::Ingester | Plane::Egress | Plane::Member, _, _) => Share::None,
         }
     }
 }

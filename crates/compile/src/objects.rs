@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use zen_model::{Namespace, ObjectKey, Secret};
+use zen_model::{ClusterId, Namespace, ObjectKey, Secret};
 
-use crate::{LockData, Place, Problem, ReferenceKind, Unlisted, mesh};
+use crate::{Enrolled, LockData, Place, Problem, ReferenceKind, Unlisted, mesh};
 
 /// Everything that a configuration is made of.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +46,10 @@ pub struct Objects {
     /// A Destination that is not here may exist: its source is out of order. Events for it wait, and consent is asked for
     /// again when they are leased.
     pub incomplete: bool,
+    /// Member clusters, by their `ClusterEnrollment`s: at the hub, and only for whoever keeps events for them.
+    pub clusters: BTreeMap<ClusterId, Arc<Enrolled>>,
+    /// Which cluster this is at its hub; none at the hub itself.
+    pub member: Option<ClusterId>,
     /// Objects that their source refused, so that they are reported and their paths are not given to others.
     pub refused: Vec<Refused>,
 }

@@ -77,6 +77,8 @@ const fn is_about_content(reason: ObjectReason) -> bool {
             | ObjectReason::EmptySecret
             | ObjectReason::BadSecret
             | ObjectReason::BadCertificate
+            | ObjectReason::ClusterNotFound
+            | ObjectReason::ClusterDisabled
             | ObjectReason::Lock(_)
     )
 }

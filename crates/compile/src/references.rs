@@ -45,10 +45,9 @@ pub fn references_of_webhook(key: &ObjectKey, spec: &WebhookSpec) -> Vec<Referen
     found.list
 }
 
-/// What a Destination names, each once, for the plane that attempts its deliveries. Nothing for a mode that is not
-/// built.
+/// What a Destination names, each once, for the plane that attempts its deliveries.
 pub fn references_of_destination(key: &ObjectKey, spec: &DestinationSpec) -> Vec<Reference> {
-    let Some(mode) = DeliveryMode::of(spec.mode) else { return Vec::new() };
+    let mode = DeliveryMode::of(spec.mode);
     let mut found = Found { owner: key, plane: mode.plane(), list: Vec::new() };
     if let Some(tls) = &spec.tls {
         if let Some(source) = &tls.ca_ref {

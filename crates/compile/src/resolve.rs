@@ -11,8 +11,10 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use zen_crds::{DestinationSpec, SubjectKind};
-use zen_model::{Name, Namespace, ObjectKey, ObjectReason};
+use zen_model::{ClusterId, Name, Namespace, ObjectKey, ObjectReason};
 
+use crate::enrolled::Standing;
+use crate::mode::Relay;
 use crate::{
     Address, Cache, ConfigMapData, EndpointSlice, LockData, Mode, Objects, ReferenceKind, SecretData, Unavailable,
     Unlisted, mesh, network,
@@ -33,6 +35,7 @@ pub(crate) enum Lookup {
         name: Name,
     },
     Service(ObjectKey, u16),
+    Cluster(ClusterId),
     Consent {
         destination: ObjectKey,
         from: Namespace,
@@ -132,8 +135,9 @@ impl<'a> Environment<'a> {
             (a, b) => a.is_none() && b.is_none(),
         };
         let known = cache.and_then(|cache| cache.environment.as_ref());
-        let known = known.filter(|(own, mesh, _)| *own == mode && same(mesh));
-        let digest = known.map_or_else(|| digest_of(&(&mesh, mode, permissive)), |(_, _, digest)| *digest);
+        let known = known.filter(|(own, member, mesh, _)| *own == mode && *member == objects.member && same(mesh));
+        let digest =
+            known.map_or_else(|| digest_of(&(&mesh, mode, &objects.member, permissive)), |(.., digest)| *digest);
         Self { objects, mode, mesh, permissive, slices, refused, labels: OnceCell::new(), digest }
     }
 
@@ -154,6 +158,7 @@ impl<'a> Environment<'a> {
             }
             Lookup::Service(key, port) => digest_of(&self.service(key, *port)),
             Lookup::Consent { destination, from } => digest_of(&self.consent(destination, from)),
+            Lookup::Cluster(id) => digest_of(&self.standing(id)),
             Lookup::Labels => *self.labels.get_or_init(|| digest_of(&self.objects.namespaces)),
         }
     }
@@ -216,6 +221,21 @@ impl<'a> Environment<'a> {
                     selects(selector.match_labels.iter().map(|(key, value)| (key.as_str(), &**value)), from, labels)
                 })
         })
+    }
+
+    fn standing(&self, cluster: &ClusterId) -> Standing {
+        self.objects.clusters.get(cluster).map_or(Standing::Missing, |enrolled| enrolled.standing())
+    }
+
+    /// What a Destination of this cluster is here.
+    pub(crate) fn relay(&self, cluster: Option<&ClusterId>) -> Relay {
+        match (&self.objects.member, self.mode) {
+            (Some(member), _) if cluster == Some(member) => Relay::Own,
+            (Some(_), _) => Relay::Elsewhere,
+            // A folder without the enrollment may be the member's, whose objects are checked whole.
+            (None, Mode::Standalone) if cluster.is_some_and(|id| !self.objects.clusters.contains_key(id)) => Relay::Own,
+            (None, _) => Relay::Hub,
+        }
     }
 
     /// Every known namespace that a Destination allows.
@@ -301,6 +321,11 @@ impl<'e, 'a> Resolver<'e, 'a> {
     pub(crate) fn service(&mut self, key: &ObjectKey, port: u16) -> Result<Vec<Address>, Unresolved> {
         self.note(Lookup::Service(key.clone(), port));
         self.environment.service(key, port)
+    }
+
+    pub(crate) fn standing(&mut self, cluster: &ClusterId) -> Standing {
+        self.note(Lookup::Cluster(cluster.clone()));
+        self.environment.standing(cluster)
     }
 
     pub(crate) fn consent(&mut self, destination: &ObjectKey, from: &Namespace) -> Consent {

@@ -57,6 +57,7 @@ impl Destination {
             key: parse(key),
             revision: 1,
             mode: DeliveryMode::Egress,
+            cluster: None,
             paused: false,
             allow_from: Vec::new(),
             tls: None,

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
-use zen_model::{Namespace, ObjectKey, ObjectReason, Secret, breaker, retry};
+use zen_model::{ClusterId, Namespace, ObjectKey, ObjectReason, Secret, breaker, retry};
 use zen_verify::{Answer, Source, Verifier};
 
-use crate::{Cache, DeliveryMode};
+use crate::{Cache, DeliveryMode, Enrolled};
 
 /// One configuration in effect. Swapped whole; a request sees one snapshot from beginning to end.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Snapshot {
     /// Destinations that exist and cannot be used, with the first reason: events for them wait. One that is in neither
     /// map was deleted.
     pub unusable: BTreeMap<ObjectKey, ObjectReason>,
+    /// Member clusters: at the hub, for whoever keeps events for them or speaks of them.
+    pub clusters: BTreeMap<ClusterId, Arc<Enrolled>>,
     /// Mesh-wide settings.
     pub mesh: Mesh,
     /// What the next compilation takes over from this one.
@@ -42,6 +44,7 @@ impl Snapshot {
             webhooks: self.webhooks.clone(),
             destinations: self.destinations.clone(),
             unusable: self.unusable.clone(),
+            clusters: self.clusters.clone(),
             mesh: self.mesh.clone(),
             cache: self.cache.clone(),
         }
@@ -176,6 +179,8 @@ pub struct Destination {
     pub revision: u64,
     /// Who attempts its deliveries.
     pub mode: DeliveryMode,
+    /// Mode `Relay`: whose egress attempts them.
+    pub cluster: Option<ClusterId>,
     /// Events wait, nothing is attempted.
     pub paused: bool,
     /// Where it goes.

@@ -30,6 +30,7 @@ pub fn destination(name: &str, upstream: &Upstream) -> Destination {
         key: ObjectKey::new("team-a", name),
         revision: 1,
         mode: DeliveryMode::Egress,
+        cluster: None,
         paused: false,
         target: Target::Url {
             tls: false,

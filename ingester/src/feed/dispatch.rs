@@ -345,7 +345,7 @@ impl Dispatcher {
 
 /// Who may attempt deliveries to a Destination, and how many at one time.
 fn shares(destination: &zen_compile::Destination, sessions: &HashMap<u64, Session>, replicas: usize) -> Vec<Share> {
-    let carrier = carrier(destination);
+    let Some(carrier) = carrier(destination) else { return Vec::new() };
     let concurrency = match carrier {
         Carrier::Link => destination.concurrency,
         // Each replica has events of its own that nobody else can deliver: none goes without a slot.
@@ -355,11 +355,12 @@ fn shares(destination: &zen_compile::Destination, sessions: &HashMap<u64, Sessio
     divide(&destination.key, concurrency, takers.map(|(id, session)| (*id, session.view.instance.as_str())))
 }
 
-/// By what its deliveries leave this process.
-fn carrier(destination: &zen_compile::Destination) -> Carrier {
+/// By what its deliveries leave this process; none: they wait.
+fn carrier(destination: &zen_compile::Destination) -> Option<Carrier> {
     match destination.mode {
-        DeliveryMode::Egress => Carrier::Link,
-        DeliveryMode::Direct => Carrier::InProcess,
+        DeliveryMode::Egress => Some(Carrier::Link),
+        DeliveryMode::Direct => Some(Carrier::InProcess),
+        DeliveryMode::Relay => None,
     }
 }
 

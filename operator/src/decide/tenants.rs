@@ -31,7 +31,7 @@ pub fn used(references: &[Reference]) -> BTreeMap<Reader, Used> {
     for Reference { plane, kind, key } in references {
         let component = match plane {
             Plane::Ingester => names::INGESTER,
-            Plane::Egress => names::EGRESS,
+            Plane::Egress | Plane::Member => names::EGRESS,
             Plane::Operator => continue,
         };
         let used = used.entry((key.namespace.clone(), component)).or_default();

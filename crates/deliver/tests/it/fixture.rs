@@ -17,6 +17,7 @@ pub fn destination(tls: bool, host: &str, port: u16) -> Destination {
         key: ObjectKey::new("team-a", "ci"),
         revision: 1,
         mode: zen_compile::DeliveryMode::Egress,
+        cluster: None,
         paused: false,
         target: Target::Url { tls, host: host.into(), port, path_and_query: "/hooks?x=1".into() },
         allow_from: Vec::new(),

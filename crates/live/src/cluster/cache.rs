@@ -85,6 +85,7 @@ const fn label(plane: Plane) -> &'static str {
     match plane {
         Plane::Ingester => "ingester",
         Plane::Egress => "egress",
+        Plane::Member => "member",
         Plane::Operator => "operator",
     }
 }

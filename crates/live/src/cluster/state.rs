@@ -72,7 +72,7 @@ impl State {
             Plane::Ingester | Plane::Operator => {
                 &[Source::Webhooks, Source::Destinations, Source::Namespaces, Source::Mesh]
             }
-            Plane::Egress => {
+            Plane::Egress | Plane::Member => {
                 &[Source::Destinations, Source::Services, Source::EndpointSlices, Source::Namespaces, Source::Mesh]
             }
         };
@@ -175,7 +175,7 @@ impl State {
         }
         let webhooks = self.promote::<zen_crds::Webhook>(now);
         let destinations = self.promote::<zen_crds::Destination>(now);
-        if self.plane == Plane::Egress {
+        if matches!(self.plane, Plane::Egress | Plane::Member) {
             self.services.follow(&mut self.objects);
         }
         self.changed |= self.refusals.show(&mut self.objects);

@@ -115,7 +115,6 @@ fn providers() -> Vec<ObjectReason> {
             R::NotSupported,
             "spec.clientCertificate",
         ),
-        unbuilt("  mode: Relay\n  cluster: eu\n", "spec.mode"),
         unbuilt("  delivery: {rate: {requests: 1}}\n", "spec.delivery.rate"),
         unbuilt("  delivery: {ordering: {key: {pointer: /id}}}\n", "spec.delivery.ordering"),
         unbuilt("  deadLetter: {autoReplay: true}\n", "spec.deadLetter.autoReplay"),

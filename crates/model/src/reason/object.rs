@@ -43,6 +43,14 @@ pub enum ObjectReason {
     Duplicate,
     /// YAML that 1.1 and 1.2 readers understand differently.
     AmbiguousYaml,
+    /// A Destination of mode `Relay` whose `ClusterEnrollment` does not exist.
+    ClusterNotFound,
+    /// A Destination of mode `Relay` whose `ClusterEnrollment` is disabled or being deleted.
+    ClusterDisabled,
+    /// A Destination of mode `Relay` whose cluster has not joined yet.
+    ClusterPending,
+    /// A Destination in a member cluster that another cluster delivers.
+    ClusterElsewhere,
     /// A tolerance where the scheme has no timestamp, and other settings without effect.
     NoEffect,
     /// The `ZenLock`, or one that the object names, cannot be opened.
@@ -56,7 +64,7 @@ impl From<LockReason> for ObjectReason {
 }
 
 impl ObjectReason {
-    const OWN: [Self; 21] = [
+    const OWN: [Self; 25] = [
         Self::Accepted,
         Self::Unreadable,
         Self::UnknownField,
@@ -77,6 +85,10 @@ impl ObjectReason {
         Self::BadCertificate,
         Self::Duplicate,
         Self::AmbiguousYaml,
+        Self::ClusterNotFound,
+        Self::ClusterDisabled,
+        Self::ClusterPending,
+        Self::ClusterElsewhere,
         Self::NoEffect,
     ];
 
@@ -172,6 +184,26 @@ impl ObjectReason {
             Self::AmbiguousYaml => {
                 ("AmbiguousYaml", "YAML 1.1 and YAML 1.2 read this value differently.", "Quote the value.")
             }
+            Self::ClusterNotFound => (
+                "ClusterNotFound",
+                "The ClusterEnrollment that the Destination names does not exist in its namespace. Events wait.",
+                "Create it, or correct the name in spec.cluster.",
+            ),
+            Self::ClusterDisabled => (
+                "ClusterDisabled",
+                "The ClusterEnrollment that the Destination names is disabled or being deleted. Events wait.",
+                "Enable it again, or have another cluster deliver.",
+            ),
+            Self::ClusterPending => (
+                "ClusterPending",
+                "The cluster that delivers has not joined yet. Events wait.",
+                "Apply the bundle of its ClusterEnrollment in the member; kubectl zen enroll prints it.",
+            ),
+            Self::ClusterElsewhere => (
+                "ClusterElsewhere",
+                "The Destination is in a member cluster, and another cluster delivers it.",
+                "Remove it from this cluster, or correct the name in spec.cluster.",
+            ),
             Self::NoEffect => (
                 "NoEffect",
                 "The setting has no effect here.",
@@ -189,6 +221,6 @@ impl ObjectReason {
 
     /// Whether it only warns: the object stays in effect.
     pub const fn is_warning(self) -> bool {
-        matches!(self, Self::Accepted | Self::AmbiguousYaml | Self::NoEffect)
+        matches!(self, Self::Accepted | Self::AmbiguousYaml | Self::ClusterPending | Self::NoEffect)
     }
 }
