@@ -123,7 +123,7 @@ impl Egress {
     /// What this egress says of itself on a link, for whoever dials with it.
     pub fn side(&self) -> zen_link::Egress {
         let Options { instance, max_leases, max_bytes, .. } = self.parts.options.clone();
-        zen_link::Egress { instance, max_leases, max_bytes }
+        zen_link::Egress { instance, max_leases, max_bytes, claim: zen_link::Claim::Own }
     }
 
     /// Serves one session until its peer ends it, or until it has drained after `shutdown`.

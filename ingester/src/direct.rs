@@ -22,8 +22,13 @@ pub async fn serve(handle: feed::Handle, egress: Arc<Egress>, term: Duration, en
     let side = egress.side();
     let (to_egress, from_ingester) = mpsc::channel(FRAMES);
     let (to_ingester, from_egress) = mpsc::channel(FRAMES);
-    let hello =
-        Hello { version: VERSION, max_leases: side.max_leases, max_bytes: side.max_bytes, instance: side.instance };
+    let hello = Hello {
+        version: VERSION,
+        max_leases: side.max_leases,
+        max_bytes: side.max_bytes,
+        instance: side.instance,
+        ..Hello::default()
+    };
     let near = feed::Link {
         carrier: feed::Carrier::InProcess,
         peer: PEER.to_owned(),

@@ -127,7 +127,8 @@ impl Replica {
     ) -> watch::Receiver<usize> {
         let up = Arc::<watch::Sender<usize>>::default();
         let sessions = up.subscribe();
-        let side = zen_link::Ingester { instance: self.instance.clone(), term: feed::Options::default().term };
+        let side =
+            zen_link::Ingester { instance: self.instance.clone(), term: feed::Options::default().term, judge: None };
         let links = Links { feed: self.feed.clone(), tls, side, metrics, up };
         tasks.spawn("link", links.follow(addresses, self.ends.link.clone()));
         sessions

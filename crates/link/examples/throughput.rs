@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use zen_link::frame::{FromEgress, FromIngester, Lease, Settled, Token};
-use zen_link::{Dialer, Egress, EgressSession, Ingester, Metrics, Options, serve};
+use zen_link::{Claim, Dialer, Egress, EgressSession, Ingester, Metrics, Options, serve};
 use zen_model::Settlement;
 use zen_pki::{Ca, Identity, SpiffeId, mtls_client, mtls_server};
 
@@ -34,13 +34,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let side = Egress { instance: "egress".into(), max_leases: 4096, max_bytes: 64 << 20 };
+    let side = Egress { instance: "egress".into(), max_leases: 4096, max_bytes: 64 << 20, claim: Claim::Own };
     let listening =
         tokio::spawn(serve(listener, server, side, Options::default(), Metrics::default(), settle_all, async {
             let _ = stopped.await;
         }));
 
-    let side = Ingester { instance: "ingester".into(), term: Duration::from_mins(1) };
+    let side = Ingester { instance: "ingester".into(), term: Duration::from_mins(1), judge: None };
     let mut session = Dialer::new(address.into(), client, side, Metrics::default()).connect().await?;
     let record = Bytes::from(vec![b'x'; bytes]);
     let sender = session.sender.clone();

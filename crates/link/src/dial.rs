@@ -24,8 +24,9 @@ use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
 use tonic::client::Grpc;
-use zen_pki::{explain, peer_id};
+use zen_pki::explain;
 
+use crate::proof::presented;
 use crate::session::{Receiver, codec, open};
 use crate::{Error, METHOD, Metrics, Options, Session, Side};
 
@@ -158,10 +159,10 @@ impl<S: Side> Dialer<S> {
     async fn try_connect(&self) -> Result<Session<S>, Error> {
         let connecting = timeout(self.options.connect_timeout, self.secure());
         let stream = connecting.await.map_err(|_| Error::TimedOut("connect"))??;
-        let peer = peer_id(stream.get_ref().1.peer_certificates())?;
+        let presented = presented(stream.get_ref().1)?;
         let greeting = timeout(self.options.greeting_timeout, self.feed(stream));
         let (sender, receiver) = greeting.await.map_err(|_| Error::TimedOut("open the stream"))??;
-        open(&self.side, peer, sender, receiver, &self.options, &self.metrics).await
+        open(&self.side, presented, sender, receiver, &self.options, &self.metrics).await
     }
 
     async fn secure(&self) -> Result<TlsStream<TcpStream>, Error> {
@@ -211,7 +212,7 @@ impl<S: Side> Dialer<S> {
         });
         let (sender, outgoing) = mpsc::channel(options.queue);
         let mut grpc = Grpc::with_origin(Requests(requests.clone()), Uri::from_static("https://zen-link"))
-            .max_decoding_message_size(options.max_frame)
+            .max_decoding_message_size(options.max_received)
             .max_encoding_message_size(options.max_frame);
         let path = PathAndQuery::from_static(METHOD);
         let answer =

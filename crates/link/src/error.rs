@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use tonic::{Code, Status};
+use zen_model::reason::LinkRefusal;
 use zen_pki::PeerRefused;
 
 /// Why there is no session, or no longer one. Nothing here holds payload.
@@ -17,12 +18,12 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// Either side refused the other's certificate, or it is no TLS 1.3 at all.
+    /// Either side refused the other's certificate, it names no workload, or it is no TLS 1.3 at all.
     #[error("failed to establish mutual TLS: {0}")]
     Tls(String),
-    /// The certificate passed TLS and yet names no workload.
-    #[error("failed to identify the peer: {0}")]
-    Peer(#[from] PeerRefused),
+    /// The ingester gives this egress no leases. Ours where this side refused, else as the ingester said.
+    #[error("failed to open the session: {}: {}", .0.code(), .0.row().meaning)]
+    Refused(LinkRefusal),
     /// The peer speaks frames of another version; upgrade the older one.
     #[error("failed to agree on a version: this side speaks link version {ours}, the peer {theirs}")]
     Version {
@@ -45,13 +46,20 @@ pub enum Error {
     TimedOut(&'static str),
 }
 
+impl From<PeerRefused> for Error {
+    /// The certificate passed TLS and yet names no workload.
+    fn from(refused: PeerRefused) -> Self {
+        Self::Tls(refused.to_string())
+    }
+}
+
 impl Error {
-    /// Stable label for metrics and logs.
+    /// Stable label for metrics and logs; of a refusal its code.
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Connect { .. } => "connect",
             Self::Tls(_) => "tls",
-            Self::Peer(_) => "peer",
+            Self::Refused(reason) => reason.code(),
             Self::Version { .. } => "version",
             Self::NoGreeting => "no_greeting",
             Self::Malformed(_) => "malformed",

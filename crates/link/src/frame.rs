@@ -24,6 +24,9 @@ pub struct FromEgress {
     /// The egress takes no more leases and will end the stream when its leases are settled.
     #[prost(bool, tag = "5")]
     pub draining: bool,
+    /// In place of the Hello's window from now on.
+    #[prost(message, optional, tag = "6")]
+    pub window: Option<Window>,
 }
 
 /// From ingester to egress.
@@ -44,6 +47,10 @@ pub struct FromIngester {
     /// Answers `FromEgress::draining`: no lease comes after this frame.
     #[prost(bool, tag = "5")]
     pub no_more: bool,
+    /// Destination numbers of tokens: every lease of theirs that was granted before this frame is void, and its attempt is
+    /// to stop. Of an ingester that speaks for others, of which one is gone.
+    #[prost(uint32, repeated, tag = "6")]
+    pub void: Vec<u32>,
 }
 
 /// Opens a stream.
@@ -62,6 +69,37 @@ pub struct Hello {
     /// Names the egress process in logs.
     #[prost(string, tag = "4")]
     pub instance: String,
+    /// Of a member's egress: that it has its cluster's key, see [`crate::proof`]. Bound to this TLS session.
+    #[prost(string, tag = "5")]
+    pub proof: String,
+    /// Of an ingester that leases for the stream of a member which it has taken; honoured from an ingester alone.
+    #[prost(message, optional, tag = "6")]
+    pub behalf: Option<Behalf>,
+}
+
+/// For whom an ingester leases at another.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Behalf {
+    /// The member's tenant.
+    #[prost(string, tag = "1")]
+    pub tenant: String,
+    /// The member's cluster.
+    #[prost(string, tag = "2")]
+    pub cluster: String,
+    /// Version of the cluster's keys that the member has proven.
+    #[prost(uint32, tag = "3")]
+    pub version: u32,
+}
+
+/// What may be outstanding at one time.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Window {
+    /// Leases.
+    #[prost(uint32, tag = "1")]
+    pub max_leases: u32,
+    /// About so many bytes of records.
+    #[prost(uint64, tag = "2")]
+    pub max_bytes: u64,
 }
 
 /// Answers a `Hello`.
@@ -76,6 +114,9 @@ pub struct Welcome {
     /// Lease term in milliseconds; the egress renews at a third of it.
     #[prost(uint64, tag = "3")]
     pub term: u64,
+    /// Code of the [`zen_model::reason::LinkRefusal`]; empty where the session is up.
+    #[prost(string, tag = "4")]
+    pub refusal: String,
 }
 
 /// A delivery under lease, named.

@@ -18,8 +18,10 @@ pub struct Options {
     pub window: u32,
     /// Frames that wait in the sender before it makes its caller wait.
     pub queue: usize,
-    /// Largest frame taken or sent. A frame exceeds about 1 MiB only by one record that is itself larger.
+    /// Largest frame sent. A frame exceeds about 1 MiB only by one record that is itself larger.
     pub max_frame: usize,
+    /// Largest frame taken.
+    pub max_received: usize,
     /// Sessions and handshakes that a listener has at one time; more wait to be accepted.
     pub max_sessions: usize,
     /// First and longest pause between attempts to connect.
@@ -36,6 +38,7 @@ impl Default for Options {
             window: 16 << 20,
             queue: 4,
             max_frame: 64 << 20,
+            max_received: 64 << 20,
             max_sessions: 256,
             backoff: (Duration::from_millis(100), Duration::from_secs(10)),
         }

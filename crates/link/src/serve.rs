@@ -27,11 +27,12 @@ use tokio_stream::adapters::Map;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::server::{Grpc, StreamingService};
 use tonic::{Response, Status, Streaming};
-use zen_pki::{SpiffeId, explain, peer_id};
+use zen_pki::explain;
 
 use crate::dial::MAX_DATA_FRAME;
+use crate::proof::presented;
 use crate::session::{Receiver, codec, open};
-use crate::{Error, METHOD, Metrics, Options, Session, Side};
+use crate::{Error, METHOD, Metrics, Options, Presented, Session, Side};
 
 /// Time for the last frames of a session that was dropped to reach the peer.
 const LINGER: Duration = Duration::from_secs(5);
@@ -41,7 +42,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts sessions until `shutdown` completes, then takes no more and returns when those that are up have ended by
-/// themselves; drop it to end them at once. `tls` is [`zen_pki::mtls_server`]'s: it decides who gets in. `on_session`
+/// themselves; drop it to end them at once. `tls` is [`zen_pki::mtls_server`]'s or
+/// [`zen_pki::mtls_server_by`]'s: it decides who gets in. `on_session`
 /// runs as a task of its own for each session; the session is down when its future ends.
 pub async fn serve<S, F>(
     listener: TcpListener,
@@ -126,7 +128,7 @@ where
 
     async fn open(&self, tcp: TcpStream, connection: &mut Option<Connection>) -> Result<Session<S>, Error> {
         let securing = timeout(self.options.connect_timeout, self.secure(tcp));
-        let (peer, stream) = securing.await.map_err(|_| Error::TimedOut("establish mutual TLS"))??;
+        let (presented, stream) = securing.await.map_err(|_| Error::TimedOut("establish mutual TLS"))??;
         let (driver, feed) = self.drive(stream);
         let driver = connection.insert(driver);
         let feed = tokio::select! {
@@ -136,10 +138,10 @@ where
         let (sender, receiver) = feed
             .map_err(|_| Error::TimedOut("open the stream"))?
             .map_err(|_| Error::Lost("the peer closed the connection".to_owned()))?;
-        open(&self.side, peer, sender, receiver, &self.options, &self.metrics).await
+        open(&self.side, presented, sender, receiver, &self.options, &self.metrics).await
     }
 
-    async fn secure(&self, tcp: TcpStream) -> Result<(SpiffeId, TlsStream<TcpStream>), Error> {
+    async fn secure(&self, tcp: TcpStream) -> Result<(Presented, TlsStream<TcpStream>), Error> {
         tcp.set_nodelay(true).map_err(|error| Error::Lost(error.to_string()))?;
         let stream = match self.acceptor.accept(tcp).into_fallible().await {
             Ok(stream) => stream,
@@ -150,15 +152,15 @@ where
                 return Err(Error::Tls(explain(&error)));
             }
         };
-        let peer = peer_id(stream.get_ref().1.peer_certificates())?;
-        Ok((peer, stream))
+        let presented = presented(stream.get_ref().1)?;
+        Ok((presented, stream))
     }
 
     /// Serves HTTP/2 in a task of its own; the stream is handed over when the peer opens it.
     fn drive(&self, stream: TlsStream<TcpStream>) -> (Connection, oneshot::Receiver<Feed<S>>) {
         let (hand_over, feed) = oneshot::channel();
         let hand_over = Arc::new(Mutex::new(Some(hand_over)));
-        let (metrics, queue, max_frame) = (self.metrics.clone(), self.options.queue, self.options.max_frame);
+        let (metrics, Options { queue, max_frame, max_received, .. }) = (self.metrics.clone(), self.options.clone());
         let service = service_fn(move |request: http::Request<Incoming>| {
             let broken = Broken::default();
             let request = request.map(|body| Watched { body, broken: broken.clone() });
@@ -169,7 +171,7 @@ where
                     return Ok::<_, Infallible>(Status::unimplemented("unknown method").into_http());
                 }
                 let mut grpc =
-                    Grpc::new(codec).max_decoding_message_size(max_frame).max_encoding_message_size(max_frame);
+                    Grpc::new(codec).max_decoding_message_size(max_received).max_encoding_message_size(max_frame);
                 Ok(grpc.streaming(accept, request).await)
             }
         });

@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tonic::Streaming;
+use zen_model::reason::LinkRefusal;
 use zen_pki::SpiffeId;
 
 use crate::codec::{Frame, FrameCodec};
-use crate::frame::{FromEgress, FromIngester, Hello, VERSION, Welcome};
+use crate::frame::{Behalf, FromEgress, FromIngester, Hello, VERSION, Welcome};
 use crate::metrics::{Metrics, Traffic, Up};
+use crate::proof::{Binding, Presented};
 use crate::serve::Broken;
 use crate::{Error, Options};
 
@@ -28,9 +31,10 @@ pub trait Side: Clone + Send + Sync + 'static {
     /// Its name in metrics and logs.
     const ROLE: Role;
 
-    /// Exchanges the first frames.
+    /// Exchanges the first frames with whom the handshake has shown.
     fn greet(
         &self,
+        presented: &Presented,
         sender: &mpsc::Sender<Self::Sent>,
         receiver: &mut Receiver<Self::Received>,
     ) -> impl Future<Output = Result<(Hello, Welcome), Error>> + Send;
@@ -43,6 +47,25 @@ pub struct Ingester {
     pub instance: String,
     /// How long a lease lasts.
     pub term: Duration,
+    /// Says who may lease, where the certificate alone does not.
+    pub judge: Option<Judge>,
+}
+
+/// Says of an egress, once it has said Hello, whether it gets leases. Must not block.
+#[derive(Clone)]
+pub struct Judge(Arc<dyn Fn(&Presented, &Hello) -> Result<(), LinkRefusal> + Send + Sync>);
+
+impl Judge {
+    /// With this rule.
+    pub fn new(rule: impl Fn(&Presented, &Hello) -> Result<(), LinkRefusal> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(rule))
+    }
+}
+
+impl fmt::Debug for Judge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 /// Attempts deliveries and settles them.
@@ -54,6 +77,30 @@ pub struct Egress {
     pub max_leases: u32,
     /// At most about so many bytes of records outstanding.
     pub max_bytes: u64,
+    /// For whom it leases.
+    pub claim: Claim,
+}
+
+/// For whom an egress says that it leases.
+#[derive(Clone, Default)]
+pub enum Claim {
+    /// For its own mesh: the certificate says it.
+    #[default]
+    Own,
+    /// For its cluster, whose key it has: the proof for an instance and a session.
+    Proven(Arc<dyn Fn(&str, &Binding) -> String + Send + Sync>),
+    /// For the stream of a member, which this ingester has taken.
+    Behalf(Behalf),
+}
+
+impl fmt::Debug for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own => f.write_str("Own"),
+            Self::Proven(_) => f.write_str("Proven"),
+            Self::Behalf(behalf) => f.debug_tuple("Behalf").field(behalf).finish(),
+        }
+    }
 }
 
 /// Which side, as a label.
@@ -80,6 +127,8 @@ impl Role {
 pub struct Session<S: Side> {
     /// Who is on the other end, as its certificate says.
     pub peer: SpiffeId,
+    /// What proofs of this session are bound to.
+    pub binding: Binding,
     /// What the egress asked for.
     pub hello: Hello,
     /// What the ingester answered.
@@ -180,13 +229,13 @@ impl<R> fmt::Debug for Receiver<R> {
 /// Makes a session of a stream: exchanges the first frames within the limit.
 pub(crate) async fn open<S: Side>(
     side: &S,
-    peer: SpiffeId,
+    presented: Presented,
     sender: mpsc::Sender<S::Sent>,
     mut receiver: Receiver<S::Received>,
     options: &Options,
     metrics: &Metrics,
 ) -> Result<Session<S>, Error> {
-    let greeting = timeout(options.greeting_timeout, side.greet(&sender, &mut receiver));
+    let greeting = timeout(options.greeting_timeout, side.greet(&presented, &sender, &mut receiver));
     let greeted = greeting.await.map_err(|_| Error::TimedOut("exchange greetings")).flatten();
     let (hello, welcome) = match greeted {
         Ok(greeted) => greeted,
@@ -199,7 +248,8 @@ pub(crate) async fn open<S: Side>(
         }
     };
     receiver.up = Some(metrics.session(S::ROLE));
-    Ok(Session { peer, hello, welcome, sender, receiver })
+    let Presented { peer, binding } = presented;
+    Ok(Session { peer, binding, hello, welcome, sender, receiver })
 }
 
 pub(crate) fn codec<S: Side>(metrics: &Metrics) -> FrameCodec<S::Sent, S::Received> {
@@ -214,15 +264,22 @@ impl Side for Ingester {
 
     async fn greet(
         &self,
+        presented: &Presented,
         sender: &mpsc::Sender<FromIngester>,
         receiver: &mut Receiver<FromEgress>,
     ) -> Result<(Hello, Welcome), Error> {
         let hello = receiver.first().await?.hello.ok_or(Error::NoGreeting)?;
         let term = u64::try_from(self.term.as_millis()).unwrap_or(u64::MAX);
-        let welcome = Welcome { version: VERSION, instance: self.instance.clone(), term };
-        // Said even to a peer of another version, so that its log names the reason too.
+        let judged = match &self.judge {
+            Some(judge) if hello.version == VERSION => (judge.0)(presented, &hello),
+            _ => Ok(()),
+        };
+        let refusal = judged.err().map_or_else(String::new, |reason| reason.code().to_owned());
+        let welcome = Welcome { version: VERSION, instance: self.instance.clone(), term, refusal };
+        // Said even to a peer of another version, or that is refused, so that its log names the reason too.
         send(sender, FromIngester { welcome: Some(welcome.clone()), ..FromIngester::default() }).await?;
         check(hello.version)?;
+        judged.map_err(Error::Refused)?;
         Ok((hello, welcome))
     }
 }
@@ -234,19 +291,33 @@ impl Side for Egress {
 
     async fn greet(
         &self,
+        presented: &Presented,
         sender: &mpsc::Sender<FromEgress>,
         receiver: &mut Receiver<FromIngester>,
     ) -> Result<(Hello, Welcome), Error> {
+        let (proof, behalf) = match &self.claim {
+            Claim::Own => (String::new(), None),
+            Claim::Proven(prove) => (prove(&self.instance, &presented.binding), None),
+            Claim::Behalf(behalf) => (String::new(), Some(behalf.clone())),
+        };
         let hello = Hello {
             version: VERSION,
             max_leases: self.max_leases,
             max_bytes: self.max_bytes,
             instance: self.instance.clone(),
+            proof,
+            behalf,
         };
         send(sender, FromEgress { hello: Some(hello.clone()), ..FromEgress::default() }).await?;
         let welcome = receiver.first().await?.welcome.ok_or(Error::NoGreeting)?;
         check(welcome.version)?;
-        Ok((hello, welcome))
+        if welcome.refusal.is_empty() {
+            return Ok((hello, welcome));
+        }
+        Err(LinkRefusal::of_code(&welcome.refusal).map_or_else(
+            || Error::Malformed("it refuses for a reason that this release does not know".to_owned()),
+            Error::Refused,
+        ))
     }
 }
 

@@ -6,6 +6,7 @@ mod audit;
 mod condition;
 mod dead;
 mod enroll;
+mod link;
 mod lock_reason;
 mod lock_refusal;
 mod object;
@@ -18,6 +19,7 @@ pub use audit::AuditReason;
 pub use condition::ConditionReason;
 pub use dead::DeadReason;
 pub use enroll::EnrollRefusal;
+pub use link::LinkRefusal;
 pub use lock_reason::LockReason;
 pub use lock_refusal::LockRefusal;
 pub use object::ObjectReason;
@@ -73,6 +75,7 @@ pub fn table() -> Vec<Row> {
     let trust = TrustRefusal::ALL.iter().map(|refusal| refusal.row());
     let enroll = EnrollRefusal::ALL.iter().map(|refusal| refusal.row());
     let peer = PeerReason::ALL.iter().map(|reason| reason.row());
+    let link = LinkRefusal::ALL.iter().map(|reason| reason.row());
     let rotation = RotationReason::ALL.iter().map(|reason| reason.row());
     let lock = LockRefusal::ALL.iter().map(|refusal| refusal.row());
     let audit = AuditReason::ALL.iter().map(|reason| reason.row());
@@ -83,6 +86,7 @@ pub fn table() -> Vec<Row> {
         .chain(trust)
         .chain(enroll)
         .chain(peer)
+        .chain(link)
         .chain(rotation)
         .chain(lock)
         .chain(audit)

@@ -35,8 +35,8 @@ pub use renew::{Renewable, keep_fresh, keep_fresh_by, pause, renewal};
 pub use scope::{Scope, Workload};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use tls::{
-    hub_client, intake_server, mtls_client, mtls_server, mtls_server_by, named_client, optional_mtls_server,
-    optional_mtls_server_by,
+    hub_client, intake_server, mtls_client, mtls_client_by, mtls_server, mtls_server_by, named_client,
+    optional_mtls_server, optional_mtls_server_by,
 };
 pub use trust::TrustRoots;
 pub use verify::{PeerRefused, Policy, explain, peer_id, refusal_reason};

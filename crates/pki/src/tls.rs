@@ -40,7 +40,17 @@ fn server(identity: &Identity, allowed: Admits) -> Result<Arc<ServerConfig>, Err
 
 /// For connections to one other part of ours, by its id: whatever name or address it was reached at (D-03). ALPN is `h2`.
 pub fn mtls_client(identity: &Identity, expected: SpiffeId) -> Result<Arc<ClientConfig>, Error> {
-    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), Admits::Ids(vec![expected])));
+    client(identity, Admits::Ids(vec![expected]))
+}
+
+/// As [`mtls_client`], where the other part's id is not known in full, as a hub's in its members, who are not told in which
+/// namespace it is installed: `admits` is asked in each handshake, after chain, validity and issuer. It must not block.
+pub fn mtls_client_by(identity: &Identity, admits: Arc<Policy>) -> Result<Arc<ClientConfig>, Error> {
+    client(identity, Admits::Policy(admits))
+}
+
+fn client(identity: &Identity, expected: Admits) -> Result<Arc<ClientConfig>, Error> {
+    let verifier = Arc::new(SpiffeVerifier::new(identity.clone(), expected));
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         // See [`SpiffeVerifier`]: everything that the default verifier checks except the host name, and the id on top.

@@ -54,7 +54,7 @@ async fn events_go_the_whole_way_in_batches() {
     tokio::spawn(dispatcher);
     let (outgoing, mut frames) = mpsc::channel(4);
     let (sender, incoming) = mpsc::channel(4);
-    let hello = Hello { version: 1, max_leases: 1000, max_bytes: 1 << 24, instance: "test".into() };
+    let hello = Hello { version: 1, max_leases: 1000, max_bytes: 1 << 24, instance: "test".into(), ..Hello::default() };
     let incoming = Box::pin(ReceiverStream::new(incoming));
     tokio::spawn(async move {
         handle.serve(Link { carrier: Carrier::Link, peer: "test".into(), hello, outgoing, incoming }).await;

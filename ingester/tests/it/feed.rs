@@ -63,7 +63,7 @@ impl Fed {
     pub fn connect_as(&self, carrier: Carrier, instance: &str, max_leases: u32) -> Egress {
         let (outgoing, frames) = mpsc::channel(4);
         let (sender, incoming) = mpsc::channel(4);
-        let hello = Hello { version: 1, max_leases, max_bytes: 1 << 24, instance: instance.into() };
+        let hello = Hello { version: 1, max_leases, max_bytes: 1 << 24, instance: instance.into(), ..Hello::default() };
         let incoming = Box::pin(ReceiverStream::new(incoming));
         let link = Link { carrier, peer: "spiffe://test/egress".into(), hello, outgoing, incoming };
         let handle = self.handle.clone();

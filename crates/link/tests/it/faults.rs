@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use zen_link::convert::Invalid;
 use zen_link::frame::{FromEgress, FromIngester, Hello, Lease, Settled, Welcome};
-use zen_link::{Error, Frame, Metrics, Options, Receiver, Role, Side};
+use zen_link::{Error, Frame, Metrics, Options, Presented, Receiver, Role, Side};
 
 use crate::support::{Mesh, PATIENCE, dialer, egress, ingester, lease, listen, pair};
 
@@ -80,7 +80,7 @@ async fn proxy(to: SocketAddr) -> (SocketAddr, watch::Sender<bool>) {
 }
 
 /// Waits until the line is among the metrics.
-async fn counted(metrics: &Metrics, line: &str) {
+pub async fn counted(metrics: &Metrics, line: &str) {
     let waiting = async {
         while !crate::reconnect::text(metrics).contains(line) {
             tokio::task::yield_now().await;
@@ -121,6 +121,7 @@ impl Side for NextVersion {
 
     async fn greet(
         &self,
+        _presented: &Presented,
         sender: &mpsc::Sender<FromEgress>,
         receiver: &mut Receiver<FromIngester>,
     ) -> Result<(Hello, Welcome), Error> {
@@ -180,6 +181,7 @@ impl Side for Broken {
 
     async fn greet(
         &self,
+        _presented: &Presented,
         sender: &mpsc::Sender<Nonsense>,
         _: &mut Receiver<FromEgress>,
     ) -> Result<(Hello, Welcome), Error> {

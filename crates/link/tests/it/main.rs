@@ -2,6 +2,7 @@
 
 mod faults;
 mod flow;
+mod judged;
 mod proto;
 mod reconnect;
 mod sessions;

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use zen_link::frame::{Lease, Token};
-use zen_link::{Dialer, Egress, Ingester, Metrics, Options, Session, Side};
+use zen_link::{Claim, Dialer, Egress, Ingester, Metrics, Options, Session, Side};
 use zen_pki::{Ca, Identity, SpiffeId, TrustDomain, mtls_client, mtls_server};
 
 /// Far more than anything here takes; a test that waits so long has failed.
@@ -49,11 +49,11 @@ impl Mesh {
 }
 
 pub fn ingester() -> Ingester {
-    Ingester { instance: "ingester-0".into(), term: Duration::from_mins(1) }
+    Ingester { instance: "ingester-0".into(), term: Duration::from_mins(1), judge: None }
 }
 
 pub fn egress() -> Egress {
-    Egress { instance: "egress-0".into(), max_leases: 1000, max_bytes: 64 << 20 }
+    Egress { instance: "egress-0".into(), max_leases: 1000, max_bytes: 64 << 20, claim: Claim::Own }
 }
 
 /// A listener that hands its sessions over.
