@@ -10,6 +10,7 @@ mod decide;
 mod follow;
 mod keep;
 mod limit;
+mod member;
 mod metrics;
 mod own;
 mod service;
@@ -35,6 +36,7 @@ use zen_pki::{Ca, Identity, TrustDomain, TrustRoots};
 
 use crate::{Writer, names};
 use follow::Seen;
+pub(crate) use member::MemberRoot;
 pub use source::Source;
 
 /// Secret with the root CA (`tls.crt`, `tls.key`), unless it comes from a folder.
@@ -55,6 +57,8 @@ pub struct Settings {
     pub serving: BTreeSet<String>,
     /// Names of the ZenLock webhook's serving certificate.
     pub zen_lock: BTreeSet<String>,
+    /// Names by which members reach the operator, where this is a hub.
+    pub hub: BTreeSet<String>,
 }
 
 impl Settings {
@@ -80,7 +84,14 @@ impl Settings {
             }
             serving.insert(host);
         }
-        Self { mesh, lifetime, serving, zen_lock }
+        Self { mesh, lifetime, serving, zen_lock, hub: BTreeSet::new() }
+    }
+
+    /// With the names by which members reach this hub.
+    #[must_use]
+    pub fn with_hub(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        self.hub = names.into_iter().collect();
+        self
     }
 
     /// The names that a component serves; none: it serves none.

@@ -41,7 +41,7 @@ async fn operate(serve: Serve) -> anyhow::Result<()> {
     limits::raise_open_files();
     let shutdown = Shutdown::on_signals().context("failed to catch signals")?;
     let bind = |address| listen::bind(address).with_context(|| format!("failed to listen on {address}"));
-    let listeners = Listeners { admin: bind(serve.admin)?, identity: bind(serve.identity)? };
+    let listeners = Listeners { admin: bind(serve.admin)?, identity: bind(serve.identity)?, hub: bind(serve.hub)? };
     let client = client().await?;
     Ok(zen_operator::run::run(serve, client, listeners, &shutdown).await?)
 }

@@ -29,7 +29,7 @@ use crate::configuration::{self, Followed};
 use crate::identity::{self, Changed};
 use crate::scale::drains::{self, Known, Orders};
 use crate::settings::Workloads;
-use crate::{Writer, names, reconcile, status, writer};
+use crate::{Writer, enroll, names, reconcile, status, writer};
 
 /// How often readiness looks at the identity service.
 const LOOK: Duration = Duration::from_millis(500);
@@ -66,6 +66,8 @@ pub struct Listeners {
     pub admin: TcpListener,
     /// The identity service.
     pub identity: TcpListener,
+    /// What members ask of their hub.
+    pub hub: TcpListener,
 }
 
 /// Runs the operator until `shutdown`.
@@ -79,15 +81,18 @@ pub async fn run(serve: Serve, client: Client, listeners: Listeners, shutdown: &
     let gate = readiness.gate("identity");
     let (server, pending) = admin::Server::pending(readiness);
     let mut tasks = Tasks::new();
-    tasks.spawn("admin server", ended("admin server", server.serve(listeners.admin, end.clone())));
+    let Listeners { admin, identity, hub } = listeners;
+    tasks.spawn("admin server", ended("admin server", server.serve(admin, end.clone())));
     let replica = Replica { serve, client, tasks: &mut tasks, end: end.clone() };
     let outcome = tokio::select! {
-        outcome = Box::pin(replica.run(listeners.identity, gate, &pending, shutdown)) => outcome,
+        outcome = Box::pin(replica.run(identity, hub, gate, &pending, shutdown)) => outcome,
         // While it starts nothing was written yet.
         () = async { shutdown.begun().await; tokio::time::sleep(LINGER).await } => Ok(()),
     };
     end.cancel();
-    tasks.ended(&["admin server", "identity service"], tokio::time::Instant::now() + LINGER + audit::CLOSED).await;
+    tasks
+        .ended(&["admin server", "identity service", "hub"], tokio::time::Instant::now() + LINGER + audit::CLOSED)
+        .await;
     outcome
 }
 
@@ -102,6 +107,7 @@ impl Replica<'_> {
     async fn run(
         self,
         listener: TcpListener,
+        members: TcpListener,
         gate: Gate,
         metrics: &admin::Pending,
         shutdown: &Shutdown,
@@ -120,8 +126,15 @@ impl Replica<'_> {
         let source = serve.ca_path.clone().map_or(identity::Source::Secret, identity::Source::Folder);
         let service =
             identity::Service::new(client.clone(), source, settings, registry.sub_registry_with_prefix("zen_operator"));
+        let operator = registry.sub_registry_with_prefix("zen_operator");
+        let hub = enroll::Hub::new(client.clone(), service.clone(), ours.clone(), workloads.clone(), operator);
         metrics.complete(registry);
         tasks.spawn("identity settings", settings::keep(tell, namespace.clone(), mesh.clone(), workloads.clone()));
+        let members = {
+            let (hub, end) = (hub.clone(), end.clone());
+            async move { hub.serve(members, end).await }
+        };
+        tasks.spawn("hub", ended("hub", members));
         let issues = Issues {
             service: service.clone(),
             ours: ours.clone(),
@@ -142,7 +155,7 @@ impl Replica<'_> {
                 cluster = Cluster::start_with(client.clone(), options, ZenLocks::Assumed) => cluster?,
                 () = shutdown.begun() => return Ok(()),
             };
-            let parts = Parts { serve: &serve, client, service, ours, mesh, workloads, cluster, figures };
+            let parts = Parts { serve: &serve, client, service, hub, ours, mesh, workloads, cluster, figures };
             lead(parts, shutdown).await
         };
         tokio::select! {
@@ -246,6 +259,7 @@ struct Parts<'a> {
     serve: &'a Serve,
     client: Client,
     service: identity::Service,
+    hub: enroll::Hub,
     ours: Mesh,
     mesh: watch::Receiver<Followed<mesh::Config>>,
     workloads: watch::Receiver<Followed<Workloads>>,
@@ -279,7 +293,7 @@ async fn lead(parts: Parts<'_>, shutdown: &Shutdown) -> Result<(), Error> {
 }
 
 async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Result<(), Error> {
-    let Parts { serve, client, service, ours, mesh, workloads, cluster, figures } = parts;
+    let Parts { serve, client, service, hub, ours, mesh, workloads, cluster, figures } = parts;
     let (orders, ordered) = watch::channel(Orders::default());
     let (tell, known) = watch::channel(Known::new());
     let reconcile = reconcile::Parts {
@@ -315,8 +329,13 @@ async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Resul
         }
     };
     let kept = keep(service, writer, workloads.clone());
-    let work =
-        async { tokio::try_join!(Box::pin(reconcile::run(reconcile, shutdown.child())), Box::pin(with_identity)) };
+    let work = async {
+        tokio::try_join!(
+            Box::pin(reconcile::run(reconcile, shutdown.child())),
+            Box::pin(with_identity),
+            Box::pin(hub.lead(writer, shutdown.child())),
+        )
+    };
     tokio::select! {
         outcome = work => outcome.map(drop).map_err(Error::from),
         () = kept => Ok(()),

@@ -1,7 +1,10 @@
 //! `workloads.yaml`: how the operator shapes the data plane. Read strictly: a misspelt setting is a problem, not a default.
 
+mod hub;
+
 use std::collections::BTreeMap;
 
+pub use hub::Hub;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -24,6 +27,9 @@ pub struct Workloads {
     /// The audit store; none: switched off, and each part keeps a log of its own as long as its pod lives.
     #[serde(default)]
     pub audit: Option<Audit>,
+    /// Member clusters may be enrolled; none: they may not.
+    #[serde(default)]
+    pub hub: Option<Hub>,
     /// The certificate of the intake.
     #[serde(default)]
     pub intake: Intake,
@@ -306,6 +312,9 @@ impl Workloads {
         }
         if let Some(audit) = &self.audit {
             self.check_audit(audit)?;
+        }
+        if let Some(hub) = &self.hub {
+            hub.check()?;
         }
         let policy = &*self.images.pull_policy;
         if !["IfNotPresent", "Always", "Never"].contains(&policy) {

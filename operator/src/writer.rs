@@ -256,6 +256,35 @@ impl Writer {
         self.count(&target.resource.kind, written.map(|_| Outcome::Applied))
     }
 
+    /// As [`Writer::status`], only if the object still has this resource version: a compare-and-swap. Gives the version that it
+    /// has then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Conflict`] when somebody came first: read it and decide again.
+    pub async fn swap_status(&self, target: &Target, status: &Value, version: &str) -> Result<String, Error> {
+        let patch = Patch::Apply(json!({
+            "apiVersion": target.resource.api_version,
+            "kind": target.resource.kind,
+            "metadata": {
+                "name": target.name, "namespace": target.namespace, "uid": target.uid, "resourceVersion": version,
+            },
+            "status": status,
+        }));
+        let params = PatchParams {
+            field_manager: Some(names::STATUS_MANAGER.to_owned()),
+            force: true,
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        let api = self.api(&target.resource, Some(&target.namespace));
+        let name = target.name.clone();
+        let written = self.write(async move { api.patch_status(&name, &params, &patch).await }).await;
+        let version = written.as_ref().ok().and_then(|object| object.metadata.resource_version.clone());
+        self.count(&target.resource.kind, written.map(|_| Outcome::Applied))?;
+        Ok(version.unwrap_or_default())
+    }
+
     /// Says something about an object, where `kubectl describe` shows it. Repeats are counted, not written again and
     /// again; one that is not said now for that is no error.
     ///

@@ -52,7 +52,7 @@ impl Audit {
     }
 
     /// What may be done once it is recorded; an error from a strict log alone. Waits as long as the log's patience at most.
-    async fn record(&self, record: Record) -> Result<(), Refused> {
+    pub(super) async fn record(&self, record: Record) -> Result<(), Refused> {
         let log = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             To::Log(log) => Some(log.clone()),
             To::Memory(_) => None,

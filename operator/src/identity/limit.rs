@@ -1,62 +1,35 @@
 //! How often a pod, and all pods of an account, may ask.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use zen_pod::Caller;
+
+use crate::limit::{Buckets, Rate};
 
 /// A pod asks twice for each certificate, and every half minute for its serving names.
 const POD: Rate = Rate { burst: 20, every: Duration::from_secs(2) };
 /// All pods of an account, at a rolling update.
 const ACCOUNT: Rate = Rate { burst: 400, every: Duration::from_millis(50) };
-/// Pods that are remembered.
-const REMEMBERED: usize = 4096;
-
-#[derive(Clone, Copy, Debug)]
-struct Rate {
-    burst: u32,
-    /// Time for one more.
-    every: Duration,
-}
 
 /// Token buckets by pod and by account.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Limits {
-    pods: Mutex<HashMap<String, Bucket>>,
-    accounts: Mutex<HashMap<String, Bucket>>,
+    pods: Buckets,
+    accounts: Buckets,
 }
 
-/// Counts by the time at which it will be full again.
-#[derive(Clone, Copy, Debug)]
-struct Bucket(Instant);
+impl Default for Limits {
+    fn default() -> Self {
+        Self { pods: Buckets::new(POD), accounts: Buckets::new(ACCOUNT) }
+    }
+}
 
 impl Limits {
     /// Whether this one may ask now.
     pub(super) fn take(&self, caller: &Caller) -> bool {
-        let now = Instant::now();
         let account = format!("{}/{}", caller.namespace, caller.account);
-        take(&self.pods, &caller.pod_uid, POD, now) && take(&self.accounts, &account, ACCOUNT, now)
+        self.pods.take(&caller.pod_uid) && self.accounts.take(&account)
     }
-}
-
-fn take(buckets: &Mutex<HashMap<String, Bucket>>, key: &str, rate: Rate, now: Instant) -> bool {
-    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-    if buckets.len() >= REMEMBERED && !buckets.contains_key(key) {
-        // Full buckets say nothing. When none is full, so many pods ask at one time that one more has to wait.
-        buckets.retain(|_, bucket| bucket.0 > now);
-        if buckets.len() >= REMEMBERED {
-            return false;
-        }
-    }
-    let bucket = buckets.entry(key.to_owned()).or_insert(Bucket(now));
-    let full_at = bucket.0.max(now) + rate.every;
-    let may = full_at <= now + rate.every * rate.burst;
-    if may {
-        bucket.0 = full_at;
-    }
-    may
 }
 
 #[cfg(test)]
@@ -83,15 +56,5 @@ mod tests {
     async fn many_pods_share_what_their_account_has() {
         let limits = Limits::default();
         assert_eq!((0..1000).filter(|pod| limits.take(&caller(*pod))).count(), 400);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_remembered_is_bounded() {
-        let buckets = Mutex::default();
-        let now = Instant::now();
-        let taken = (0..2 * REMEMBERED).filter(|pod| take(&buckets, &pod.to_string(), POD, now)).count();
-        assert_eq!(taken, REMEMBERED);
-        assert!(take(&buckets, "later", POD, now + Duration::from_mins(1)));
-        assert_eq!(buckets.lock().expect("no panic").len(), 1);
     }
 }

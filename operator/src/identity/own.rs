@@ -79,7 +79,11 @@ fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Er
     let (now, lifetime) = (inner.now(), current.settings.lifetime);
     let workload = current.ca.issue_workload_at(inner.mesh.id(Component::Operator), now, lifetime)?;
     let service = names::OPERATOR;
-    let served = [format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
+    let mut served = vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
+    if !current.settings.hub.is_empty() {
+        served.push(format!("{}.{namespace}.svc", names::OPERATOR_HUB));
+        served.extend(current.settings.hub.iter().cloned());
+    }
     let serving = current.ca.issue_server_at(&served, now, lifetime)?;
     let id = inner.mesh.id(Component::Operator);
     for (usage, issued) in [(Usage::Workload, &workload), (Usage::Serving, &serving)] {

@@ -33,6 +33,9 @@ pub struct Serve {
     /// The identity service, TLS.
     #[arg(long, env = "ZEN_IDENTITY", value_name = "ADDRESS:PORT", default_value = "[::]:8443")]
     pub identity: SocketAddr,
+    /// What members ask of their hub, TLS.
+    #[arg(long, env = "ZEN_HUB", value_name = "ADDRESS:PORT", default_value = "[::]:8445")]
+    pub hub: SocketAddr,
     /// Port of the pods' control API.
     #[arg(long, env = "ZEN_CONTROL_PORT", value_name = "PORT", default_value_t = zen_identity::control::PORT)]
     pub control_port: u16,

@@ -7,7 +7,7 @@ use zen_pki::TrustDomain;
 
 use super::Error;
 use crate::configuration::Followed;
-use crate::settings::Workloads;
+use crate::settings::{Hub, Workloads};
 use crate::{identity, names, status};
 
 /// Who the mesh is, and the names of the intake's certificate.
@@ -21,7 +21,8 @@ pub(super) fn identity(
     let ours = Mesh::new(&domain, namespace).map_err(|error| Error::Mesh(error.to_string()))?;
     let names = workloads.content.iter().flat_map(|workloads| workloads.intake.names.iter().cloned());
     let hosts = config.grants.values().flat_map(|grant| grant.hosts.iter().cloned());
-    Ok(identity::Settings::new(ours, config.certificate_lifetime, names.chain(hosts)))
+    let hub = workloads.content.iter().filter_map(|workloads| workloads.hub.as_ref()).flat_map(Hub::names);
+    Ok(identity::Settings::new(ours, config.certificate_lifetime, names.chain(hosts)).with_hub(hub))
 }
 
 /// Tells the identity service of changes. Never ends.

@@ -160,7 +160,7 @@ impl Status {
                 health: self.health,
                 breaker: self.breaker.clone(),
             }),
-            Kind::ZenLock | Kind::ClusterEnrollment => {
+            Kind::ZenLock => {
                 json!({ "observedGeneration": observed_generation, "conditions": conditions })
             }
         }
@@ -223,12 +223,9 @@ pub mod words {
     /// Accepted, where ZenLocks are switched off.
     pub const ZENLOCK: &str = "This mesh opens no ZenLocks: the chart's value zenLock.enabled is false. No pod and no other \
         object gets its values.";
-    /// Accepted, of a kind that this release has no controller for.
-    pub const ENROLLMENT: &str = "This release does not enroll clusters: no bundle is made for this object. Delete it, or \
-        keep it until the release notes name ClusterEnrollment.";
 
-    pub(super) const ALL: [&str; 9] =
-        [ACCEPTED, RESOLVED, PROGRAMMED, INACTIVE, NOT_ACCEPTED, PER_REPLICA, UNRESOLVED, ZENLOCK, ENROLLMENT];
+    pub(super) const ALL: [&str; 8] =
+        [ACCEPTED, RESOLVED, PROGRAMMED, INACTIVE, NOT_ACCEPTED, PER_REPLICA, UNRESOLVED, ZENLOCK];
 }
 
 /// The shared copy of a text that many objects have.

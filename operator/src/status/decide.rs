@@ -69,7 +69,6 @@ pub fn decide(observation: &Observation<'_>) -> Option<Decision> {
         // The ZenLock webhook has the keys, and writes this status itself.
         Kind::ZenLock if observation.settings.opens_zen_locks => None,
         Kind::ZenLock => Some(not_built(observation, words::ZENLOCK)),
-        Kind::ClusterEnrollment => Some(not_built(observation, words::ENROLLMENT)),
     }
 }
 

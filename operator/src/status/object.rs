@@ -11,7 +11,7 @@ use zen_model::ObjectKey;
 
 use super::conditions::Status;
 
-/// A kind of ours.
+/// A kind of ours, but `ClusterEnrollment`: see [`crate::enroll`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
     /// One source of webhooks.
@@ -20,13 +20,11 @@ pub enum Kind {
     Destination,
     /// Encrypted secrets.
     ZenLock,
-    /// A member cluster.
-    ClusterEnrollment,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Webhook, Self::Destination, Self::ZenLock, Self::ClusterEnrollment];
+    pub const ALL: [Self; 3] = [Self::Webhook, Self::Destination, Self::ZenLock];
 
     /// As manifests name it.
     pub const fn name(self) -> &'static str {
@@ -34,7 +32,6 @@ impl Kind {
             Self::Webhook => "Webhook",
             Self::Destination => "Destination",
             Self::ZenLock => "ZenLock",
-            Self::ClusterEnrollment => "ClusterEnrollment",
         }
     }
 
@@ -49,7 +46,6 @@ impl Kind {
             Self::Webhook => ApiResource::erase::<zen_crds::Webhook>(&()),
             Self::Destination => ApiResource::erase::<zen_crds::Destination>(&()),
             Self::ZenLock => ApiResource::erase::<zen_crds::ZenLock>(&()),
-            Self::ClusterEnrollment => ApiResource::erase::<zen_crds::ClusterEnrollment>(&()),
         }
     }
 }

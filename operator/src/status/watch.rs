@@ -1,4 +1,4 @@
-//! Watches: our four kinds, and the slices behind which the data plane stands.
+//! Watches: our kinds, and the slices behind which the data plane stands.
 
 use std::collections::BTreeMap;
 

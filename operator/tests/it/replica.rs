@@ -49,7 +49,7 @@ impl Stage {
         let any = "127.0.0.1:0";
         let child = Command::new(env!("CARGO_BIN_EXE_zen-operator"))
             .env("KUBECONFIG", kubeconfig)
-            .args(["--pod-name", &name, "--admin", any, "--identity", any])
+            .args(["--pod-name", &name, "--admin", any, "--identity", any, "--hub", any])
             .arg("--audit")
             .arg(self.folder.path().join(format!("{name}-audit")))
             .stdin(Stdio::null())

@@ -210,7 +210,8 @@ impl Stage {
     /// The operator's whole process, on this one's threads.
     pub async fn start_operator(&mut self) {
         let (port, identity) = (self.control.port().to_string(), self.identity.to_string());
-        let arguments = ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY];
+        let arguments =
+            ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY, "--hub", ANY];
         let (audit, store) = (self.folder.path().join("operator/audit"), self.audit.to_string());
         let ca = self.folder.path().join("ca");
         let mut more = vec!["--identity", &identity, "--audit", audit.to_str().unwrap(), "--audit-store", &store];
@@ -221,6 +222,7 @@ impl Stage {
         let listeners = Listeners {
             admin: TcpListener::bind(serve.admin).await.unwrap(),
             identity: TcpListener::bind(serve.identity).await.unwrap(),
+            hub: TcpListener::bind(serve.hub).await.unwrap(),
         };
         let (client, shutdown) = (self.client("zen-operator"), self.shutdown.clone());
         self.operator = Some(tokio::spawn(async move { Box::pin(run(serve, client, listeners, &shutdown)).await }));

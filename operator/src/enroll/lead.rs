@@ -1,0 +1,151 @@
+//! What the leader knows: the enrollments as they were seen last, the branches of the root key, nonces, and who was heard when.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use kube::api::ListParams;
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use serde_json::Value;
+use tokio::sync::Notify;
+use zen_crds::{ClusterEnrollment, ClusterEnrollmentStatus};
+use zen_enroll::proof::{Proof, SKEW};
+use zen_enroll::{Fresh, Replays};
+use zen_model::{ClusterId, Timestamp};
+
+use super::branches::Branches;
+use super::state::Enrollment;
+use crate::Writer;
+use crate::writer;
+
+/// Nonces of one key: a member asks every half minute, and a proof is good for ten.
+const NONCES: usize = 1024;
+/// Keys whose nonces are remembered.
+const KEYS: usize = 16_384;
+/// Longer than two of its requests may take.
+const SILENT: Duration = Duration::from_secs(90);
+/// Reading one object takes milliseconds.
+const READ: Duration = Duration::from_secs(4);
+
+pub(super) struct Lead {
+    client: Client,
+    pub(super) writer: Writer,
+    pub(super) branches: ArcSwapOption<Branches>,
+    enrollments: Mutex<BTreeMap<ClusterId, Arc<Enrollment>>>,
+    replays: Mutex<HashMap<String, (Timestamp, Replays)>>,
+    heard: Mutex<HashMap<ClusterId, Timestamp>>,
+    /// Something changed that the loop of the leader writes down.
+    pub(super) changed: Notify,
+}
+
+impl Lead {
+    pub(super) fn new(client: Client, writer: Writer) -> Self {
+        Self {
+            client,
+            writer,
+            branches: ArcSwapOption::empty(),
+            enrollments: Mutex::default(),
+            replays: Mutex::default(),
+            heard: Mutex::default(),
+            changed: Notify::new(),
+        }
+    }
+
+    /// What was seen last of one.
+    pub(super) fn seen(&self, cluster: &ClusterId) -> Option<Arc<Enrollment>> {
+        locked(&self.enrollments).get(cluster).cloned()
+    }
+
+    /// What was seen last of all.
+    pub(super) fn all(&self) -> Vec<Arc<Enrollment>> {
+        locked(&self.enrollments).values().cloned().collect()
+    }
+
+    /// Takes what a watch tells, or what was just written, unless something newer is known already.
+    pub(super) fn put(&self, enrollment: Enrollment) {
+        let version = |enrollment: &Enrollment| enrollment.resource_version.parse::<u64>().unwrap_or_default();
+        let mut enrollments = locked(&self.enrollments);
+        let known = enrollments.get(&enrollment.cluster);
+        if known.is_none_or(|known| known.uid != enrollment.uid || version(known) <= version(&enrollment)) {
+            enrollments.insert(enrollment.cluster.clone(), Arc::new(enrollment));
+        }
+    }
+
+    /// It is gone.
+    pub(super) fn forget(&self, cluster: &ClusterId, uid: Option<&str>) {
+        let mut enrollments = locked(&self.enrollments);
+        if enrollments.get(cluster).is_some_and(|known| uid.is_none_or(|uid| known.uid == uid)) {
+            enrollments.remove(cluster);
+            locked(&self.heard).remove(cluster);
+        }
+    }
+
+    /// Only these are there.
+    pub(super) fn keep(&self, there: &[ClusterId]) {
+        locked(&self.enrollments).retain(|cluster, _| there.contains(cluster));
+    }
+
+    /// One as the API server has it now. A list of one name needs no right beside that to watch it.
+    pub(super) async fn look(&self, cluster: &ClusterId) -> Result<Option<Enrollment>, String> {
+        let resource = ApiResource::erase::<ClusterEnrollment>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), cluster.tenant().as_str(), &resource);
+        let only = ListParams::default().fields(&format!("metadata.name={}", cluster.cluster()));
+        let listed =
+            tokio::time::timeout(READ, api.list(&only)).await.map_err(|_| "no answer within 4 s".to_owned())?;
+        let listed = listed.map_err(|error| error.to_string())?;
+        // By its name once more: whatever answered a list, nothing else is decided about.
+        let found = listed.items.into_iter().filter_map(Enrollment::read).find(|found| found.cluster == *cluster);
+        Ok(found)
+    }
+
+    /// Compare-and-swap of the whole status.
+    pub(super) async fn swap(
+        &self,
+        before: &Enrollment,
+        status: ClusterEnrollmentStatus,
+    ) -> Result<Enrollment, writer::Error> {
+        let value = serde_json::to_value(&status).unwrap_or(Value::Null);
+        let version = self.writer.swap_status(&before.target(), &value, &before.resource_version).await?;
+        let after = Enrollment { resource_version: version, status, ..before.clone() };
+        self.put(after.clone());
+        Ok(after)
+    }
+
+    /// Notes the nonce of a proof that was verified, is in time, and was made with the key of this name.
+    pub(super) fn note(&self, key: &str, proof: &Proof, now: Timestamp) -> Fresh {
+        let mut replays = locked(&self.replays);
+        if replays.len() >= KEYS && !replays.contains_key(key) {
+            // Whatever came then is out of time by now.
+            replays.retain(|_, (last, _)| now < last.plus(2 * SKEW));
+            if replays.len() >= KEYS {
+                return Fresh::Full;
+            }
+        }
+        let (last, seen) = replays.entry(key.to_owned()).or_insert_with(|| (now, Replays::new(NONCES)));
+        *last = now;
+        seen.note(proof, now)
+    }
+
+    /// A member asked.
+    pub(super) fn hear(&self, cluster: &ClusterId, now: Timestamp) {
+        locked(&self.heard).insert(cluster.clone(), now);
+        if self.seen(cluster).is_some_and(|seen| seen.status.connected != Some(true)) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether a cluster was heard lately; none: this process leads for too short a time to say.
+    pub(super) fn connected(&self, cluster: &ClusterId, leads_since: Timestamp, now: Timestamp) -> Option<bool> {
+        let heard = locked(&self.heard).get(cluster).copied();
+        match heard {
+            Some(heard) if now < heard.plus(SILENT) => Some(true),
+            _ => (now >= leads_since.plus(SILENT)).then_some(false),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
