@@ -29,7 +29,8 @@ pub async fn run(webhooks: usize, secrets: usize, services: usize, changes: usiz
     for name in ["first", "second"] {
         let begun = Instant::now();
         let client = cluster::client(control_plane.config().await?)?;
-        let options = Options { plane: Plane::Ingester, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
+        let options =
+            Options { plane: Plane::Ingester, member: None, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
         replicas.push(Cluster::start(client, options).await?);
         let mib = resident()?.saturating_sub(before);
         println!("{name} replica: in effect after {:.2} s, {mib} MiB more than before", begun.elapsed().as_secs_f64());
@@ -74,7 +75,8 @@ async fn egress(control_plane: &ControlPlane, api: &Api, services: usize) -> Res
     let before = resident()?;
     let begun = Instant::now();
     let client = cluster::client(control_plane.config().await?)?;
-    let options = Options { plane: Plane::Egress, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
+    let options =
+        Options { plane: Plane::Egress, member: None, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
     let _egress = Cluster::start(client, options).await?;
     println!(
         "the egress plane beside {services} Services of {ADDRESSES} addresses each: in effect after {:.2} s, {} MiB more than before",

@@ -69,7 +69,7 @@ impl Pod {
         let link = address("link", &listener)?;
         let signing = Arc::new(keys::signing(&arguments.pod.keys)?);
 
-        let Known { identity, mesh, cluster } = ground.know(Plane::Egress, &arguments.unseal).await?;
+        let Known { identity, mesh, cluster } = ground.know(Plane::Egress, None, &arguments.unseal).await?;
 
         let mut registry = ground.registry();
         ground.unsealing.register(&mut registry);

@@ -114,7 +114,7 @@ impl Pod {
         let embedded = Embedded::open(&arguments.state.join(QUEUE), keyring, options)?;
 
         // Who this is, and what it has to do.
-        let Known { identity, mesh, cluster } = ground.know(Plane::Ingester, &arguments.unseal).await?;
+        let Known { identity, mesh, cluster } = ground.know(Plane::Ingester, None, &arguments.unseal).await?;
         let snapshot = cluster.snapshot();
 
         // Metrics: each part registers its own.

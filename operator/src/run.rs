@@ -148,8 +148,12 @@ impl Replica<'_> {
 
         let follows = service.clone();
         let leads = async {
-            let options =
-                cluster::Options { plane: Plane::Operator, mesh_namespace: Namespace::from(&*namespace), cache: None };
+            let options = cluster::Options {
+                plane: Plane::Operator,
+                member: None,
+                mesh_namespace: Namespace::from(&*namespace),
+                cache: None,
+            };
             let cluster = tokio::select! {
                 // The pods open them, and say so where nothing does.
                 cluster = Cluster::start_with(client.clone(), options, ZenLocks::Assumed) => cluster?,

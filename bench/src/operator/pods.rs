@@ -61,7 +61,7 @@ impl DataPlane {
         ];
         for (plane, reported, component, addresses) in planes {
             let client = cluster::client(control_plane.config().await?)?;
-            let options = Options { plane, mesh_namespace: Namespace::from(NAMESPACE), cache: None };
+            let options = Options { plane, member: None, mesh_namespace: Namespace::from(NAMESPACE), cache: None };
             let mut all = Vec::new();
             for (number, address) in addresses.iter().enumerate() {
                 let leaf = issuer.issue_workload(mesh.id(component), Duration::from_hours(1))?;

@@ -10,7 +10,8 @@ use zen_model::{ClusterId, Namespace, ObjectKey};
 
 use crate::resolve::{Digest, Lookup};
 use crate::{
-    ConfigMapData, EndpointSlice, Enrolled, LockData, Objects, ReferenceKind, SecretData, Service, Unavailable, Unlisted,
+    ConfigMapData, EndpointSlice, Enrolled, LockData, Objects, ReferenceKind, SecretData, Service, Unavailable,
+    Unlisted,
 };
 
 /// What a compilation read beside Webhooks and Destinations.
@@ -26,6 +27,7 @@ pub(crate) struct Inputs {
     overrides: BTreeMap<ObjectKey, Vec<SocketAddr>>,
     clusters: BTreeMap<ClusterId, Arc<Enrolled>>,
     namespaces: BTreeMap<Namespace, Arc<BTreeMap<String, String>>>,
+    clusters_unread: bool,
     pub(crate) incomplete: bool,
     /// Destinations that could not be read.
     pub(crate) refused: BTreeSet<ObjectKey>,
@@ -45,6 +47,7 @@ impl Inputs {
             overrides: objects.overrides.clone(),
             clusters: objects.clusters.clone(),
             namespaces: objects.namespaces.clone(),
+            clusters_unread: objects.clusters_unread,
             incomplete: objects.incomplete,
             refused: refused.map(|refused| refused.key.clone()).collect(),
         }
@@ -61,6 +64,8 @@ pub(crate) struct Changes {
     opens: bool,
     services: HashSet<ObjectKey>,
     clusters: HashSet<ClusterId>,
+    /// Whether all clusters are known is not as it was.
+    clusters_read: bool,
     labels: bool,
     /// Destinations whose consent may be another.
     pub(crate) consents: HashSet<ObjectKey>,
@@ -92,6 +97,7 @@ impl Changes {
             }
         }
         changes.clusters.extend(differing(&before.clusters, &after.clusters, Arc::ptr_eq).cloned());
+        changes.clusters_read = before.clusters_unread != after.clusters_unread;
         let same = |a: &Arc<BTreeMap<_, _>>, b: &Arc<BTreeMap<_, _>>| Arc::ptr_eq(a, b) || a == b;
         changes.labels = differing(&before.namespaces, &after.namespaces, same).next().is_some();
         changes
@@ -105,6 +111,7 @@ impl Changes {
             && !self.opens
             && self.services.is_empty()
             && self.clusters.is_empty()
+            && !self.clusters_read
             && self.consents.is_empty()
             && !self.labels;
         !nothing
@@ -113,7 +120,7 @@ impl Changes {
                 Lookup::ConfigMap(key) => self.config_maps.contains(key),
                 Lookup::ZenLock { lock: key, .. } => self.opens || self.zen_locks.contains(key),
                 Lookup::Service(key, _) => self.services.contains(key),
-                Lookup::Cluster(id) => self.clusters.contains(id),
+                Lookup::Cluster(id) => self.clusters_read || self.clusters.contains(id),
                 // A namespace's labels may be what consent depends on.
                 Lookup::Consent { destination, .. } => self.labels || self.consents.contains(destination),
                 Lookup::Labels => self.labels,

@@ -123,6 +123,10 @@ fn check_cluster(
     let is_hub = resolver.environment.objects.member.is_none();
     match resolver.standing(cluster) {
         _ if !is_hub => {}
+        Standing::Unread => {
+            let message = format!("ClusterEnrollment {cluster} was not read yet; wait a moment");
+            problems.note(ObjectReason::RefPending, "spec.cluster", message);
+        }
         Standing::Missing => {
             let message = format!("ClusterEnrollment {cluster} does not exist, so events wait; create it");
             if relay == Relay::Hub {
@@ -135,10 +139,20 @@ fn check_cluster(
             let message = format!("ClusterEnrollment {cluster} is disabled or being deleted, so events wait");
             problems.block(ObjectReason::ClusterDisabled, "spec.cluster", message);
         }
-        Standing::Pending if resolver.environment.mode == Mode::Standalone => {}
         Standing::Pending => {
-            let message = format!("cluster {cluster} has not joined yet, so events wait; apply its bundle there");
+            let message = match resolver.environment.mode {
+                Mode::Standalone => {
+                    format!("events wait for cluster {cluster}, which takes them from the hub in a cluster")
+                }
+                Mode::Cluster(_) => {
+                    format!("cluster {cluster} has not joined yet, so events wait; apply its bundle there")
+                }
+            };
             problems.note(ObjectReason::ClusterPending, "spec.cluster", message);
+        }
+        Standing::Away => {
+            let message = format!("cluster {cluster} holds no session with the hub now, so events wait");
+            problems.note(ObjectReason::ClusterAway, "spec.cluster", message);
         }
         Standing::Joined => {}
     }
@@ -177,9 +191,8 @@ fn allow_cidrs(
         if cidr.prefix_len() == cidr.max_prefix_len() && network::is_metadata(cidr.addr()) {
             let message = format!("{cidr} serves a cloud's metadata and credentials and is never allowed; remove it");
             problems.block(ObjectReason::CidrNotGranted, field, message);
-        } else if !granted_elsewhere
-            && !environment.permissive
-            && !environment.mesh.grants_cidr(&key.namespace, &cidr) {
+        } else if !granted_elsewhere && !environment.permissive && !environment.mesh.grants_cidr(&key.namespace, &cidr)
+        {
             let message = format!("mesh.yaml does not grant {cidr} to {}; have it added to its cidrs", key.namespace);
             problems.block(ObjectReason::CidrNotGranted, field, message);
         } else {

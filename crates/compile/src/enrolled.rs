@@ -33,10 +33,14 @@ pub struct KeyVersion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Missing,
+    /// There may be one of this name.
+    Unread,
     Disabled,
     /// It did not join yet.
     Pending,
     Joined,
+    /// It joined, and holds no session now.
+    Away,
 }
 
 impl Enrolled {
@@ -54,12 +58,17 @@ impl Enrolled {
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             enabled: !spec.disabled && metadata.deletion_timestamp.is_none() && refused.count() == 0,
-            joined: status.is_some_and(|status| {
-                status.phase == Some(Phase::Enrolled) || status.certificate_expires_at.is_some()
-            }),
+            joined: status
+                .is_some_and(|status| status.phase == Some(Phase::Enrolled) || status.certificate_expires_at.is_some()),
             connected: status.and_then(|status| status.connected),
             versions: versions.collect(),
         }
+    }
+
+    /// What nobody can make sense of: nothing of the cluster is accepted.
+    pub fn unread(uid: Option<&str>) -> Self {
+        let uid = uid.unwrap_or_default().to_owned();
+        Self { uid, enabled: false, joined: false, connected: None, versions: Vec::new() }
     }
 
     /// Whether signatures and proofs by this version of its keys count now.
@@ -74,10 +83,11 @@ impl Enrolled {
     }
 
     pub(crate) const fn standing(&self) -> Standing {
-        match (self.enabled, self.joined) {
-            (false, _) => Standing::Disabled,
-            (true, false) => Standing::Pending,
-            (true, true) => Standing::Joined,
+        match (self.enabled, self.joined, self.connected) {
+            (false, ..) => Standing::Disabled,
+            (true, false, _) => Standing::Pending,
+            (true, true, Some(false)) => Standing::Away,
+            (true, true, _) => Standing::Joined,
         }
     }
 }

@@ -80,8 +80,7 @@ pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Co
         webhooks::update(&environment, &changes, &mut snapshot);
     }
     snapshot.cache.inputs = Inputs::of(objects);
-    snapshot.cache.environment =
-        Some((mode, objects.member.clone(), objects.mesh.clone(), environment.digest));
+    snapshot.cache.environment = Some((mode, objects.member.clone(), objects.mesh.clone(), environment.digest));
     let verdicts = verdicts(objects, &snapshot, mode);
     let references = snapshot.cache.references.keys().cloned().collect();
     let lock_uses = snapshot.cache.lock_uses.iter().cloned().collect();

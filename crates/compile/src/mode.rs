@@ -102,7 +102,11 @@ impl Mode {
     pub(crate) const fn share(self, delivery: DeliveryMode, relay: Relay) -> Share {
         let Self::Cluster(plane) = self else {
             // What a folder of the hub's has of it: that of a member is another.
-            return if matches!((delivery, relay), (DeliveryMode::Relay, Relay::Hub)) { Share::Lean } else { Share::Full };
+            return if matches!((delivery, relay), (DeliveryMode::Relay, Relay::Hub)) {
+                Share::Lean
+            } else {
+                Share::Full
+            };
         };
         match (plane, delivery, relay) {
             (Plane::Operator, _, _)

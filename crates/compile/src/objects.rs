@@ -48,6 +48,8 @@ pub struct Objects {
     pub incomplete: bool,
     /// Member clusters, by their `ClusterEnrollment`s: at the hub, and only for whoever keeps events for them.
     pub clusters: BTreeMap<ClusterId, Arc<Enrolled>>,
+    /// A cluster that is not here may be one: they were not read yet.
+    pub clusters_unread: bool,
     /// Which cluster this is at its hub; none at the hub itself.
     pub member: Option<ClusterId>,
     /// Objects that their source refused, so that they are reported and their paths are not given to others.

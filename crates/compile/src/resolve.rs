@@ -224,7 +224,12 @@ impl<'a> Environment<'a> {
     }
 
     fn standing(&self, cluster: &ClusterId) -> Standing {
-        self.objects.clusters.get(cluster).map_or(Standing::Missing, |enrolled| enrolled.standing())
+        let missing = if self.objects.clusters_unread { Standing::Unread } else { Standing::Missing };
+        match self.objects.clusters.get(cluster).map_or(missing, |enrolled| enrolled.standing()) {
+            // News of a stream is none for those who keep events; who writes a status says it.
+            Standing::Away if !self.mode.assumes() => Standing::Joined,
+            standing => standing,
+        }
     }
 
     /// What a Destination of this cluster is here.

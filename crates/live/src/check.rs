@@ -6,7 +6,7 @@ use std::path::Path;
 
 use zen_compile::Mode;
 use zen_lock::Keyring;
-use zen_model::{LockReason, ObjectKey};
+use zen_model::{LockReason, ObjectKey, ObjectReason};
 
 use crate::folder::Folder;
 use crate::{Error, Finding};
@@ -32,8 +32,12 @@ pub fn check_with(dir: &Path, overrides: &Overrides, keyring: Keyring) -> Result
     let compiled = zen_compile::compile(&objects, None, Mode::Standalone);
     findings.extend(folder.findings_of(&objects, &compiled.verdicts));
     for finding in &mut findings {
-        finding.warning |= finding.reason == LockReason::NoIdentity.into();
+        // A folder of a member has no enrollments.
+        finding.warning |=
+            finding.reason == LockReason::NoIdentity.into() || finding.reason == ObjectReason::ClusterNotFound;
     }
+    // Whether a cluster joined is nothing that manifests say.
+    findings.retain(|finding| finding.reason != ObjectReason::ClusterPending);
     findings.sort();
     findings.dedup();
     Ok(findings)

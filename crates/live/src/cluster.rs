@@ -30,7 +30,7 @@ use tokio::sync::watch as publish;
 use tokio_util::task::AbortOnDropHandle;
 pub use unseal::{Refused, Unanswered, Unseal, Unsealed, Unsealing, ZenLocks};
 use zen_compile::{Plane, Snapshot};
-use zen_model::Namespace;
+use zen_model::{ClusterId, Namespace};
 
 use crate::Published;
 
@@ -41,6 +41,8 @@ pub struct Options {
     pub plane: Plane,
     /// Namespace of the `ConfigMap` `zen-mesh`.
     pub mesh_namespace: Namespace,
+    /// Which cluster this is at its hub; none at the hub. A process that becomes another's begins anew.
+    pub member: Option<ClusterId>,
     /// Where the objects in force are kept, Secrets included: a file in an in-memory volume, so that a restart of the
     /// container does not need the API server. None: nowhere.
     pub cache: Option<PathBuf>,

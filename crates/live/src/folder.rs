@@ -274,6 +274,7 @@ fn insert(objects: &mut Objects, manifest: &Manifest) {
         Object::Service(object) => drop(objects.services.insert(key, object)),
         Object::EndpointSlice(object) => drop(objects.endpoint_slices.insert(key, object)),
         Object::Namespace(labels) => drop(objects.namespaces.insert(manifest::namespace_of(&key), labels)),
+        Object::Cluster(id, enrolled) => drop(objects.clusters.insert(id, enrolled)),
         Object::Refused(refused) => objects.refused.push(refused),
         Object::Opened(lock) => drop(objects.zen_locks.get_or_insert_default().insert(key, lock)),
         Object::ZenLock(_) | Object::Checked => {}

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
-use zen_compile::{ConfigMapData, EndpointSlice, LockData, Place, Problem, Refused, SecretData, Service, mesh};
-use zen_model::{LockReason, Namespace, ObjectKey, ObjectReason};
+use zen_compile::{
+    ConfigMapData, EndpointSlice, Enrolled, LockData, Place, Problem, Refused, SecretData, Service, mesh,
+};
+use zen_model::{ClusterId, LockReason, Namespace, ObjectKey, ObjectReason};
 
 use crate::Finding;
 use crate::yaml::{self, Document, Node};
@@ -72,7 +74,9 @@ pub enum Object {
     ZenLock(Arc<zen_crds::ZenLock>),
     /// The same, opened as far as the folder's private keys can.
     Opened(Arc<LockData>),
-    /// A kind of ours that has no part in a configuration: checked only.
+    /// A member cluster.
+    Cluster(ClusterId, Arc<Enrolled>),
+    /// What has no part in a configuration: checked only.
     Checked,
     /// One of ours that was refused.
     Refused(Refused),
@@ -272,7 +276,7 @@ impl Reader {
             "Webhook" => self.typed(kind, &key, &node, object).map(|webhook| Object::Webhook(Arc::new(webhook))),
             "Destination" => self.typed(kind, &key, &node, object).map(|own| Object::Destination(Arc::new(own))),
             "ZenLock" => self.typed(kind, &key, &node, object).and_then(|lock| self.zen_lock(&key, &node, lock)),
-            _ => Some(Object::Checked),
+            _ => self.typed(kind, &key, &node, object).map(|own| cluster(&key, &own)),
         };
         let object = parsed.unwrap_or_else(|| Object::Refused(refused(kind, &key, &node, problems)));
         self.file.manifests.push(Manifest { kind, key, node, object });
@@ -320,6 +324,12 @@ impl Reader {
         }
         object
     }
+}
+
+/// A member cluster; nothing where no cluster can have the name.
+fn cluster(key: &ObjectKey, enrollment: &zen_crds::ClusterEnrollment) -> Object {
+    ClusterId::new(key.namespace.as_str(), key.name.as_str())
+        .map_or(Object::Checked, |id| Object::Cluster(id, Arc::new(Enrolled::of(enrollment))))
 }
 
 /// Values of a Helm chart lie among manifests and are none.

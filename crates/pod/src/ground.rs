@@ -18,7 +18,7 @@ use zen_compile::Plane;
 use zen_identity::endpoint;
 use zen_identity::policy::Mesh;
 use zen_live::cluster::{self, Cluster};
-use zen_model::Namespace;
+use zen_model::{ClusterId, Namespace};
 use zen_pki::Identity;
 use zen_runtime::admin::{self, Pending};
 use zen_runtime::{Gate, Readiness, Shutdown, Tasks, limits, listen};
@@ -169,12 +169,19 @@ impl Ground {
 
     /// Waits for identity and configuration; both are kept fresh from then on. What lies in the in-memory volume is enough:
     /// neither operator nor API server have to be there. Where there is an unseal API, it opens `ZenLock`s.
-    pub async fn know(&mut self, plane: Plane, unsealing: &unseal::Arguments) -> Result<Known, Error> {
+    /// `member` is which cluster this is at its hub.
+    pub async fn know(
+        &mut self,
+        plane: Plane,
+        member: Option<ClusterId>,
+        unsealing: &unseal::Arguments,
+    ) -> Result<Known, Error> {
         let zen_locks =
             unsealing.zen_locks(&self.arguments.trust, Arc::clone(&self.platform.names), &self.unsealing)?;
         let gate = self.readiness.gate("configuration");
         let objects = cluster::Options {
             plane,
+            member,
             mesh_namespace: Namespace::from(self.arguments.pod_namespace.as_str()),
             cache: Some(self.arguments.objects()),
         };

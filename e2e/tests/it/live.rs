@@ -47,7 +47,8 @@ async fn configuration(control_plane: &ControlPlane, user: Option<&str>) -> kube
 
 async fn start(control_plane: &ControlPlane, user: Option<&str>) -> Cluster {
     let client = cluster::client(configuration(control_plane, user).await).unwrap();
-    let options = Options { plane: Plane::Ingester, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
+    let options =
+        Options { plane: Plane::Ingester, member: None, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
     tokio::time::timeout(Duration::from_mins(1), Cluster::start(client, options)).await.unwrap().unwrap()
 }
 

@@ -189,7 +189,7 @@ impl Operator {
 
 async fn cluster(control_plane: &ControlPlane, plane: Plane) -> Cluster {
     let client = zen_live::cluster::client(control_plane.config().await.unwrap()).unwrap();
-    let options = Options { plane, mesh_namespace: NAMESPACE.into(), cache: None };
+    let options = Options { plane, member: None, mesh_namespace: NAMESPACE.into(), cache: None };
     Cluster::start(client, options).await.unwrap()
 }
 

@@ -68,7 +68,8 @@ async fn api(stage: &Stage, name: &str, namespace: &str, account: &str, way: &Ar
 
 async fn ingester(stage: &Stage, unseal: &Arc<Api>) -> Cluster {
     let client = cluster::client(stage.control_plane.config().await.unwrap()).unwrap();
-    let options = Options { plane: Plane::Ingester, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
+    let options =
+        Options { plane: Plane::Ingester, member: None, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
     let unseal = Arc::clone(unseal) as Arc<dyn Unseal>;
     tokio::time::timeout(PATIENCE, Cluster::start_with(client, options, ZenLocks::Opened(unseal)))
         .await

@@ -3,6 +3,7 @@
 mod cluster;
 mod destinations;
 mod planes;
+mod relay;
 mod reuse;
 mod webhooks;
 

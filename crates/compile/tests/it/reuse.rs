@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use zen_compile::{Compiled, Mode, Objects, Plane, ReferenceKind, Unavailable, compile};
-use zen_model::ObjectKey;
+use zen_compile::{Compiled, Enrolled, KeyVersion, Mode, Objects, Plane, ReferenceKind, Unavailable, compile};
+use zen_model::{ClusterId, ObjectKey};
 
 use crate::{objects, own, secret};
 
@@ -35,6 +35,7 @@ fn parts() -> Vec<String> {
         // One that the reader refuses, on a place that others want.
         hook("aa", "path: /team-a/a, hosts: [i.example], unknown: 1"),
         own("Destination", "direct", "{mode: Direct, target: {url: \"https://f.example/\"}, signing: {secrets: [{secretRef: {name: s, key: k}}]}}"),
+        own("Destination", "relay", "{mode: Relay, cluster: eu, target: {url: \"https://r.example/\"}, signing: {secrets: [{secretRef: {name: s, key: k}}]}}"),
         own("Destination", "ci2", "{target: {url: \"https://f.example/\"}, nothing: 1}"),
     ]
 }
@@ -50,7 +51,8 @@ fn changed(index: usize, part: &str) -> String {
         11 => part.replace("/team-a/a", "/team-a/c"),
         12 => part.replace("i.example", "j.example"),
         13 => part.replace("mode: Direct, ", ""),
-        14 => part.replace(", nothing: 1", ""),
+        14 => part.replace("cluster: eu", "cluster: us"),
+        15 => part.replace(", nothing: 1", ""),
         _ => part.to_owned(),
     }
 }
@@ -65,6 +67,34 @@ fn configuration(present: u32, altered: u32) -> Objects {
         },
     );
     zen_live::testing::objects(&text).0
+}
+
+/// A hub with a cluster in one of its states or none, or a member.
+fn set_clusters(objects: &mut Objects, state: u8, member: u8) {
+    let enrolled = |enabled, joined, connected| Enrolled {
+        uid: "u".to_owned(),
+        enabled,
+        joined,
+        connected,
+        versions: vec![KeyVersion { version: 1, until: None }],
+    };
+    let enrolled = match state {
+        0 => enrolled(false, true, None),
+        1 => enrolled(true, false, None),
+        2 => enrolled(true, true, Some(false)),
+        3 | 4 => enrolled(true, true, Some(true)),
+        _ => Enrolled::unread(None),
+    };
+    let named = |name| ClusterId::new("team-a", name).expect("a cluster");
+    if state < 6 {
+        objects.clusters.insert(named("eu"), Arc::new(enrolled));
+    }
+    objects.clusters_unread = state == 7;
+    objects.member = match member {
+        0 | 1 => Some(named("eu")),
+        2 => Some(named("us")),
+        _ => None,
+    };
 }
 
 /// Everything about a compilation but its number and its memory.
@@ -85,11 +115,12 @@ fn shown(compiled: &Compiled) -> String {
             &destination.target,
             &destination.allow_from,
             &destination.forward,
+            (destination.mode, &destination.cluster),
         );
         let _ = writeln!(text, "{plain:?} {}", destination.signing.len());
     }
     let _ = writeln!(text, "{:?} {:?} {:?}", snapshot.unusable, snapshot.mesh, compiled.verdicts);
-    let _ = writeln!(text, "{:?}", compiled.references);
+    let _ = writeln!(text, "{:?} {:?}", compiled.references, snapshot.clusters);
     for host in ["h", "h.example", "i.example", "j.example"] {
         for path in ["/team-a/a", "/team-a/b", "/team-a/c", "/team-a/aa", "/team-a/open"] {
             let _ = writeln!(text, "{host}{path} {:?}", snapshot.webhook(host, path));
@@ -103,16 +134,17 @@ proptest! {
 
     #[test]
     fn what_was_before_changes_nothing(
-        steps in proptest::collection::vec((0_u32..1 << 15, any::<u32>(), 0_u8..4, any::<bool>()), 2..6),
+        steps in proptest::collection::vec((0_u32..1 << 16, any::<u32>(), 0_u8..4, any::<bool>(), 0_u8..8, 0_u8..8), 2..6),
         mode in prop_oneof![
             Just(Mode::Standalone),
             Just(Mode::Cluster(Plane::Ingester)),
             Just(Mode::Cluster(Plane::Egress)),
             Just(Mode::Cluster(Plane::Operator)),
+            Just(Mode::Cluster(Plane::Member)),
         ],
     ) {
         let mut before = None;
-        for (number, (present, altered, unavailable, incomplete)) in (1..).zip(steps) {
+        for (number, (present, altered, unavailable, incomplete, cluster, member)) in (1..).zip(steps) {
             let mut objects = configuration(present, altered);
             let key = (ReferenceKind::Secret, ObjectKey::new("team-a", "s"));
             match unavailable {
@@ -121,6 +153,7 @@ proptest! {
                 _ => {}
             }
             objects.incomplete = incomplete;
+            set_clusters(&mut objects, cluster, member);
             let again = compile(&objects, before.as_ref(), mode);
             let fresh = compile(&objects, None, mode);
             prop_assert_eq!(shown(&again), shown(&fresh));

@@ -14,8 +14,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use zen_compile::{ConfigMapData, EndpointSlice, Objects, Plane, SecretData, Service};
-use zen_model::{Namespace, ObjectKey, Secret};
+use zen_compile::{ConfigMapData, EndpointSlice, Enrolled, Objects, Plane, SecretData, Service};
+use zen_model::{ClusterId, Namespace, ObjectKey, Secret};
 use zeroize::Zeroizing;
 
 use super::state::State;
@@ -127,6 +127,9 @@ pub(super) struct Stored {
     services: Vec<(ObjectKey, Arc<Service>)>,
     endpoint_slices: Vec<(ObjectKey, Arc<EndpointSlice>)>,
     namespaces: Vec<(Namespace, Arc<BTreeMap<String, String>>)>,
+    /// None: as a release wrote it that knew of no clusters, or a plane that has no need of them.
+    #[serde(default)]
+    clusters: Option<Vec<(ClusterId, Arc<Enrolled>)>>,
     mesh: Option<Arc<str>>,
 }
 
@@ -173,6 +176,7 @@ impl Stored {
             services: pairs(&objects.services),
             endpoint_slices: pairs(&objects.endpoint_slices),
             namespaces: pairs(&objects.namespaces),
+            clusters: (!objects.clusters_unread).then(|| pairs(&objects.clusters)),
             mesh: state.mesh_text(),
         }
     }
@@ -200,6 +204,7 @@ impl Stored {
             services: self.services.into_iter().collect(),
             endpoint_slices: self.endpoint_slices.into_iter().collect(),
             namespaces: self.namespaces.into_iter().collect(),
+            clusters: self.clusters.into_iter().flatten().collect(),
             ..Objects::default()
         };
         (objects, self.mesh)

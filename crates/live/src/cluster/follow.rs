@@ -56,7 +56,7 @@ impl Follower {
         };
         let is_cached = stored.is_some();
         let (objects, mesh) = stored.map(Stored::into_parts).unwrap_or_default();
-        let state = State::new(options.plane, objects, mesh, &zen_locks);
+        let state = State::new(options.plane, options.member, objects, mesh, &zen_locks);
         let mut watches = Watches::new(client, options.mesh_namespace, sender.clone());
         for source in state.sources() {
             watches.begin(source);

@@ -1,6 +1,7 @@
 //! What each kind is reduced to as soon as it arrives. Managed fields, annotations, status and whatever else no
 //! configuration needs are dropped there, so that memory follows what is in use and not what the API server stores.
 
+mod cluster;
 mod core;
 mod lock;
 mod own;
@@ -55,7 +56,14 @@ fn metadata(object: &mut Value) -> ObjectMeta {
         fields.retain(|field, _| {
             matches!(
                 field.as_str(),
-                "name" | "namespace" | "uid" | "generation" | "creationTimestamp" | "resourceVersion" | "labels"
+                "name"
+                    | "namespace"
+                    | "uid"
+                    | "generation"
+                    | "creationTimestamp"
+                    | "deletionTimestamp"
+                    | "resourceVersion"
+                    | "labels"
             )
         });
     }

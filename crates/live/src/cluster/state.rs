@@ -3,6 +3,7 @@
 //! A new version of an object waits until the Secrets and `ConfigMap`s that it names were read, with the version before in
 //! force: while the grant for a new Secret is on its way, nothing that was served is refused (K-04).
 
+mod clusters;
 mod locks;
 mod mesh;
 mod own;
@@ -15,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clusters::Clusters;
 pub(super) use locks::Ask;
 use locks::Locks;
 use mesh::Mesh;
@@ -24,7 +26,7 @@ use services::Services;
 use staged::Staging;
 use tokio::time::Instant;
 use zen_compile::{LockUse, Objects, Plane, Reference, Unlisted};
-use zen_model::{Namespace, ObjectKey};
+use zen_model::{ClusterId, Namespace, ObjectKey};
 
 use super::unseal::ZenLocks;
 use super::update::{Health, Source, Update};
@@ -48,6 +50,8 @@ pub(super) struct State {
     references: References,
     /// None where nothing opens them.
     locks: Option<Locks>,
+    /// None where nobody keeps events for other clusters.
+    clusters: Option<Clusters>,
     health: BTreeMap<Source, Health>,
     phase: Phase,
     /// What is in force is not what was compiled last.
@@ -67,7 +71,13 @@ enum Phase {
 
 impl State {
     /// With these objects in force already, and this mesh configuration, as a cache had them.
-    pub(super) fn new(plane: Plane, mut objects: Objects, mesh: Option<Arc<str>>, zen_locks: &ZenLocks) -> Self {
+    pub(super) fn new(
+        plane: Plane,
+        member: Option<ClusterId>,
+        mut objects: Objects,
+        mesh: Option<Arc<str>>,
+        zen_locks: &ZenLocks,
+    ) -> Self {
         let sources: &[Source] = match plane {
             Plane::Ingester | Plane::Operator => {
                 &[Source::Webhooks, Source::Destinations, Source::Namespaces, Source::Mesh]
@@ -81,8 +91,12 @@ impl State {
         if locks.is_some() {
             objects.unlisted = Unlisted::Unread;
         }
+        let keeps = member.is_none() && matches!(plane, Plane::Ingester | Plane::Operator);
+        let clusters = keeps.then(|| Clusters::of(&mut objects));
+        objects.member = member;
         let mut state = Self {
             plane,
+            clusters,
             services: Services::of(&objects),
             objects,
             mesh: Mesh::default(),
@@ -101,7 +115,8 @@ impl State {
 
     /// The watches to begin with.
     pub(super) fn sources(&self) -> impl Iterator<Item = Source> {
-        self.health.keys().copied().chain(self.locks.is_some().then_some(Source::ZenLocks))
+        let locks = self.locks.is_some().then_some(Source::ZenLocks);
+        self.health.keys().copied().chain(locks).chain(self.clusters.is_some().then_some(Source::Clusters))
     }
 
     /// Takes what a watch told.
@@ -127,6 +142,11 @@ impl State {
                 self.hear(Source::Namespaces, &signal);
                 let by_name = |key: &ObjectKey| Namespace::from(key.name.as_str());
                 self.changed |= take_into(&mut self.objects.namespaces, signal, by_name);
+            }
+            Update::Clusters(signal) => {
+                if let Some(clusters) = &mut self.clusters {
+                    self.changed |= clusters.take(&mut self.objects, signal);
+                }
             }
             Update::Mesh(signal) => {
                 self.hear(Source::Mesh, &signal);
@@ -192,7 +212,9 @@ impl State {
     /// though not for ever.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         if let Phase::Synced(since) = self.phase
-            && (self.references.are_answered() && self.locks.as_ref().is_none_or(Locks::are_answered)
+            && (self.references.are_answered()
+                && self.locks.as_ref().is_none_or(Locks::are_answered)
+                && self.clusters.as_ref().is_none_or(Clusters::are_read)
                 || now >= since + FIRST)
         {
             self.phase = Phase::Heard;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use zen_compile::{ConfigMapData, EndpointSlice, Reference, SecretData, Service};
+use zen_compile::{ConfigMapData, EndpointSlice, Enrolled, Reference, SecretData, Service};
 
 use super::kinds::{Labels, LockHead, MeshText, Own};
 use super::state::Ask;
@@ -17,6 +17,7 @@ pub(super) enum Update {
     Services(Signal<Arc<Service>>),
     EndpointSlices(Signal<Arc<EndpointSlice>>),
     Namespaces(Signal<Labels>),
+    Clusters(Signal<Arc<Enrolled>>),
     Mesh(Signal<MeshText>),
     Secret(Reference, Signal<Arc<SecretData>>),
     ConfigMap(Reference, Signal<Arc<ConfigMapData>>),
@@ -34,6 +35,8 @@ pub(super) enum Source {
     EndpointSlices,
     Namespaces,
     Mesh,
+    /// Waited for as what is named is: events of the other Destinations do not wait for these.
+    Clusters,
     /// Waited for as what is named is: not for ever.
     ZenLocks,
 }

@@ -52,6 +52,7 @@ impl Watches {
             // Without the label it belongs to no Service.
             Source::EndpointSlices => self.all(every.labels("kubernetes.io/service-name"), Update::EndpointSlices),
             Source::Namespaces => self.all(every, Update::Namespaces),
+            Source::Clusters => self.all(every, Update::Clusters),
             Source::ZenLocks => self.all(every.page_size(LOCKS_PAGE), Update::ZenLocks),
             Source::Mesh => {
                 let api = Api::namespaced(self.client.clone(), self.mesh_namespace.as_str());

@@ -5,6 +5,7 @@ mod cached;
 mod egress;
 mod grants;
 mod locks;
+mod relay;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use zen_testkit::api_server::{ApiServer, Call, Reply, Watch};
 
 const WEBHOOKS: &str = "/apis/zen-mesh.io/v1alpha1/webhooks";
 const DESTINATIONS: &str = "/apis/zen-mesh.io/v1alpha1/destinations";
+const ENROLLMENTS: &str = "/apis/zen-mesh.io/v1alpha1/clusterenrollments";
 const NAMESPACES: &str = "/api/v1/namespaces";
 const SERVICES: &str = "/api/v1/services";
 const SLICES: &str = "/apis/discovery.k8s.io/v1/endpointslices";
@@ -31,6 +33,7 @@ struct World {
     webhooks: Watch,
     destinations: Watch,
     namespaces: Watch,
+    enrollments: Watch,
     mesh: Watch,
 }
 
@@ -41,7 +44,8 @@ impl World {
         let destinations = server.watch(DESTINATIONS, destinations);
         let namespaces =
             server.watch(NAMESPACES, vec![json!({"metadata": {"name": "team-a", "resourceVersion": "1"}})]);
-        let world = Self { mesh: Watch::default(), server, webhooks, destinations, namespaces };
+        let enrollments = server.watch(ENROLLMENTS, Vec::new());
+        let world = Self { mesh: Watch::default(), server, webhooks, destinations, namespaces, enrollments };
         let mesh = json!({
             "metadata": {"name": "zen-mesh", "namespace": "zen-mesh", "resourceVersion": "1"},
             "data": {"mesh.yaml": "trustDomain: example.org\n"},
@@ -70,7 +74,12 @@ impl World {
     }
 
     async fn start_with(&self, plane: Plane, cache: Option<PathBuf>) -> Cluster {
-        let options = Options { plane, mesh_namespace: Namespace::from("zen-mesh"), cache };
+        self.start_of(plane, None, cache).await
+    }
+
+    async fn start_of(&self, plane: Plane, member: Option<&str>, cache: Option<PathBuf>) -> Cluster {
+        let member = member.map(|id| id.parse().expect("a cluster"));
+        let options = Options { plane, member, mesh_namespace: Namespace::from("zen-mesh"), cache };
         let started = tokio::time::timeout(Duration::from_mins(2), Cluster::start(self.server.client(), options));
         started.await.expect("starts in time").expect("starts")
     }

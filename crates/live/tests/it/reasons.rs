@@ -37,9 +37,13 @@ fn every_reason_has_a_row() {
     // A folder is read whole: nothing in it is pending.
     // What is not armoured does not pass the schema; crates/lock has the row.
     // cluster/locks.rs has that of the unseal API.
+    // Whether a cluster joined, or is this one, is nothing that a folder says; crates/compile has the rows.
     let mut seen = BTreeSet::from([
         R::Accepted,
         R::RefPending,
+        R::ClusterPending,
+        R::ClusterAway,
+        R::ClusterElsewhere,
         LockReason::NotArmored.into(),
         LockReason::UnsealUnavailable.into(),
     ]);
@@ -48,6 +52,7 @@ fn every_reason_has_a_row() {
         files(),
         providers(),
         references(),
+        clusters(),
         secrets_(),
         grants(),
         targets(),
@@ -123,6 +128,25 @@ fn providers() -> Vec<ObjectReason> {
 
 fn unbuilt(spec: &str, field: &str) -> ObjectReason {
     rejects(&one(&destination("{url: \"https://a.example/\"}", spec)), R::NotSupported, field)
+}
+
+fn clusters() -> Vec<ObjectReason> {
+    let relay = destination("{url: \"https://a.example/\"}", "  mode: Relay\n  cluster: eu\n");
+    let enrollment = |rest: &str| {
+        format!(
+            "---\napiVersion: zen-mesh.io/v1alpha1\nkind: ClusterEnrollment\nmetadata: {{name: eu, namespace: team-a}}\n\
+             spec: {{recipient: age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq{rest}}}\n"
+        )
+    };
+    accepts(&one(&(relay.clone() + &enrollment(""))));
+    let elsewhere = enrollment("").replace("namespace: team-a", "namespace: team-b");
+    let missing = crate::check(&one(&relay));
+    assert!(missing.iter().all(|finding| finding.warning), "a folder of a member has no enrollments: {missing:?}");
+    vec![
+        rejects(&one(&relay), R::ClusterNotFound, "spec.cluster"),
+        rejects(&one(&(relay.clone() + &elsewhere)), R::ClusterNotFound, "spec.cluster"),
+        rejects(&one(&(relay + &enrollment(", disabled: true"))), R::ClusterDisabled, "spec.cluster"),
+    ]
 }
 
 fn references() -> Vec<ObjectReason> {

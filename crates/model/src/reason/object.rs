@@ -49,6 +49,8 @@ pub enum ObjectReason {
     ClusterDisabled,
     /// A Destination of mode `Relay` whose cluster has not joined yet.
     ClusterPending,
+    /// A Destination of mode `Relay` whose cluster holds no session with the hub.
+    ClusterAway,
     /// A Destination in a member cluster that another cluster delivers.
     ClusterElsewhere,
     /// A tolerance where the scheme has no timestamp, and other settings without effect.
@@ -64,7 +66,7 @@ impl From<LockReason> for ObjectReason {
 }
 
 impl ObjectReason {
-    const OWN: [Self; 25] = [
+    const OWN: [Self; 26] = [
         Self::Accepted,
         Self::Unreadable,
         Self::UnknownField,
@@ -88,6 +90,7 @@ impl ObjectReason {
         Self::ClusterNotFound,
         Self::ClusterDisabled,
         Self::ClusterPending,
+        Self::ClusterAway,
         Self::ClusterElsewhere,
         Self::NoEffect,
     ];
@@ -199,6 +202,11 @@ impl ObjectReason {
                 "The cluster that delivers has not joined yet. Events wait.",
                 "Apply the bundle of its ClusterEnrollment in the member; kubectl zen enroll prints it.",
             ),
+            Self::ClusterAway => (
+                "ClusterAway",
+                "The cluster that delivers joined, and holds no session with the hub now. Events wait.",
+                "Look whether the member's egress runs and reaches the hub's relay address; its log says why not.",
+            ),
             Self::ClusterElsewhere => (
                 "ClusterElsewhere",
                 "The Destination is in a member cluster, and another cluster delivers it.",
@@ -221,6 +229,6 @@ impl ObjectReason {
 
     /// Whether it only warns: the object stays in effect.
     pub const fn is_warning(self) -> bool {
-        matches!(self, Self::Accepted | Self::AmbiguousYaml | Self::ClusterPending | Self::NoEffect)
+        matches!(self, Self::Accepted | Self::AmbiguousYaml | Self::ClusterPending | Self::ClusterAway | Self::NoEffect)
     }
 }

@@ -8,7 +8,7 @@ use zen_compile::{
     LockUse, Objects, Reference, locks_of_destination, locks_of_webhook, references_of_destination,
     references_of_webhook,
 };
-use zen_model::ObjectKey;
+use zen_model::{ClusterId, ObjectKey};
 
 use super::references::is_known;
 use super::staged::{Staged, Staging};
@@ -21,6 +21,8 @@ pub(super) trait Named: Sized + 'static {
     const KIND: &'static str;
     fn references(&self, key: &ObjectKey) -> Vec<Reference>;
     fn lock_uses(&self, key: &ObjectKey) -> Vec<LockUse>;
+    /// Whether what it names may be read in this cluster at all: a member's egress reads nothing for other clusters.
+    fn is_ours(&self, key: &ObjectKey, member: Option<&ClusterId>) -> bool;
     fn uid(&self) -> Option<&str>;
     /// Nothing that matters is different.
     fn is_same(&self, other: &Self) -> bool;
@@ -68,9 +70,10 @@ impl State {
         if before.as_ref().is_some_and(|before| before.is_same(&object)) {
             return;
         }
-        let mut missing = self.references.own(object.references(&key));
+        let is_ours = object.is_ours(&key, self.objects.member.as_ref());
+        let mut missing = if is_ours { self.references.own(object.references(&key)) } else { Vec::new() };
         missing.retain(|reference| !is_known(&self.objects, reference));
-        let mut locked = self.own_uses(object.lock_uses(&key));
+        let mut locked = if is_ours { self.own_uses(object.lock_uses(&key)) } else { Vec::new() };
         locked.retain(|used| !self.is_open(used));
         let replaces = before.is_some_and(|before| before.uid() == object.uid());
         // Nothing is in force before the first configuration, so nothing waits for anything.
@@ -85,9 +88,11 @@ impl State {
 
     fn enforce<T: Named>(&mut self, key: ObjectKey, object: Arc<T>) {
         self.refusals.remove(T::KIND, &key);
-        self.references.came(object.references(&key));
-        if let Some(locks) = &mut self.locks {
-            locks.came(object.lock_uses(&key));
+        if object.is_ours(&key, self.objects.member.as_ref()) {
+            self.references.came(object.references(&key));
+            if let Some(locks) = &mut self.locks {
+                locks.came(object.lock_uses(&key));
+            }
         }
         T::in_force(&mut self.objects).insert(key, object);
         self.changed = true;
@@ -149,6 +154,10 @@ impl Named for zen_crds::Webhook {
         locks_of_webhook(key, &self.spec)
     }
 
+    fn is_ours(&self, _: &ObjectKey, member: Option<&ClusterId>) -> bool {
+        member.is_none()
+    }
+
     fn uid(&self) -> Option<&str> {
         self.metadata.uid.as_deref()
     }
@@ -175,6 +184,12 @@ impl Named for zen_crds::Destination {
 
     fn lock_uses(&self, key: &ObjectKey) -> Vec<LockUse> {
         locks_of_destination(key, &self.spec)
+    }
+
+    fn is_ours(&self, key: &ObjectKey, member: Option<&ClusterId>) -> bool {
+        let Some(member) = member else { return true };
+        let named = self.spec.cluster.as_ref().is_some_and(|name| **name == *member.cluster().as_str());
+        named && self.spec.mode == zen_crds::Mode::Relay && key.namespace == *member.tenant()
     }
 
     fn uid(&self) -> Option<&str> {

@@ -39,10 +39,11 @@ fn secret(value: &str) -> Arc<SecretData> {
 
 /// An ingester that has heard everything, with these Webhooks.
 fn heard(webhooks: Vec<(ObjectKey, Own<zen_crds::Webhook>)>, now: Instant) -> State {
-    let mut state = State::new(Plane::Ingester, Objects::default(), None, &ZenLocks::Unsupported);
+    let mut state = State::new(Plane::Ingester, None, Objects::default(), None, &ZenLocks::Unsupported);
     state.take(Update::Webhooks(Signal::Reset(webhooks)), now);
     state.take(Update::Destinations(Signal::Reset(Vec::new())), now);
     state.take(Update::Namespaces(Signal::Reset(Vec::new())), now);
+    state.take(Update::Clusters(Signal::Reset(Vec::new())), now);
     assert!(!state.is_due(now), "the mesh configuration was not read");
     state.take(Update::Mesh(Signal::Reset(Vec::new())), now);
     state
@@ -179,7 +180,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().start_paused(true).enable_time().build().expect("a runtime");
         let _entered = runtime.enter();
         let now = Instant::now();
-        let mut state = State::new(Plane::Egress, Objects::default(), None, &ZenLocks::Unsupported);
+        let mut state = State::new(Plane::Egress, None, Objects::default(), None, &ZenLocks::Unsupported);
         let (mut services, mut slices, mut named) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         for step in steps {
             let update = match step {

@@ -5,13 +5,13 @@ use std::path::Path;
 use super::*;
 
 /// An API server that answers nothing.
-fn away() -> ApiServer {
+pub(super) fn away() -> ApiServer {
     let server = ApiServer::new();
     server.allow(Call::get("/").under(), Reply::never());
     server
 }
 
-async fn written(path: &Path, holds: &str) {
+pub(super) async fn written(path: &Path, holds: &str) {
     let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
     while !std::fs::read_to_string(path).is_ok_and(|text| text.contains(holds)) {
         assert!(tokio::time::Instant::now() < deadline, "the cache does not hold {holds:?}");
@@ -40,8 +40,12 @@ async fn what_was_in_force_is_in_force_again_and_is_corrected() {
     drop(cluster);
 
     let server = away();
-    let options =
-        Options { plane: Plane::Ingester, mesh_namespace: Namespace::from("zen-mesh"), cache: Some(path.clone()) };
+    let options = Options {
+        plane: Plane::Ingester,
+        member: None,
+        mesh_namespace: Namespace::from("zen-mesh"),
+        cache: Some(path.clone()),
+    };
     let cluster = Cluster::start(server.client(), options).await.expect("starts at once");
     let published = cluster.published().borrow().clone();
     assert!(["a", "b", "later", "ci"].iter().all(|name| serves(&published, name)), "{published:?}");

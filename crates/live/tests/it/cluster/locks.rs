@@ -88,7 +88,7 @@ fn lock(name: &str, version: u32, webhooks: &[&str]) -> Value {
 }
 
 async fn start(world: &World, script: &Arc<Script>, plane: Plane) -> Cluster {
-    let options = Options { plane, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
+    let options = Options { plane, member: None, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
     let unseal: Arc<dyn Unseal> = Arc::clone(script) as _;
     let starting = Cluster::start_with(world.server.client(), options, ZenLocks::Opened(unseal));
     tokio::time::timeout(Duration::from_mins(2), starting).await.expect("starts in time").expect("starts")
@@ -208,7 +208,8 @@ async fn each_plane_opens_its_own() {
     }
     // The operator opens nothing, and takes it that others do.
     let world = World::new(vec![], destinations);
-    let options = Options { plane: Plane::Operator, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
+    let options =
+        Options { plane: Plane::Operator, member: None, mesh_namespace: Namespace::from("zen-mesh"), cache: None };
     let cluster = Cluster::start_with(world.server.client(), options, ZenLocks::Assumed).await.expect("starts");
     assert_eq!(reason(&cluster.published().borrow(), "ci"), None);
 }
@@ -222,8 +223,12 @@ async fn nothing_of_it_is_in_the_cache() {
     world.secret("s", "of-the-secret");
     world.server.watch(LOCKS, vec![lock("l", 1, &["a"])]);
     let script = Script::of(&[("l", "of-the-lock")]);
-    let options =
-        Options { plane: Plane::Ingester, mesh_namespace: Namespace::from("zen-mesh"), cache: Some(path.clone()) };
+    let options = Options {
+        plane: Plane::Ingester,
+        member: None,
+        mesh_namespace: Namespace::from("zen-mesh"),
+        cache: Some(path.clone()),
+    };
     let unseal: Arc<dyn Unseal> = Arc::clone(&script) as _;
     let cluster = Cluster::start_with(world.server.client(), options.clone(), ZenLocks::Opened(Arc::clone(&unseal)));
     let cluster = cluster.await.expect("starts");
