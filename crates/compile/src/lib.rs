@@ -74,6 +74,7 @@ pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Co
     snapshot.generation = generation;
     snapshot.mesh = mesh_settings(&environment);
     snapshot.clusters = objects.clusters.clone();
+    snapshot.member = objects.member.clone();
     let mut changes = Changes::between(&snapshot.cache.inputs, objects);
     destinations::update(&environment, &mut changes, &mut snapshot);
     if mode.has_webhooks() {

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub unusable: BTreeMap<ObjectKey, ObjectReason>,
     /// Member clusters: at the hub, for whoever keeps events for them or speaks of them.
     pub clusters: BTreeMap<ClusterId, Arc<Enrolled>>,
+    /// Which cluster this is at its hub; none at the hub itself.
+    pub member: Option<ClusterId>,
     /// Mesh-wide settings.
     pub mesh: Mesh,
     /// What the next compilation takes over from this one.
@@ -45,6 +47,7 @@ impl Snapshot {
             destinations: self.destinations.clone(),
             unusable: self.unusable.clone(),
             clusters: self.clusters.clone(),
+            member: self.member.clone(),
             mesh: self.mesh.clone(),
             cache: self.cache.clone(),
         }

@@ -235,11 +235,13 @@ impl Board {
             verdict.uid.as_deref() == Some(&*object.uid) && verdict.observed_generation == Some(object.generation)
         });
         let snapshot = self.snapshot.load();
+        let plane = plane_of(object, snapshot.member.is_some());
         let observation = Observation {
+            plane,
             object,
             verdict,
             compiled: snapshot.webhooks.get(&id.key).filter(|_| id.kind == Kind::Webhook).map(|webhook| &**webhook),
-            replicas: self.fleet.replicas(plane_of(object), id, now),
+            replicas: self.fleet.replicas(plane, id, now),
             everywhere: self.fleet.all(id).collect(),
             settings: self.settings.as_ref()?,
             refresh: REFRESH_EACH.saturating_mul(self.webhooks),

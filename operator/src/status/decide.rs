@@ -9,6 +9,7 @@ mod webhook;
 use std::time::Duration;
 
 use zen_compile::{Problem, Verdict};
+use zen_identity::control::Plane;
 use zen_model::reason::{ConditionReason, ObjectReason};
 
 use super::conditions::{Condition, ConditionType, State, Status, Time, words};
@@ -37,7 +38,9 @@ pub struct Observation<'a> {
     pub verdict: Option<&'a Verdict>,
     /// Webhook: as compiled.
     pub compiled: Option<&'a zen_compile::Webhook>,
-    /// The pods that are to have it in effect.
+    /// Which half of the data plane is to have it in effect: [`plane_of`].
+    pub plane: Plane,
+    /// Its pods.
     pub replicas: Vec<Replica<'a>>,
     /// What every pod says about it, of either half.
     pub everywhere: Vec<&'a Facts>,
@@ -110,7 +113,7 @@ impl<'a> Conditions<'a> {
             self.push(ConditionType::Accepted, State::False, reason, explain(blocking.into_iter().map(Into::into)));
             return false;
         }
-        let remarks: Vec<&Problem> = own.collect();
+        let remarks: Vec<&Problem> = own.filter(|problem| !programmed::is_about_cluster(problem.reason)).collect();
         let message = if remarks.is_empty() {
             Text::Borrowed(words::ACCEPTED)
         } else {

@@ -116,6 +116,7 @@ fn a_namesake_of_another_tenant_is_not_it() {
     assert_eq!(reasons(verdict(&compiled, CI)), [("spec.cluster", ObjectReason::ClusterNotFound)]);
     let compiled = of(Plane::Member, &member(&relay("eu"), "team-b/eu"));
     assert!(compiled.snapshot.destinations.is_empty() && compiled.references.is_empty());
+    assert_eq!(compiled.snapshot.member, Some(id("team-b/eu")));
 }
 
 #[test]

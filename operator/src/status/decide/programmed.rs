@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use zen_identity::control::Plane;
-use zen_model::reason::ConditionReason;
+use zen_model::reason::{ConditionReason, ObjectReason};
 
 use super::super::conditions::{State, shared, words};
 use super::super::fleet::{Facts, Replica};
@@ -16,15 +16,24 @@ use super::{Observation, code, references};
 pub(super) const PENDING: Duration = Duration::from_secs(3);
 /// A lone replica that restarts is not a transition of every object.
 const NO_REPLICAS: Duration = Duration::from_secs(20);
+/// A member whose egress restarts, or whose line is cut for a moment, is not a transition of every Destination.
+const AWAY: Duration = Duration::from_secs(30);
 /// Pods that are named.
 const NAMED: usize = 3;
 
-/// The half of the data plane that has to have an object in effect.
-pub fn plane_of(object: &Object) -> Plane {
+/// The half of the data plane that has to have an object in effect. Of a Destination of mode `Relay` that is who keeps its
+/// events at the hub, and who attempts them in the member.
+pub fn plane_of(object: &Object, is_member: bool) -> Plane {
     match (object.id.kind, object.mode) {
-        (Kind::Destination, zen_crds::Mode::Egress | zen_crds::Mode::Relay) => Plane::Egress,
+        (Kind::Destination, zen_crds::Mode::Egress) => Plane::Egress,
+        (Kind::Destination, zen_crds::Mode::Relay) if is_member => Plane::Egress,
         _ => Plane::Ingester,
     }
+}
+
+/// Whether it is about the cluster that is to attempt the deliveries: the configuration is in order, and has no effect.
+pub(super) const fn is_about_cluster(reason: ObjectReason) -> bool {
+    matches!(reason, ObjectReason::ClusterPending | ObjectReason::ClusterAway)
 }
 
 /// What one replica says, if it is about this very generation of this very object.
@@ -59,7 +68,7 @@ pub(super) struct Programmed {
 
 pub(super) fn programmed(observation: &Observation<'_>, reports: &[Seen<'_>]) -> Programmed {
     if reports.is_empty() {
-        let half = match plane_of(observation.object) {
+        let half = match observation.plane {
             Plane::Ingester => "ingester",
             Plane::Egress => "egress",
         };
@@ -81,6 +90,11 @@ pub(super) fn programmed(observation: &Observation<'_>, reports: &[Seen<'_>]) ->
             ConditionReason::Pending.row().hint,
         );
         return no(code(ConditionReason::Pending), message, PENDING);
+    }
+    let problems = observation.verdict.into_iter().flat_map(|verdict| &*verdict.problems);
+    if let Some(problem) = problems.clone().find(|problem| is_about_cluster(problem.reason)) {
+        let patience = if problem.reason == ObjectReason::ClusterAway { AWAY } else { PENDING };
+        return no(shared(problem.reason.code()), explain([problem.into()]), patience);
     }
     Programmed {
         state: State::True,

@@ -29,6 +29,8 @@ pub(super) const fn is_about(reason: ObjectReason) -> bool {
             | R::BadSecret
             | R::RefNotPermitted
             | R::BadCertificate
+            | R::ClusterNotFound
+            | R::ClusterDisabled
             | R::Lock(_)
     )
 }

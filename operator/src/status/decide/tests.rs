@@ -69,6 +69,7 @@ struct Case {
     compiled: Option<zen_compile::Webhook>,
     settings: Settings,
     refresh: Duration,
+    is_member: bool,
 }
 
 impl Case {
@@ -84,6 +85,7 @@ impl Case {
             compiled: None,
             settings,
             refresh: Duration::from_mins(1),
+            is_member: false,
         }
     }
 
@@ -92,6 +94,7 @@ impl Case {
         let replicas = names.iter().zip(&self.replicas).map(|(name, facts)| Replica { name, facts: facts.as_ref() });
         decide(&Observation {
             object: &self.object,
+            plane: plane_of(&self.object, self.is_member),
             verdict: self.verdict.as_ref(),
             compiled: self.compiled.as_ref(),
             replicas: replicas.collect(),
@@ -146,8 +149,13 @@ fn every_reason_has_its_condition() {
             | R::BadSecret
             | R::RefNotPermitted
             | R::BadCertificate
+            | R::ClusterNotFound
+            | R::ClusterDisabled
             | R::Lock(_) => {
                 format!("Accepted=True Accepted, ResolvedRefs=False {code}, Programmed=True Programmed")
+            }
+            R::ClusterPending | R::ClusterAway => {
+                format!("Accepted=True Accepted, ResolvedRefs=True ResolvedRefs, Programmed=False {code}")
             }
             _ => format!("Accepted=False {code}, ResolvedRefs=True ResolvedRefs, Programmed=False {code}"),
         };
@@ -452,14 +460,43 @@ fn health_and_breaker_of_a_destination() {
 #[test]
 fn who_serves_what() {
     for (kind, mode, plane) in [
-        (Kind::Webhook, Mode::Egress, control::Plane::Ingester),
-        (Kind::Destination, Mode::Egress, control::Plane::Egress),
-        (Kind::Destination, Mode::Direct, control::Plane::Ingester),
+        (Kind::Webhook, Mode::Egress, [Plane::Ingester; 2]),
+        (Kind::Destination, Mode::Egress, [Plane::Egress; 2]),
+        (Kind::Destination, Mode::Direct, [Plane::Ingester; 2]),
+        // The hub keeps the events, the member attempts them.
+        (Kind::Destination, Mode::Relay, [Plane::Ingester, Plane::Egress]),
     ] {
-        assert_eq!(plane_of(&Object { mode, ..object(kind) }), plane);
+        let object = Object { mode, ..object(kind) };
+        assert_eq!([false, true].map(|is_member| plane_of(&object, is_member)), plane);
     }
     let egress = Case { replicas: vec![], ..Case::new(Kind::Destination) }.decided();
     assert!(message(&egress, ConditionType::Programmed).starts_with("No replica of the egress is ready."));
+}
+
+/// D-02: at the hub, how the cluster stands that delivers; a line that is cut for a moment is no transition.
+#[test]
+fn a_destination_of_a_member() {
+    let replicas = |serving| vec![Some(facts(3, serving, &[])), Some(facts(3, serving, &[]))];
+    for (reason, serving, expected, patience) in [
+        (ObjectReason::ClusterAway, true, "ResolvedRefs=True ResolvedRefs, Programmed=False ClusterAway", 30),
+        (ObjectReason::ClusterPending, true, "ResolvedRefs=True ResolvedRefs, Programmed=False ClusterPending", 3),
+        (ObjectReason::ClusterDisabled, true, "ResolvedRefs=False ClusterDisabled, Programmed=True Programmed", 1),
+    ] {
+        let mut case = Case { replicas: replicas(serving), ..Case::new(Kind::Destination) };
+        case.object.mode = Mode::Relay;
+        case.verdict = Some(verdict(reason.is_warning(), &[problem(reason, "spec.cluster")]));
+        let decision = case.decided();
+        assert_eq!(summary(&decision), format!("Accepted=True Accepted, {expected}"));
+        assert_eq!(decision.patience.as_secs(), patience, "{expected}");
+        assert_eq!(message(&decision, ConditionType::Accepted), words::ACCEPTED);
+    }
+    // What stands in the way at the hub's own pods comes first.
+    let mut case = Case { replicas: vec![None], ..Case::new(Kind::Destination) };
+    case.object.mode = Mode::Relay;
+    case.verdict = Some(verdict(true, &[problem(ObjectReason::ClusterAway, "spec.cluster")]));
+    assert!(summary(&case.decided()).ends_with("Programmed=False Pending"));
+    case = Case { replicas: vec![], is_member: true, ..case };
+    assert!(message(&case.decided(), ConditionType::Programmed).starts_with("No replica of the egress is ready."));
 }
 
 /// A Service of the target belongs to what is referred to; a URL to the object.
