@@ -16,6 +16,8 @@ mod redeem;
 mod service;
 mod state;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use zen_enroll::Stamp;
 use zen_model::Timestamp;
 use zen_model::reason::{ConditionReason, ObjectReason, TrustRefusal};
 
-use super::state::{Enrollment, at, time};
+use super::state::{ENROLLED, Enrollment, at, time};
 
 /// Whether bundles can be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub(super) fn decide(facts: &Facts<'_>) -> Step {
                     "The cluster's certificate ended at {}: change spec.bundle and apply the new bundle there.",
                     time(ends).0
                 ),
-                _ => "The cluster is enrolled.".to_owned(),
+                _ => ENROLLED.to_owned(),
             };
             say(in_effect(facts, message))
         }
@@ -222,3 +222,6 @@ fn phase_while_waiting(status: &ClusterEnrollmentStatus) -> Phase {
 fn say(status: ClusterEnrollmentStatus) -> Step {
     Step::Say(Box::new(status))
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::{ApiResource, DynamicObject};
 use zen_crds::{BundleStatus, ClusterEnrollment, ClusterEnrollmentSpec, ClusterEnrollmentStatus, KeyStatus, Phase};
 use zen_enroll::{Issued, Stamp, Used};
+use zen_model::reason::ObjectReason;
 use zen_model::{ClusterId, Timestamp};
 
 use crate::writer::Target;
 
 /// The one condition of an enrollment.
 const ACCEPTED: &str = "Accepted";
+/// What it says of a cluster that is enrolled.
+pub(super) const ENROLLED: &str = "The cluster is enrolled.";
 
 /// One, as the API server has it.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,6 +106,9 @@ impl Enrollment {
         status.keys = vec![KeyStatus { version, until: None }];
         status.certificate_expires_at = Some(time(until));
         status.phase = Some(Phase::Enrolled);
+        status.connected = Some(true);
+        let reason = ObjectReason::Accepted.code();
+        status.conditions = vec![self.accepted(true, reason, ENROLLED.to_owned(), used.at)];
         status
     }
 

@@ -89,7 +89,9 @@ async fn renew(
     let request = SigningRequest::from_pem(csr).map_err(Refused::from)?;
     request.check_issuer(inner.mesh.trust_domain(), &Scope::Cluster(cluster.clone())).map_err(Refused::from)?;
     let root = inner.identity.member_root().await.map_err(No::unavailable)?;
-    let until = root.until(now, hub.lifetime());
+    // Whole seconds, as certificates have them.
+    let at = Timestamp::from_secs(now.as_secs());
+    let until = root.until(at, hub.lifetime());
     for _ in 0..TRIES {
         let before = lead.look(cluster).await.map_err(No::unavailable)?.ok_or(EnrollRefusal::EnrollmentUnknown)?;
         // As it is now, which the watch may not have told yet: the key that has proven it, too.
@@ -101,7 +103,7 @@ async fn renew(
             Err(Error::NotLeader(_)) => return Err(EnrollRefusal::NotLeader.into()),
             Err(error) => return Err(No::unavailable(error)),
         };
-        let signed = root.sign(&request, cluster, now, hub.lifetime()).map_err(No::unavailable)?;
+        let signed = root.sign(&request, cluster, at, hub.lifetime()).map_err(No::unavailable)?;
         inner.identity.record(line.issued(inner, &signed, &request.key_digest(), false)).await?;
         inner.metrics.issued("renewed");
         let note = format!("The issuing CA of the cluster was renewed until {}.", signed.validity.until);

@@ -1,6 +1,6 @@
 //! The whole service against a scripted API server (T-02, T-03).
 
 mod auditing;
-mod cluster;
+pub(crate) mod cluster;
 mod keeping;
 mod serving;

@@ -20,6 +20,7 @@ pub struct Reply(Arc<Kind>);
 enum Kind {
     Body { code: u16, body: Value, retry_after: Option<u32> },
     Made(Box<dyn Fn(&Received) -> Value + Send + Sync>),
+    Chosen(Box<dyn Fn(&Received) -> Reply + Send + Sync>),
     Watch(Watch),
     Held(Gate, Reply),
     Never,
@@ -38,6 +39,11 @@ impl Reply {
     /// 200 with what is made of the call.
     pub fn with(make: impl Fn(&Received) -> Value + Send + Sync + 'static) -> Self {
         Self::new(Kind::Made(Box::new(make)))
+    }
+
+    /// The answer that is chosen by the call, as an API server's to a compare-and-swap.
+    pub fn by(choose: impl Fn(&Received) -> Self + Send + Sync + 'static) -> Self {
+        Self::new(Kind::Chosen(Box::new(choose)))
     }
 
     /// 200 with the body of the call, as an API server that adds nothing but a UID and a resource version.
@@ -144,6 +150,7 @@ impl Reply {
         match &*self.0 {
             Kind::Body { code, body, retry_after } => respond(*code, body, *retry_after),
             Kind::Made(make) => respond(200, &make(received), None),
+            Kind::Chosen(choose) => Box::pin(choose(received).respond(received)).await,
             Kind::Watch(watch) => Response::new(watch.stream().boxed_unsync()),
             Kind::Held(gate, reply) => {
                 gate.passed().await;
@@ -159,6 +166,7 @@ impl fmt::Debug for Reply {
         match &*self.0 {
             Kind::Body { code, .. } => write!(f, "Reply({code})"),
             Kind::Made(_) => f.write_str("Reply(made)"),
+            Kind::Chosen(_) => f.write_str("Reply(chosen)"),
             Kind::Watch(_) => f.write_str("Reply(watch)"),
             Kind::Held(..) => f.write_str("Reply(held)"),
             Kind::Never => f.write_str("Reply(never)"),

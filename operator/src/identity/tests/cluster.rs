@@ -21,20 +21,20 @@ use zen_testkit::api_server::{ApiServer, Call, Reply, Watch};
 use super::super::{CA, ISSUER, Service, Settings, Source};
 use crate::{Writer, names, writer};
 
-pub(super) const SECRETS: &str = "/api/v1/namespaces/zen-mesh/secrets";
-pub(super) const CONFIG_MAPS: &str = "/api/v1/namespaces/zen-mesh/configmaps";
-pub(super) const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/zen-mesh/events";
-pub(super) const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
+pub(crate) const SECRETS: &str = "/api/v1/namespaces/zen-mesh/secrets";
+pub(crate) const CONFIG_MAPS: &str = "/api/v1/namespaces/zen-mesh/configmaps";
+pub(crate) const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/zen-mesh/events";
+pub(crate) const REVIEWS: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
-pub(super) fn domain() -> TrustDomain {
+pub(crate) fn domain() -> TrustDomain {
     "zen-mesh.local".parse().expect("valid")
 }
 
-pub(super) fn mesh() -> Mesh {
+pub(crate) fn mesh() -> Mesh {
     Mesh::new(&domain(), "zen-mesh").expect("valid")
 }
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings::new(mesh(), Duration::from_hours(1), ["hooks.example.com".to_owned()])
 }
 
@@ -62,14 +62,14 @@ impl State {
 }
 
 /// Everything works unless a test says otherwise.
-pub(super) struct Cluster {
-    pub(super) server: ApiServer,
+pub(crate) struct Cluster {
+    pub(crate) server: ApiServer,
     state: Arc<Mutex<State>>,
-    pub(super) clock: Clock,
+    pub(crate) clock: Clock,
 }
 
 impl Cluster {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (start, epoch) = (Instant::now(), Timestamp::now());
         let clock: Clock = Arc::new(move || epoch.plus(start.elapsed()));
         let cluster = Self { server: ApiServer::new(), state: Arc::default(), clock };
@@ -114,29 +114,29 @@ impl Cluster {
         cluster
     }
 
-    pub(super) fn put(&self, object: Value) {
+    pub(crate) fn put(&self, object: Value) {
         self.state.lock().expect("no panic").put(object);
     }
 
-    pub(super) fn delete(&self, name: &str) {
+    pub(crate) fn delete(&self, name: &str) {
         let mut state = self.state.lock().expect("no panic");
         let object = state.objects.remove(name).expect("there");
         state.watches[name].deleted(object);
     }
 
-    pub(super) fn object(&self, name: &str) -> Option<Value> {
+    pub(crate) fn object(&self, name: &str) -> Option<Value> {
         self.state.lock().expect("no panic").objects.get(name).cloned()
     }
 
     /// The text of an entry of a Secret.
-    pub(super) fn entry(&self, name: &str, key: &str) -> String {
+    pub(crate) fn entry(&self, name: &str, key: &str) -> String {
         let object = self.object(name).expect("there");
         let bytes = STANDARD.decode(object["data"][key].as_str().expect("there")).expect("base64");
         String::from_utf8(bytes).expect("text")
     }
 
     /// A replica; the leader also keeps the CA.
-    pub(super) fn start(&self, source: Source, leads: bool) -> Replica {
+    pub(crate) fn start(&self, source: Source, leads: bool) -> Replica {
         let (change, receiver) = watch::channel(settings());
         let mut registry = Registry::default();
         let service =
@@ -156,7 +156,7 @@ impl Cluster {
     }
 
     /// Writes that came, Events aside, by method and path.
-    pub(super) fn writes(&self) -> Vec<String> {
+    pub(crate) fn writes(&self) -> Vec<String> {
         let received = self.server.received();
         let is_write = |path: &str| path != REVIEWS && !path.starts_with(EVENTS);
         let writes = received.iter().filter(|received| received.method != "GET" && is_write(&received.path));
@@ -164,12 +164,12 @@ impl Cluster {
     }
 }
 
-pub(super) struct Replica {
-    pub(super) service: Service,
-    pub(super) change: watch::Sender<Settings>,
-    pub(super) running: JoinHandle<super::super::Changed>,
-    pub(super) keeping: Option<JoinHandle<()>>,
-    pub(super) registry: Registry,
+pub(crate) struct Replica {
+    pub(crate) service: Service,
+    pub(crate) change: watch::Sender<Settings>,
+    pub(crate) running: JoinHandle<super::super::Changed>,
+    pub(crate) keeping: Option<JoinHandle<()>>,
+    pub(crate) registry: Registry,
 }
 
 impl Drop for Replica {
@@ -180,7 +180,7 @@ impl Drop for Replica {
 }
 
 /// A Secret as the operator makes it.
-pub(super) fn tls_secret(name: &str, certificate: &str, key: &[u8]) -> Value {
+pub(crate) fn tls_secret(name: &str, certificate: &str, key: &[u8]) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
         "metadata": {"name": name, "labels": {names::MANAGED_BY_LABEL: names::MANAGED_BY}},
@@ -188,6 +188,6 @@ pub(super) fn tls_secret(name: &str, certificate: &str, key: &[u8]) -> Value {
     })
 }
 
-pub(super) fn secret_of(name: &str, ca: &Ca) -> Value {
+pub(crate) fn secret_of(name: &str, ca: &Ca) -> Value {
     tls_secret(name, ca.certificate_pem(), ca.key_pem().expose())
 }
