@@ -100,6 +100,7 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
         plan.want(service);
     }
     plan.want_if(inputs.workloads.api.enabled, ingester::api_service(inputs));
+    plan.want_if(inputs.workloads.hub.is_some(), ingester::relay_service(inputs));
     plan.want(egress::service(inputs));
     let zen_lock = inputs.workloads.zen_lock.as_ref();
     plan.want_if(zen_lock.is_some(), zen_lock::service(inputs));

@@ -40,6 +40,8 @@ pub const INGESTER: &str = "zen-ingester";
 pub const INGESTER_PEERS: &str = "zen-ingester-peers";
 /// Service of the aggregated API.
 pub const INGESTER_API: &str = "zen-ingester-api";
+/// Service by which egresses of members reach the ingesters of the hub.
+pub const INGESTER_RELAY: &str = "zen-ingester-relay";
 /// The egress: Deployment, headless Service, ServiceAccount, tenant Role.
 pub const EGRESS: &str = "zen-egress";
 /// Admission of pods and ZenLocks, and the unseal API: Deployment, Service, ServiceAccount.
@@ -93,6 +95,8 @@ pub mod port {
     pub const ZENLOCK: u16 = 8443;
     /// Writers of the audit log to their store (mTLS).
     pub const AUDIT: u16 = 9445;
+    /// Egresses of members at the hub's ingesters, and the ingesters at each other for them (mTLS).
+    pub const RELAY: u16 = 9446;
     /// Members at the hub's operator (TLS, mTLS once enrolled).
     pub const HUB: u16 = 8445;
     /// Identity service of the operator (TLS).

@@ -24,8 +24,8 @@
 //! | own | statefulsets, deployments, services, poddisruptionbudgets, networkpolicies | | list, watch | [`World`](crate::world::World) |
 //! | own | statefulsets | zen-ingester | create, patch | [`decide`](crate::decide) |
 //! | own | deployments | zen-egress | create, patch | the same |
-//! | own | services | zen-ingester, zen-ingester-peers, zen-ingester-api, zen-egress | create, patch | the same |
-//! | own | services | zen-ingester-api | delete | the same, when switched off |
+//! | own | services | zen-ingester, zen-ingester-peers, zen-ingester-api, zen-ingester-relay, zen-egress | create, patch | the same |
+//! | own | services | zen-ingester-api, zen-ingester-relay | delete | the same, when switched off |
 //! | own | poddisruptionbudgets, networkpolicies | zen-ingester, zen-egress | create, patch, delete | the same; deleted when switched off |
 //! | own | endpointslices | | list, watch | status: the pods to ask |
 //! | own | pods | | list, watch, create, patch, delete | [`scale`](crate::scale): pods that empty a queue |

@@ -325,10 +325,7 @@ impl Workloads {
             // A policy without ports would let everything out, and port 0 nothing.
             return Err(Error("networkPolicies.apiServerPorts must name ports from 1 to 65535".to_owned()));
         }
-        if self.ingester.service.node_port.is_some() && self.ingester.service.r#type == ServiceType::ClusterIP {
-            return Err(Error("ingester.service.nodePort has no effect with type ClusterIP".to_owned()));
-        }
-        Ok(())
+        self.ingester.service.check("ingester.service")
     }
 }
 
@@ -350,6 +347,15 @@ impl Workloads {
         }
         if audit.keep_mib == 0 || audit.keep_days == 0 {
             return Err(Error("audit.keepMib and audit.keepDays must be at least 1".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    fn check(&self, name: &str) -> Result<(), Error> {
+        if self.node_port.is_some() && self.r#type == ServiceType::ClusterIP {
+            return Err(Error(format!("{name}.nodePort has no effect with type ClusterIP")));
         }
         Ok(())
     }

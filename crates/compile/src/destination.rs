@@ -142,7 +142,7 @@ fn check_cluster(
         Standing::Pending => {
             let message = match resolver.environment.mode {
                 Mode::Standalone => {
-                    format!("events wait for cluster {cluster}, which takes them from the hub in a cluster")
+                    format!("events wait: they are for the egress of cluster {cluster}, and there is none here")
                 }
                 Mode::Cluster(_) => {
                     format!("cluster {cluster} has not joined yet, so events wait; apply its bundle there")

@@ -2,13 +2,13 @@
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::pod::{Shape, port, selector, service_port};
 use super::{Inputs, Problem, object, service};
 use crate::names::{self, INGESTER, port as ports};
 use crate::object::Object;
-use crate::settings::ServiceType;
+use crate::settings::{Service, ServiceType};
 
 /// Where the queue lies.
 const STATE: &str = "/var/lib/zen-mesh";
@@ -55,6 +55,10 @@ fn shape<'a>(inputs: &'a Inputs<'a>, keys: &'a str) -> Shape<'a> {
         container_ports.push(port("api", ports::API));
     }
     let mut environment = Vec::new();
+    if workloads.hub.is_some() {
+        container_ports.push(port("relay", ports::RELAY));
+        environment.push(json!({"name": "ZEN_RELAY", "value": format!("[::]:{}", ports::RELAY)}));
+    }
     if !workloads.api.enabled {
         environment.push(json!({"name": "ZEN_API_ENABLED", "value": "false"}));
     }
@@ -76,16 +80,7 @@ fn shape<'a>(inputs: &'a Inputs<'a>, keys: &'a str) -> Shape<'a> {
 }
 
 pub(super) fn services(inputs: &Inputs<'_>) -> [Object; 2] {
-    let settings = &inputs.workloads.ingester.service;
-    let mut intake = service_port("intake", settings.port);
-    if let Some(node_port) = settings.node_port {
-        intake["nodePort"] = node_port.into();
-    }
-    let spec = json!({"type": settings.r#type.as_str(), "selector": selector(INGESTER), "ports": [intake]});
-    let mut body = json!({"spec": spec});
-    if !settings.annotations.is_empty() {
-        body["metadata"] = json!({"annotations": settings.annotations});
-    }
+    let body = exposed(&inputs.workloads.ingester.service, "intake");
     let peers = json!({
         "type": ServiceType::ClusterIP.as_str(), "clusterIP": "None", "selector": selector(INGESTER),
         "ports": [service_port("control", ports::CONTROL)],
@@ -94,6 +89,26 @@ pub(super) fn services(inputs: &Inputs<'_>) -> [Object; 2] {
         service(inputs, INGESTER, INGESTER, body),
         service(inputs, INGESTER, names::INGESTER_PEERS, json!({"spec": peers})),
     ]
+}
+
+/// Where the egresses of member clusters dial. Whichever replica they reach leases for all.
+pub(super) fn relay_service(inputs: &Inputs<'_>) -> Object {
+    let settings = inputs.workloads.hub.as_ref().map(|hub| hub.relay_service.clone()).unwrap_or_default();
+    service(inputs, INGESTER, names::INGESTER_RELAY, exposed(&settings, "relay"))
+}
+
+/// A Service of the ingester's replicas, as the settings ask for it.
+fn exposed(settings: &Service, name: &'static str) -> Value {
+    let mut port = service_port(name, settings.port);
+    if let Some(node_port) = settings.node_port {
+        port["nodePort"] = node_port.into();
+    }
+    let spec = json!({"type": settings.r#type.as_str(), "selector": selector(INGESTER), "ports": [port]});
+    let mut body = json!({"spec": spec});
+    if !settings.annotations.is_empty() {
+        body["metadata"] = json!({"annotations": settings.annotations});
+    }
+    body
 }
 
 pub(super) fn api_service(inputs: &Inputs<'_>) -> Object {

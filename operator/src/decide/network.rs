@@ -27,10 +27,16 @@ pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
         inbound.push(json!({"ports": [tcp(port::API)]}));
     }
     inbound.push(json!({"from": pods(&[OPERATOR, INGESTER]), "ports": [tcp(port::CONTROL)]}));
+    let mut peers = vec![tcp(port::CONTROL)];
+    if workloads.hub.is_some() {
+        // From member clusters, which prove who they are; and from peers, which lease for the members that they took.
+        inbound.push(json!({"ports": [tcp(port::RELAY)]}));
+        peers.push(tcp(port::RELAY));
+    }
     inbound.push(metrics());
     let mut outbound = cluster(inputs);
     outbound.push(json!({"to": pods(&[EGRESS]), "ports": [tcp(port::LINK)]}));
-    outbound.push(json!({"to": pods(&[INGESTER]), "ports": [tcp(port::CONTROL)]}));
+    outbound.push(json!({"to": pods(&[INGESTER]), "ports": peers}));
     if workloads.zen_lock.is_some() {
         // What Webhooks verify with, where it is in a ZenLock. The egress reaches every pod of the cluster anyway.
         outbound.push(json!({"to": pods(&[ZENLOCK]), "ports": [tcp(port::ZENLOCK)]}));

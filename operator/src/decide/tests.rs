@@ -56,7 +56,8 @@ fn every_field_is_one_of_the_api() {
         serde_json::to_value(typed).expect("JSON")
     }
     let zen_lock = "replicas: 1}\nzenLock: {replicas: 1, custody: {volume: {csi: {driver: d}}}}";
-    let least = LEAST.replace("egress: e}", "egress: e, zenlockWebhook: z}").replace("replicas: 1}", zen_lock);
+    let least =
+        LEAST.replace("egress: e}", "egress: e, zenlockWebhook: z}").replace("replicas: 1}", zen_lock) + "\n" + HUB;
     let workloads = Workloads::parse(&least.replace(
         "{size: 1Gi}}",
         "{size: 1Gi, className: fast}, service: {type: NodePort, nodePort: 30443, annotations: {a: b}}, pod: {tolerations: \
@@ -84,6 +85,49 @@ fn every_field_is_one_of_the_api() {
     }
 }
 
+/// Appended to [`DEFAULT`].
+const HUB: &str = "hub: {url: 'https://hub.example.com', relay: 'relay.example.com:443', \
+    relayService: {type: LoadBalancer, port: 9000, nodePort: 30446, annotations: {a: b}}}\n";
+
+fn unwanted(plan: &Plan) -> Vec<String> {
+    plan.unwanted.iter().map(ToString::to_string).collect()
+}
+
+/// D-02: members reach the ingesters, and these each other for them, at a hub and nowhere else.
+#[test]
+fn a_hub_has_a_port_for_members() {
+    let of = |text: &str| {
+        let plan = decided(text, |_| {});
+        let set =
+            plan.wanted[&Id::new::<StatefulSet>("zen-mesh", "zen-ingester")].body()["spec"]["template"].to_string();
+        let policy = &plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", "zen-ingester")].body()["spec"];
+        let rules = |way: &str| {
+            let rules =
+                policy[way].as_array().expect("rules").iter().filter(|rule| rule["ports"].to_string().contains("9446"));
+            rules.cloned().collect::<Vec<_>>()
+        };
+        let service = plan.wanted.get(&Id::new::<Service>("zen-mesh", "zen-ingester-relay"));
+        (set.contains("ZEN_RELAY"), set.contains("9446"), rules("ingress"), rules("egress"), service.cloned())
+    };
+    assert_eq!(of(DEFAULT), (false, false, vec![], vec![], None));
+    let (listens, has_port, inbound, outbound, service) = of(&(DEFAULT.to_owned() + HUB));
+    assert!(listens && has_port);
+    let relay = json!({"port": 9446, "protocol": "TCP"});
+    assert_eq!(inbound, [json!({"ports": [relay]})], "from other clusters too");
+    assert_eq!(outbound.len(), 1);
+    assert_eq!(outbound[0]["to"], json!([{"podSelector": {"matchLabels": pod::component_labels(names::INGESTER)}}]));
+    let service = service.expect("a Service");
+    let spec = &service.body()["spec"];
+    assert_eq!(
+        (&spec["type"], &service.body()["metadata"]["annotations"]),
+        (&json!("LoadBalancer"), &json!({"a": "b"}))
+    );
+    assert_eq!(
+        spec["ports"],
+        json!([{"name": "relay", "port": 9000, "targetPort": "relay", "protocol": "TCP", "nodePort": 30446}])
+    );
+}
+
 #[test]
 fn what_is_switched_off_is_unwanted_and_nothing_else() {
     let off = DEFAULT
@@ -104,6 +148,7 @@ fn what_is_switched_off_is_unwanted_and_nothing_else() {
             "PodDisruptionBudget zen-mesh/zen-ingester",
             "PodDisruptionBudget zen-mesh/zenlock-webhook",
             "Service zen-mesh/zen-ingester-api",
+            "Service zen-mesh/zen-ingester-relay",
         ]
     );
     let unwanted: Vec<_> = decided(LEAST, |_| {}).unwanted.iter().map(ToString::to_string).collect();
@@ -116,13 +161,14 @@ fn what_is_switched_off_is_unwanted_and_nothing_else() {
             "NetworkPolicy zen-mesh/zenlock-webhook",
             "PodDisruptionBudget zen-mesh/zenlock-webhook",
             "Service zen-mesh/zen-audit",
+            "Service zen-mesh/zen-ingester-relay",
             "Service zen-mesh/zenlock-webhook",
             "StatefulSet zen-mesh/zen-audit",
             "ValidatingWebhookConfiguration zenlock-webhook.zen-mesh.io",
         ],
-        "without ZenLocks and audit"
+        "without ZenLocks, audit and members"
     );
-    assert!(decided(DEFAULT, |_| {}).unwanted.is_empty());
+    assert!(decided(&(DEFAULT.to_owned() + HUB), |_| {}).unwanted.is_empty());
 }
 
 /// Nobody listens at a port that no Service leads to and no policy lets through.
@@ -177,7 +223,7 @@ fn pods_wait_for_what_they_mount_and_nothing_that_runs_is_deleted_for_it() {
         pods.sort_unstable();
         assert_eq!(pods, expected);
         assert!(plan.wanted.keys().any(|id| id.kind == "Service"));
-        assert!(plan.unwanted.is_empty());
+        assert_eq!(unwanted(&plan), ["Service zen-mesh/zen-ingester-relay"], "no hub");
     }
 }
 
@@ -186,7 +232,7 @@ fn the_aggregated_api_is_registered_when_it_answers() {
     let registered = |plan: &Plan| plan.wanted.keys().any(|id| id.kind == "APIService");
     assert!(registered(&decided(DEFAULT, |_| {})));
     let plan = decided(DEFAULT, |inputs| inputs.api_answers = false);
-    assert!(!registered(&plan) && plan.unwanted.is_empty());
+    assert!(!registered(&plan) && unwanted(&plan) == ["Service zen-mesh/zen-ingester-relay"]);
 }
 
 #[test]
@@ -279,7 +325,12 @@ fn the_audit_store_and_its_writers() {
     let off = decided(&off, |_| {});
     assert!(webhook(&off).is_empty() && !to_store(&off, names::ZENLOCK));
     let unwanted: Vec<_> = off.unwanted.iter().map(ToString::to_string).collect();
-    let of_store = ["NetworkPolicy zen-mesh/zen-audit", "Service zen-mesh/zen-audit", "StatefulSet zen-mesh/zen-audit"];
+    let of_store = [
+        "NetworkPolicy zen-mesh/zen-audit",
+        "Service zen-mesh/zen-audit",
+        "Service zen-mesh/zen-ingester-relay",
+        "StatefulSet zen-mesh/zen-audit",
+    ];
     assert_eq!(unwanted, of_store);
 
     let grown = decided(DEFAULT, |inputs| {

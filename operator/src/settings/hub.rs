@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rustls_pki_types::ServerName;
 use serde::Deserialize;
 
-use super::Error;
+use super::{Error, Service};
 
 /// Member clusters may be enrolled.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -20,6 +20,9 @@ pub struct Hub {
     /// Where the egresses of members lease, `<host>:<port>`; empty: the hub takes no streams of members.
     #[serde(default)]
     pub relay: String,
+    /// How the port behind that address is exposed.
+    #[serde(default)]
+    pub relay_service: Service,
     /// How long the issuing CA of a member is good: as long a member works on while the hub is away, at most.
     #[serde(default = "quarter")]
     pub certificate_lifetime: String,
@@ -58,6 +61,7 @@ impl Hub {
         {
             return Err(Error(format!("hub.relay is {:?}: it must be <host>:<port>", self.relay)));
         }
+        self.relay_service.check("hub.relayService")?;
         let lifetime = zen_crds::parse_duration(&self.certificate_lifetime).map(|lifetime| lifetime.as_secs());
         if !lifetime.is_some_and(|seconds| (3600..=365 * 86_400).contains(&seconds)) {
             return Err(Error(format!(
@@ -131,6 +135,8 @@ mod tests {
             ("{names: ['a b']}", "hub.names"),
             ("{relay: hub.example.com}", "hub.relay"),
             ("{relay: 'hub.example.com:0'}", "hub.relay"),
+            ("{relayService: {nodePort: 30446}}", "hub.relayService.nodePort"),
+            ("{relayService: {name: x}}", "unknown field"),
             ("{certificateLifetime: 59m}", "hub.certificateLifetime"),
             ("{certificateLifetime: 8761h}", "hub.certificateLifetime"),
             ("{certificateLifetime: long}", "hub.certificateLifetime"),
