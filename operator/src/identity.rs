@@ -12,6 +12,7 @@ mod keep;
 mod limit;
 mod member;
 mod metrics;
+mod next;
 mod own;
 mod service;
 mod source;
@@ -33,16 +34,20 @@ use zen_identity::client::Clock;
 use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
 use zen_pki::{Ca, Identity, TrustDomain, TrustRoots};
+use zen_rotation::record;
 
 use crate::{Writer, names};
-use follow::Seen;
+pub(crate) use follow::Seen;
 pub(crate) use member::MemberRoot;
+pub(crate) use next::{Error as NextError, Next};
 pub use source::Source;
 
 /// Secret with the root CA (`tls.crt`, `tls.key`), unless it comes from a folder.
 pub const CA: &str = "zen-mesh-ca";
 /// Secret with the issuing CA (`tls.crt`, `tls.key`).
 pub const ISSUER: &str = "zen-mesh-issuer";
+/// Secret with the issuing CA that comes in its place, while that is exchanged.
+pub const ISSUER_NEXT: &str = "zen-mesh-issuer-next";
 /// More names do not fit into a handshake that every client takes.
 const MAX_NAMES: usize = 400;
 
@@ -119,6 +124,8 @@ struct Inner {
     source: Source,
     settings: watch::Receiver<Settings>,
     issuer: watch::Sender<Seen<Secret>>,
+    next: watch::Sender<Seen<Secret>>,
+    rotation: watch::Sender<Seen<ConfigMap>>,
     bundle: watch::Sender<Seen<ConfigMap>>,
     /// What certificates are issued with; none until issuing CA and trust bundle are there.
     current: watch::Sender<Option<Arc<Current>>>,
@@ -136,8 +143,25 @@ struct Inner {
 /// An issuing CA and the roots that it verifies under.
 struct Current {
     ca: Ca,
+    /// The one that comes in its place, while that goes on (T-04).
+    next: Option<Ca>,
+    rotation: record::State,
     roots: TrustRoots,
+    bundle: String,
     settings: Settings,
+}
+
+impl Current {
+    /// The one that a pod's certificates are from.
+    fn issuer(&self, pod: &str) -> &Ca {
+        self.next.as_ref().filter(|_| self.rotation.uses_new(pod)).unwrap_or(&self.ca)
+    }
+
+    /// The one that the operator's own are from: nobody is to meet it before the canary was shown to work.
+    fn own(&self) -> &Ca {
+        let everybody = self.rotation.active.as_ref().is_some_and(record::Active::everybody);
+        self.next.as_ref().filter(|_| everybody).unwrap_or(&self.ca)
+    }
 }
 
 impl Service {
@@ -161,6 +185,8 @@ impl Service {
             source,
             settings,
             issuer: watch::Sender::new(Seen::default()),
+            next: watch::Sender::new(Seen::default()),
+            rotation: watch::Sender::new(Seen::default()),
             bundle: watch::Sender::new(Seen::default()),
             current: watch::Sender::new(None),
             roots: watch::Sender::new(None),
@@ -179,8 +205,10 @@ impl Service {
         let issuers: Api<Secret> = Api::namespaced(self.0.client.clone(), self.0.mesh.namespace());
         let bundles: Api<ConfigMap> = Api::namespaced(self.0.client.clone(), self.0.mesh.namespace());
         tokio::select! {
-            () = follow::object(issuers, ISSUER, &self.0.issuer) => {}
-            () = follow::object(bundles, names::TRUST, &self.0.bundle) => {}
+            () = follow::object(issuers.clone(), ISSUER, &self.0.issuer) => {}
+            () = follow::object(issuers, ISSUER_NEXT, &self.0.next) => {}
+            () = follow::object(bundles.clone(), names::TRUST, &self.0.bundle) => {}
+            () = follow::object(bundles, record::CONFIG_MAP, &self.0.rotation) => {}
             () = follow::current(&self.0) => {}
             () = own::keep(&self.0) => {}
             changed = self.changed() => return changed,

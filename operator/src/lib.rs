@@ -16,6 +16,7 @@ pub mod object;
 mod queue;
 pub mod rbac;
 pub mod reconcile;
+pub mod rotation;
 pub mod run;
 pub mod scale;
 pub mod settings;

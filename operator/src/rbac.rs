@@ -16,8 +16,10 @@
 //! | cluster | roles, rolebindings | zen-ingester, zen-egress | create, patch, delete | [`tenants`](crate::decide::tenants) |
 //! | cluster | roles | zen-ingester, zen-egress | escalate, bind | the same: it grants what it does not have |
 //! | cluster | apiservices | v1alpha1.data.zen-mesh.io | list, watch, create, patch, delete | [`decide`](crate::decide) |
-//! | own | configmaps | zen-mesh, zen-mesh-workloads, zen-mesh-trust | list, watch | configuration, identity |
-//! | own | configmaps | zen-mesh-trust | create, patch | identity |
+//! | own | configmaps | zen-mesh, zen-mesh-workloads, zen-mesh-trust, zen-mesh-rotation | list, watch | configuration, identity |
+//! | own | configmaps | zen-mesh-trust, zen-mesh-rotation | create, patch | identity, [`rotation`](crate::rotation) |
+//! | own | configmaps | zen-mesh-certificates | list, create, patch | [`rotation`](crate::rotation) |
+//! | own | secrets | zen-mesh-issuer-next | list, watch, create, patch, delete | the same |
 //! | own | secrets | zen-mesh-root, zen-mesh-ingester-keys, zen-mesh-egress-keys, zen-mesh-issuer | list, watch, create, patch | keys, identity |
 //! | own | secrets | zen-mesh-ca | list, create, patch | identity |
 //! | own | leases | zen-operator | get, update, create | election; a replace makes a Lease that is missing |

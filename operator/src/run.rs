@@ -29,7 +29,7 @@ use crate::configuration::{self, Followed};
 use crate::identity::{self, Changed};
 use crate::scale::drains::{self, Known, Orders};
 use crate::settings::Workloads;
-use crate::{Writer, enroll, names, reconcile, status, writer};
+use crate::{Writer, enroll, names, reconcile, rotation, status, writer};
 
 /// How often readiness looks at the identity service.
 const LOOK: Duration = Duration::from_millis(500);
@@ -246,6 +246,7 @@ struct Figures {
     writes: writer::Metrics,
     reconcile: reconcile::Metrics,
     status: status::Metrics,
+    rotation: rotation::Metrics,
     leads: Gauge,
 }
 
@@ -255,6 +256,7 @@ fn register() -> (Registry, Figures) {
     figures.writes.register(operator);
     figures.reconcile.register(operator);
     figures.status.register(operator);
+    figures.rotation.register(operator);
     operator.register("leader", "1 while this replica leads", figures.leads.clone());
     (registry, figures)
 }
@@ -332,11 +334,29 @@ async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Resul
             () = drains::run(control, ordered, tell) => Ok(()),
         }
     };
+    let rotates = async {
+        if *ours.scope() != zen_pki::Scope::Hub {
+            // A member's issuing CA is the hub's to exchange.
+            shutdown.begun().await;
+            return Ok(());
+        }
+        let field = rotation::Pods::watch(client.clone(), ours.clone(), serve.control_port, service.bundles());
+        let rotation = rotation::Parts {
+            service: service.clone(),
+            writer: writer.clone(),
+            namespace: serve.pod_namespace.clone(),
+            workloads: workloads.clone(),
+            field,
+            metrics: figures.rotation.clone(),
+        };
+        rotation::run(rotation, shutdown.child()).await
+    };
     let kept = keep(service, writer, workloads.clone());
     let work = async {
         tokio::try_join!(
             Box::pin(reconcile::run(reconcile, shutdown.child())),
             Box::pin(with_identity),
+            Box::pin(rotates),
             Box::pin(hub.lead(writer, shutdown.child())),
         )
     };

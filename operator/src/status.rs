@@ -11,7 +11,7 @@ mod decide;
 mod fleet;
 mod metrics;
 mod object;
-mod pods;
+pub(crate) mod pods;
 mod reports;
 mod watch;
 

@@ -26,7 +26,7 @@ use zen_pki::{HotCertificate, Identity, KeyPairAndChain, Names, SpiffeId, TrustR
 
 use crate::wire::{CertificateRequest, Usage};
 
-/// How often the trust bundle's file and the serving names are looked at.
+/// How often the trust bundle's file, the serving names and the issuing CA are looked at.
 const LOOK: Duration = Duration::from_secs(30);
 /// Where the pod's kubelet and the chart put things.
 const TOKEN: &str = "/var/run/secrets/zen-mesh/token";
@@ -44,12 +44,14 @@ pub struct Options {
     pub roots: PathBuf,
     /// A folder in an in-memory volume.
     pub folder: PathBuf,
+    /// How often the trust bundle's file, the serving names and the issuing CA are looked at.
+    pub look: Duration,
 }
 
 impl Options {
     /// The paths of a pod of the mesh.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), token: TOKEN.into(), roots: ROOTS.into(), folder: FOLDER.into() }
+        Self { url: url.into(), token: TOKEN.into(), roots: ROOTS.into(), folder: FOLDER.into(), look: LOOK }
     }
 }
 
@@ -259,7 +261,7 @@ impl Client {
     async fn follow_roots(&self, identity: &Identity, changed: &watch::Sender<Option<SpiffeId>>) {
         let mut seen = self.bundle().ok();
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(self.look()).await;
             if let Ok(bundle) = self.bundle()
                 && seen.as_ref() != Some(&bundle)
             {
@@ -269,11 +271,11 @@ impl Client {
                 }
                 seen = Some(bundle);
             }
-            if self.is_orphaned(Usage::Workload) {
+            if self.is_orphaned(Usage::Workload) || self.is_exchanged(identity).await {
                 match self.renew(identity, changed).await.map(|renewed| identity.replace(&renewed)) {
-                    Ok(Ok(())) => tracing::info!("the certificate has another root now"),
+                    Ok(Ok(())) => tracing::info!("the certificate has another issuer now"),
                     Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a new certificate"),
-                    Err(reason) => tracing::warn!(%reason, "failed to get a certificate under the new trust bundle"),
+                    Err(reason) => tracing::warn!(%reason, "failed to get a certificate of the other issuer"),
                 }
             }
         }
@@ -287,22 +289,39 @@ impl Client {
         held.is_some_and(|held| held.verify(&roots, now).is_err())
     }
 
+    /// Whether the service wants the certificate to be from another issuing CA. A failure shows where certificates are renewed.
+    async fn is_exchanged(&self, identity: &Identity) -> bool {
+        let who = self.0.issuer.who(Some(identity)).await;
+        who.is_ok_and(|who| !self.is_from(Usage::Workload, who.issuer.as_deref()))
+    }
+
+    fn is_from(&self, usage: Usage, issuer: Option<&str>) -> bool {
+        let held = self.0.held[usage as usize].load_full();
+        issuer.is_none_or(|issuer| held.and_then(|held| held.issuer()).as_deref() == Some(issuer))
+    }
+
+    /// Spread, so that pods which began at one time do not ask at one time.
+    fn look(&self) -> Duration {
+        self.0.options.look.mul_f64(0.75 + fastrand::f64() / 2.0)
+    }
+
     async fn follow_names(&self, identity: &Identity, certificate: &HotCertificate) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK.mul_f64(0.75 + fastrand::f64() / 2.0)) => {}
+                () = tokio::time::sleep(self.look()) => {}
                 () = self.0.nudge.notified() => {}
             }
             // A failure shows where certificates are renewed; names can wait.
             let Ok(who) = self.0.issuer.who(Some(identity)).await else { continue };
-            let due: BTreeSet<_> = who.serving_names.into_iter().collect();
+            let due: BTreeSet<_> = who.serving_names.iter().cloned().collect();
             let held = self.0.held[Usage::Serving as usize].load_full();
             let same = held.as_ref().and_then(|held| held.names()) == Some(Names::Server(due.clone()));
-            if due.is_empty() || same && !self.is_orphaned(Usage::Serving) {
+            let is_from = self.is_from(Usage::Serving, who.issuer.as_deref());
+            if due.is_empty() || same && is_from && !self.is_orphaned(Usage::Serving) {
                 continue;
             }
             match self.issue(Usage::Serving, Some(identity)).await.map(|renewed| certificate.replace(&renewed)) {
-                Ok(Ok(())) => tracing::info!("the serving certificate has other names or another root now"),
+                Ok(Ok(())) => tracing::info!("the serving certificate has other names or another issuer now"),
                 Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a new serving certificate"),
                 Err(reason) => tracing::warn!(%reason, "failed to get a new serving certificate"),
             }

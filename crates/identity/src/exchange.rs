@@ -15,6 +15,8 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::server::PeerCertificates;
+
 /// Connecting and the handshake may take this long of a request's time.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,27 @@ pub enum Error {
     Timeout(Duration),
 }
 
+impl Error {
+    /// Whether the peer did not take our certificate, or we not its: more than that nobody answers.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Tls(text) => text.contains("certificate") || text.contains("alert"),
+            Self::Http(error) => {
+                let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+                while let Some(error) = source {
+                    let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+                    if inner.is_some_and(|inner| inner.is::<rustls::Error>()) || error.is::<rustls::Error>() {
+                        return true;
+                    }
+                    source = error.source();
+                }
+                false
+            }
+            Self::Connect { .. } | Self::Body(_) | Self::Timeout(_) => false,
+        }
+    }
+}
+
 /// Ends the connection's task with the request.
 struct AbortOnDrop(tokio::task::JoinHandle<()>);
 
@@ -52,7 +75,8 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Sends one request and reads the whole answer. The connection ends with it.
+/// Sends one request and reads the whole answer, which has what the peer presented in the handshake as an extension
+/// ([`PeerCertificates`]). The connection ends with it.
 pub async fn exchange(
     address: SocketAddr,
     name: ServerName<'static>,
@@ -70,14 +94,17 @@ pub async fn exchange(
         };
         let limit = CONNECT.min(timeout);
         let stream = tokio::time::timeout(limit, connect).await.map_err(|_| Error::Timeout(limit))??;
+        let presented = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let presented = PeerCertificates(presented.iter().map(|certificate| certificate.clone().into_owned()).collect());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let _connection = AbortOnDrop(tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection among our own parts broke");
             }
         }));
-        let (head, body) = sender.send_request(request).await?.into_parts();
+        let (mut head, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, max_body).collect().await.map_err(|error| Error::Body(error.to_string()))?;
+        head.extensions.insert(presented);
         Ok(Response::from_parts(head, body.to_bytes()))
     };
     tokio::time::timeout(timeout, whole).await.map_err(|_| Error::Timeout(timeout))?

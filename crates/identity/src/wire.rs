@@ -25,6 +25,10 @@ pub struct Who {
     pub serving_names: Vec<String>,
     /// Lifetime of its certificates.
     pub lifetime_seconds: u64,
+    /// The issuing CA that its certificates are to be from, as [`zen_pki::fingerprint`] has it: who holds one from another
+    /// asks for a new one (T-04). None: from whom they are makes no difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
 }
 
 /// What a certificate is for.

@@ -222,6 +222,11 @@ impl Ca {
         &self.certificates[0]
     }
 
+    /// [`crate::fingerprint`] of its own certificate.
+    pub fn fingerprint(&self) -> String {
+        crate::fingerprint(self.certificate())
+    }
+
     /// The private key, PKCS #8 in PEM, to be stored where only the CA's owner can read it.
     pub fn key_pem(&self) -> Secret {
         Secret::new(self.issuer.key().serialize_pem())

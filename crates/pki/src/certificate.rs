@@ -127,6 +127,11 @@ impl KeyPairAndChain {
         verify_as_peer(&self.chain, roots, now)
     }
 
+    /// [`fingerprint`] of what signed the leaf; none for a chain of the leaf alone.
+    pub fn issuer(&self) -> Option<String> {
+        self.chain.get(1).map(fingerprint)
+    }
+
     /// The names in the leaf; none for a leaf that has neither exactly one SPIFFE id nor DNS names alone.
     pub fn names(&self) -> Option<Names> {
         self.chain.first().and_then(leaf_names)
@@ -142,6 +147,29 @@ impl KeyPairAndChain {
 /// The one provider of every configuration here.
 pub(crate) fn provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
+}
+
+/// SHA-256 of a certificate's DER, hexadecimal: names it where its subject does not tell it from others.
+pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// When a certificate may be used.
+///
+/// # Errors
+///
+/// It is none.
+pub fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, Error> {
+    let parsed = parse(certificate, "the certificate")?;
+    let validity = parsed.validity();
+    Ok(Validity { from: at(validity.not_before.timestamp()), until: at(validity.not_after.timestamp()) })
+}
+
+/// Fingerprint and times of each certificate in a PEM text; what cannot be read is left out.
+pub fn certificates(pem: &str) -> Vec<(String, Validity)> {
+    let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
+    certificates.filter_map(|certificate| Some((fingerprint(&certificate), validity(&certificate).ok()?))).collect()
 }
 
 /// Reads a certificate; `what` names it in the error.

@@ -37,10 +37,10 @@ impl Platform {
     pub async fn of_pod(arguments: &Arguments) -> Result<Self, Error> {
         let client = zen_live::cluster::client(Config::infer().await?)?;
         let identity = zen_identity::Client::new(zen_identity::client::Options {
-            url: arguments.identity_url(),
             token: arguments.token.clone(),
             roots: arguments.trust.clone(),
             folder: arguments.identity_folder(),
+            ..zen_identity::client::Options::new(arguments.identity_url())
         })?;
         Ok(Self { client, identity, names: Arc::new(SystemResolver::searching()) })
     }

@@ -14,7 +14,9 @@
 
 mod decide;
 mod dry_run;
+pub mod inventory;
 mod observed;
+pub mod record;
 mod state;
 
 pub use decide::{Step, Which, Work, decide};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use zen_model::Timestamp;
 
 use crate::Which;
@@ -57,7 +58,7 @@ pub struct Probes {
 }
 
 /// Requests of a span of time, and how many of them failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// All.
     pub requests: u64,

@@ -158,6 +158,10 @@ impl Line {
         self.caller.as_ref().map(|caller| format!("{}/{}", caller.namespace, caller.pod)).unwrap_or_default()
     }
 
+    pub(super) fn pod_name(&self) -> &str {
+        self.caller.as_ref().map(|caller| caller.pod.as_str()).unwrap_or_default()
+    }
+
     fn pod_uid(&self) -> &str {
         self.caller.as_ref().map(|caller| caller.pod_uid.as_str()).unwrap_or_default()
     }

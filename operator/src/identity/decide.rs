@@ -28,6 +28,16 @@ pub(super) struct Issuer {
     /// Whether it says that it vouches for the hub's workloads of this trust domain. One of a release before scopes does not
     /// say so, and one that was made before the trust domain changed says it of another.
     pub(super) is_of_mesh: bool,
+    /// Whether it is exchanged in steps when two thirds of its lifetime are over (T-04). Then it is replaced at once only where
+    /// that did not come about.
+    pub(super) rotates: bool,
+}
+
+impl Issuer {
+    fn due(&self) -> Timestamp {
+        let due = self.validity.renew_at();
+        if self.rotates { due.plus(self.validity.until.since(due) / 2) } else { due }
+    }
 }
 
 /// The next thing to do.
@@ -66,10 +76,8 @@ pub(super) fn decide(facts: &Facts) -> Step {
         Found::There(issuer) if !issuer.is_of_mesh => {
             Step::ReplaceIssuer("it does not say that it vouches for this trust domain")
         }
-        Found::There(issuer) if facts.now >= issuer.validity.renew_at() => {
-            Step::ReplaceIssuer("two thirds of its lifetime are over")
-        }
-        Found::There(issuer) => Step::Rest(issuer.validity.renew_at()),
+        Found::There(issuer) if facts.now >= issuer.due() => Step::ReplaceIssuer("its lifetime is nearly over"),
+        Found::There(issuer) => Step::Rest(issuer.due()),
     }
 }
 
@@ -84,7 +92,7 @@ mod tests {
         Facts {
             root: Found::There(()),
             may_make_root: true,
-            issuer: Found::There(Issuer { validity, is_stored_right: true, is_of_root: true, is_of_mesh: true }),
+            issuer: Found::There(Issuer { validity, is_stored_right: true, is_of_root: true, is_of_mesh: true, rotates: false }),
             bundle_is_current: true,
             now: Timestamp::from_secs(DAY),
         }
@@ -100,6 +108,12 @@ mod tests {
         Found::There(Issuer { is_of_mesh: false, ..issuer })
     }
 
+    /// At two thirds it is rotated: half of what is left then is for that.
+    fn rotated() -> Found<Issuer> {
+        let Found::There(issuer) = good().issuer else { return Found::Missing };
+        Found::There(Issuer { rotates: true, ..issuer })
+    }
+
     fn stored_wrong() -> Found<Issuer> {
         let Found::There(issuer) = good().issuer else { return Found::Missing };
         Found::There(Issuer { is_stored_right: false, ..issuer })
@@ -108,6 +122,7 @@ mod tests {
     #[test]
     fn one_step_at_a_time() {
         let due = Timestamp::from_secs(300 + 60 * DAY);
+        let late = Timestamp::from_secs(300 + 75 * DAY);
         let words = || Found::Unusable("why".to_owned());
         let rows: Vec<(&str, Facts, Step)> = vec![
             ("all is well", good(), Step::Rest(due)),
@@ -158,8 +173,14 @@ mod tests {
                 Facts { issuer: of_another_mesh(), ..good() },
                 Step::ReplaceIssuer("it does not say that it vouches for this trust domain"),
             ),
+            ("due, and rotated", Facts { now: due, issuer: rotated(), ..good() }, Step::Rest(late)),
+            (
+                "due for long, and not rotated",
+                Facts { now: late, issuer: rotated(), ..good() },
+                Step::ReplaceIssuer("its lifetime is nearly over"),
+            ),
             ("just before it is due", Facts { now: Timestamp(due.0 - 1), ..good() }, Step::Rest(due)),
-            ("due", Facts { now: due, ..good() }, Step::ReplaceIssuer("two thirds of its lifetime are over")),
+            ("due", Facts { now: due, ..good() }, Step::ReplaceIssuer("its lifetime is nearly over")),
         ];
         for (what, facts, step) in rows {
             assert_eq!(decide(&facts), step, "{what}");

@@ -10,7 +10,8 @@ use kube::runtime::watcher::watch_object;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
-use zen_pki::TrustRoots;
+use zen_pki::{Ca, TrustDomain, TrustRoots};
+use zen_rotation::record::{self, State};
 
 use super::{Current, Inner};
 use crate::names;
@@ -18,11 +19,11 @@ use crate::watching::Watched;
 
 /// One object of the API server.
 #[derive(Clone, Debug)]
-pub(super) struct Seen<K> {
+pub(crate) struct Seen<K> {
     /// Whether the API server was heard at all.
-    pub(super) synced: bool,
+    pub(crate) synced: bool,
     /// The object; none when there is none.
-    pub(super) object: Option<Arc<K>>,
+    pub(crate) object: Option<Arc<K>>,
 }
 
 impl<K> Default for Seen<K> {
@@ -50,12 +51,16 @@ where
 /// Keeps what certificates are issued with. What is there and cannot be used does not replace what can.
 pub(super) async fn current(inner: &Inner) {
     let (mut issuer, mut bundle) = (inner.issuer.subscribe(), inner.bundle.subscribe());
+    let (mut next, mut rotation) = (inner.next.subscribe(), inner.rotation.subscribe());
     let mut settings = inner.settings.clone();
     loop {
         let (issuing, trusted) = (issuer.borrow_and_update().clone(), bundle.borrow_and_update().clone());
+        next.mark_unchanged();
+        rotation.mark_unchanged();
         settings.mark_unchanged();
         match build(inner, &issuing, &trusted) {
-            Ok(Some((current, text))) => {
+            Ok(Some(current)) => {
+                let text = current.bundle.clone();
                 inner.metrics.issuer_until(current.ca.validity().until);
                 inner.problem.store(None);
                 inner.current.send_replace(Some(Arc::new(current)));
@@ -74,6 +79,8 @@ pub(super) async fn current(inner: &Inner) {
         tokio::select! {
             _ = issuer.changed() => {}
             _ = bundle.changed() => {}
+            _ = next.changed() => {}
+            _ = rotation.changed() => {}
             // An error: nobody changes them any more.
             () = async { if settings.changed().await.is_err() { std::future::pending().await } } => {}
         }
@@ -81,7 +88,7 @@ pub(super) async fn current(inner: &Inner) {
 }
 
 /// None: not everything is there yet.
-fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Result<Option<(Current, String)>, String> {
+fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Result<Option<Current>, String> {
     let (Some(secret), Some(bundle)) = (&issuer.object, &bundle.object) else { return Ok(None) };
     let settings = inner.settings.borrow().clone();
     let now = inner.now();
@@ -90,7 +97,35 @@ fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Resu
     let roots = TrustRoots::from_pem(&text).map_err(|error| error.to_string())?;
     ca.verify(&roots, now)
         .map_err(|error| format!("the issuing CA does not verify under the trust bundle: {error}"))?;
-    Ok(Some((Current { ca, roots, settings }, text)))
+    let rotation = inner.rotation.borrow().object.as_deref().and_then(state).unwrap_or_default();
+    let next = coming(inner, &rotation, &roots, settings.mesh.trust_domain());
+    Ok(Some(Current { ca, next, rotation, roots, bundle: text, settings }))
+}
+
+/// The issuing CA that comes: the one that the rotation has made, and no other.
+fn coming(inner: &Inner, rotation: &State, roots: &TrustRoots, domain: &TrustDomain) -> Option<Ca> {
+    let wanted = rotation.active.as_ref().filter(|active| active.issues())?.new.as_deref()?;
+    let secret = inner.next.borrow().object.clone()?;
+    let now = inner.now();
+    let usable = inner.source.issuer(&secret, inner.mesh.namespace(), domain, now).and_then(|ca| {
+        ca.verify(roots, now).map_err(|error| error.to_string())?;
+        Ok(ca)
+    });
+    match usable {
+        Ok(ca) => Some(ca).filter(|ca| ca.fingerprint() == wanted),
+        Err(reason) => {
+            tracing::warn!(%reason, "the next issuing CA cannot be used; the one before counts");
+            None
+        }
+    }
+}
+
+/// How a rotation stands, in its ConfigMap. What cannot be read counts for nothing: then all is as it was before.
+pub(super) fn state(rotation: &ConfigMap) -> Option<State> {
+    let text = rotation.data.as_ref()?.get(record::STATE)?;
+    serde_json::from_str(text)
+        .inspect_err(|error| tracing::error!(%error, "the state of the rotation cannot be read"))
+        .ok()
 }
 
 /// The trust bundle in its ConfigMap.

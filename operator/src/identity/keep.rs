@@ -174,31 +174,32 @@ fn note(inner: &Inner, secret: &str, done: &str, made: &Ca) {
 fn look(inner: &Inner, secret: Option<&Secret>, root: Option<&Root>, now: Timestamp) -> Found<Issuer> {
     let Some(secret) = secret else { return Found::Missing };
     let (namespace, domain) = (inner.mesh.namespace(), inner.mesh.trust_domain());
+    let rotates = *inner.mesh.scope() == zen_pki::Scope::Hub;
     let expired = |secret: &Secret| {
         // One that has ended can still be read; it is exchanged like one that is due.
         inner.source.issuer(secret, namespace, domain, Timestamp(0)).is_ok_and(|ca| now >= ca.validity().until)
     };
     if !inner.source.is_stored_right(namespace, secret, root) {
         let validity = zen_pki::Validity { from: Timestamp(0), until: Timestamp(0) };
-        return Found::There(Issuer { validity, is_stored_right: false, is_of_root: true, is_of_mesh: true });
+        return Found::There(Issuer { validity, is_stored_right: false, is_of_root: true, is_of_mesh: true, rotates });
     }
     match inner.source.issuer(secret, namespace, domain, now) {
         Ok(ca) => {
             let roots = root.map(|root| zen_pki::TrustRoots::from_pem(&root.bundle));
             let is_of_root = roots.is_some_and(|roots| roots.is_ok_and(|roots| ca.verify(&roots, now).is_ok()));
             let is_of_mesh = ca.scope() == Some(&zen_pki::Scope::Hub);
-            Found::There(Issuer { validity: ca.validity(), is_stored_right: true, is_of_root, is_of_mesh })
+            Found::There(Issuer { validity: ca.validity(), is_stored_right: true, is_of_root, is_of_mesh, rotates })
         }
         Err(_) if expired(secret) => {
             let past = Timestamp(0);
             let validity = zen_pki::Validity { from: past, until: past };
-            Found::There(Issuer { validity, is_stored_right: true, is_of_root: true, is_of_mesh: true })
+            Found::There(Issuer { validity, is_stored_right: true, is_of_root: true, is_of_mesh: true, rotates })
         }
         Err(reason) => Found::Unusable(reason),
     }
 }
 
-fn secret(namespace: &str, name: &str, ca: &Ca, key: &[u8], is_root: bool) -> Object {
+pub(super) fn secret(namespace: &str, name: &str, ca: &Ca, key: &[u8], is_root: bool) -> Object {
     let mut body = json!({
         "type": "kubernetes.io/tls",
         "data": {

@@ -46,6 +46,7 @@ pub(super) async fn keep(inner: &Inner) {
     let mut failures = 0_u32;
     loop {
         let current = changes.borrow_and_update().clone();
+        let of = current.as_deref().map(of);
         let wait = match current.map(|current| renew(inner, &current)) {
             None => LOOK,
             Some(Ok(due)) => {
@@ -67,24 +68,29 @@ pub(super) async fn keep(inner: &Inner) {
             }
             tokio::select! {
                 () = tokio::time::sleep(left.min(LOOK)) => {}
-                _ = changes.changed() => break,
+                _ = changes.changed() => if changes.borrow_and_update().as_deref().map(self::of) != of { break },
             }
         }
     }
+}
+
+/// What they are made of: whatever else changes leaves them as they are.
+fn of(current: &Current) -> (String, String, crate::identity::Settings) {
+    (current.own().fingerprint(), current.bundle.clone(), current.settings.clone())
 }
 
 /// When to do it again.
 fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Error> {
     let namespace = inner.mesh.namespace();
     let (now, lifetime) = (inner.now(), current.settings.lifetime);
-    let workload = current.ca.issue_workload_at(inner.mesh.id(Component::Operator), now, lifetime)?;
+    let workload = current.own().issue_workload_at(inner.mesh.id(Component::Operator), now, lifetime)?;
     let service = names::OPERATOR;
     let mut served = vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
     if !current.settings.hub.is_empty() {
         served.push(format!("{}.{namespace}.svc", names::OPERATOR_HUB));
         served.extend(current.settings.hub.iter().cloned());
     }
-    let serving = current.ca.issue_server_at(&served, now, lifetime)?;
+    let serving = current.own().issue_server_at(&served, now, lifetime)?;
     let id = inner.mesh.id(Component::Operator);
     for (usage, issued) in [(Usage::Workload, &workload), (Usage::Serving, &serving)] {
         inner.audit.note(audit::own(id, namespace, usage, issued.validity().until));

@@ -86,6 +86,7 @@ async fn who(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             spiffe_id: current.settings.mesh.id(component).to_string(),
             serving_names: current.settings.serving(component).into_iter().flatten().cloned().collect(),
             lifetime_seconds: current.settings.lifetime.as_secs(),
+            issuer: Some(current.issuer(line.pod_name()).fingerprint()),
         })
         .into_response(),
         Err(No(reason, detail)) => {
@@ -180,7 +181,7 @@ impl Shared {
             }
         };
         let request_read = SigningRequest::from_pem(&request.csr).map_err(refused)?;
-        let signed = current.ca.sign_csr(&request_read, &due, self.inner.now(), settings.lifetime).map_err(
+        let signed = current.issuer(line.pod_name()).sign_csr(&request_read, &due, self.inner.now(), settings.lifetime).map_err(
             |error| match error {
                 SignError::Refused(reason) => refused(reason),
                 SignError::Ca(error) => {

@@ -42,6 +42,7 @@ impl Script {
             spiffe_id: id(Component::Ingester).to_string(),
             serving_names: vec!["zen-ingester.zen-mesh.svc".to_owned()],
             lifetime_seconds: 3600,
+            issuer: None,
         };
         let state = Mutex::new(State { who, down: false, lie: None, asked: Vec::new(), now: None });
         Arc::new(Self { issuer, root: root.certificate_pem().to_owned(), state })

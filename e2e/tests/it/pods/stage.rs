@@ -223,6 +223,7 @@ impl Issuer for PodIssuer {
             spiffe_id: id(self.component).to_string(),
             serving_names: vec![INTAKE.to_owned()],
             lifetime_seconds: 3600,
+            issuer: None,
         };
         Box::pin(std::future::ready(self.there().map(|()| who)))
     }

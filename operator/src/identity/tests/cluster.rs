@@ -15,10 +15,11 @@ use zen_identity::Mesh;
 use zen_identity::client::Clock;
 use zen_model::Timestamp;
 use zen_pki::{Ca, TrustDomain};
+use zen_rotation::{inventory, record};
 use zen_runtime::lease::Leadership;
-use zen_testkit::api_server::{ApiServer, Call, Reply, Watch};
+use zen_testkit::api_server::{ApiServer, Call, Received, Reply, Watch};
 
-use super::super::{CA, ISSUER, Service, Settings, Source};
+use super::super::{CA, ISSUER, ISSUER_NEXT, Service, Settings, Source};
 use crate::{Writer, names, writer};
 
 pub(crate) const SECRETS: &str = "/api/v1/namespaces/zen-mesh/secrets";
@@ -73,7 +74,14 @@ impl Cluster {
         let (start, epoch) = (Instant::now(), Timestamp::now());
         let clock: Clock = Arc::new(move || epoch.plus(start.elapsed()));
         let cluster = Self { server: ApiServer::new(), state: Arc::default(), clock };
-        for (path, name) in [(SECRETS, CA), (SECRETS, ISSUER), (CONFIG_MAPS, names::TRUST)] {
+        for (path, name) in [
+            (SECRETS, CA),
+            (SECRETS, ISSUER),
+            (SECRETS, ISSUER_NEXT),
+            (CONFIG_MAPS, names::TRUST),
+            (CONFIG_MAPS, record::CONFIG_MAP),
+            (CONFIG_MAPS, inventory::CONFIG_MAP),
+        ] {
             let watch = Watch::default();
             cluster.state.lock().expect("no panic").watches.insert(name.to_owned(), watch.clone());
             let only = Call::get(path).query("fieldSelector", &format!("metadata.name={name}"));
@@ -92,7 +100,10 @@ impl Cluster {
         for call in [
             Call::patch(&format!("{SECRETS}/{CA}")),
             Call::patch(&format!("{SECRETS}/{ISSUER}")),
+            Call::patch(&format!("{SECRETS}/{ISSUER_NEXT}")),
             Call::patch(&format!("{CONFIG_MAPS}/{}", names::TRUST)),
+            Call::patch(&format!("{CONFIG_MAPS}/{}", record::CONFIG_MAP)),
+            Call::patch(&format!("{CONFIG_MAPS}/{}", inventory::CONFIG_MAP)),
         ] {
             let state = Arc::clone(&cluster.state);
             let put = move |body: Value| state.lock().expect("no panic").put(body);
@@ -108,6 +119,17 @@ impl Cluster {
                     put(body)
                 }),
             );
+        }
+        for (path, name) in [(SECRETS, ISSUER_NEXT)] {
+            let state = Arc::clone(&cluster.state);
+            let gone = move |_: &Received| {
+                let mut state = state.lock().expect("no panic");
+                if let Some(object) = state.objects.remove(name) {
+                    state.watches[name].deleted(object);
+                }
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+            };
+            cluster.server.allow(Call::delete(&format!("{path}/{name}")), Reply::with(gone));
         }
         cluster.server.allow(Call::post(EVENTS), Reply::stored());
         cluster.server.allow(Call::patch(EVENTS).under(), Reply::stored());

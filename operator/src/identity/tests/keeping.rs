@@ -70,11 +70,11 @@ async fn of_two_that_race_one_ca_remains() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_issuing_ca_is_renewed_at_two_thirds_and_leaves_of_both_verify() {
+async fn an_issuing_ca_that_was_not_rotated_is_replaced_in_time_and_leaves_of_both_verify() {
     let cluster = Cluster::new();
     let root = Ca::new_root(&domain(), Timestamp::now()).expect("a root");
-    // In 50 minutes, 60 days will have passed since it was made.
-    let made = Timestamp(Timestamp::now().0 - 60 * 86_400_000 + 50 * 60_000);
+    // In 50 minutes, 75 days will have passed since it was made: it was to be rotated at 60.
+    let made = Timestamp(Timestamp::now().0 - 75 * 86_400_000 + 50 * 60_000);
     cluster.put(secret_of(CA, &root));
     cluster.put(secret_of(ISSUER, &root.issue_intermediate(made).expect("an issuing CA")));
     let replica = cluster.start(Source::Secret, true);

@@ -1,0 +1,73 @@
+//! Every certificate of the mesh, as `kubectl zen certs` shows it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zen_identity::Component;
+use zen_rotation::inventory::{Certificate, Inventory, Kind, Standing};
+use zen_rotation::record::Active;
+
+use super::field::{Pod, Presented};
+use crate::identity::{ISSUER, ISSUER_NEXT, Next, Service};
+use crate::names;
+
+pub(super) fn inventory(
+    service: &Service,
+    pods: &[Pod],
+    met: &HashMap<Arc<str>, Presented>,
+    next: &Next,
+    active: Option<&Active>,
+) -> Inventory {
+    let mut certificates = Vec::new();
+    for (fingerprint, validity) in service.bundle().as_deref().map(zen_pki::certificates).unwrap_or_default() {
+        certificates.push(Certificate {
+            kind: Kind::Root,
+            name: format!("ConfigMap/{}", names::TRUST),
+            fingerprint,
+            issuer: None,
+            from: validity.from,
+            until: validity.until,
+            state: Standing::InUse,
+        });
+    }
+    let issuers = [(ISSUER, &next.issuer, Standing::InUse), (ISSUER_NEXT, &next.next, Standing::Next)];
+    for (name, issuer, state) in issuers {
+        if let Some((fingerprint, validity)) = issuer {
+            certificates.push(Certificate {
+                kind: Kind::Issuer,
+                name: format!("Secret/{name}"),
+                fingerprint: fingerprint.clone(),
+                issuer: None,
+                from: validity.from,
+                until: validity.until,
+                state,
+            });
+        }
+    }
+    let new = active.and_then(|active| active.new.as_deref());
+    let in_use = next.issuer.as_ref().map(|(issuer, _)| issuer.as_str());
+    let mut pods: Vec<_> = pods.iter().collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    for pod in pods {
+        let Some(met) = met.get(&pod.uid) else { continue };
+        let issuer = met.issuer.as_deref();
+        let state = if issuer.is_some() && issuer == new {
+            Standing::Next
+        } else if issuer == in_use && (new.is_none() || new == in_use) {
+            Standing::InUse
+        } else {
+            Standing::Old
+        };
+        certificates.push(Certificate {
+            // Of the webhook others see what it serves.
+            kind: if pod.component == Component::ZenLock { Kind::Serving } else { Kind::Workload },
+            name: format!("Pod/{}", pod.name),
+            fingerprint: met.leaf.clone(),
+            issuer: met.issuer.clone(),
+            from: met.validity.from,
+            until: met.validity.until,
+            state,
+        });
+    }
+    Inventory { certificates }
+}

@@ -1,0 +1,57 @@
+//! The pods of the mesh as a rotation sees them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use zen_identity::Component;
+use zen_pki::{Identity, Validity};
+use zen_rotation::Rate;
+
+/// A pod that presents a certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// What it is.
+    pub component: Component,
+    /// Its name.
+    pub name: Arc<str>,
+    /// A new pod of the same name has another.
+    pub uid: Arc<str>,
+    /// Where it presents it.
+    pub address: SocketAddr,
+    /// Where its metrics are.
+    pub admin: SocketAddr,
+    /// Whether it takes part.
+    pub ready: bool,
+}
+
+/// What a pod presented in a handshake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// Fingerprint of the leaf.
+    pub leaf: String,
+    /// Fingerprint of the issuing CA above it.
+    pub issuer: Option<String>,
+    /// When the leaf may be used.
+    pub validity: Validity,
+}
+
+/// Why there was no handshake.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// Nobody answers: it may have just gone.
+    #[error("no answer: {0}")]
+    Away(String),
+    /// One of the two did not take the other's certificate.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Meets the pods.
+pub trait Field: Clone + Send + Sync + 'static {
+    /// Those that there are now, but for those that are about to end.
+    fn pods(&self) -> Vec<Pod>;
+    /// A handshake as this workload, checked on both sides, and one answer: only then it is known that the pod took ours.
+    fn greet(&self, pod: &Pod, identity: &Identity) -> impl Future<Output = Result<Presented, Unheard>> + Send;
+    /// Requests since the pod began, and how many of them failed; none where it does not say.
+    fn rate(&self, pod: &Pod) -> impl Future<Output = Option<Rate>> + Send;
+}

@@ -1,0 +1,369 @@
+//! Whole rotations of the issuing CA against a scripted API server, with pods that do what the identity service tells them (T-04).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use zen_identity::Component;
+use zen_model::reason::RotationReason;
+use zen_model::Timestamp;
+use zen_pki::{Ca, Identity, Validity};
+use zen_rotation::record::{self, Action, Request, State};
+use zen_rotation::{Plan, Rate, Subject};
+use zen_runtime::lease::Leadership;
+use zen_testkit::api_server::{Call, Reply};
+
+use super::field::{Field, Pod, Presented, Unheard};
+use super::{Metrics, Parts, run};
+use crate::configuration::Followed;
+use crate::identity::tests::cluster::{CONFIG_MAPS, Cluster, EVENTS, Replica, domain, secret_of};
+use crate::identity::{CA, ISSUER, ISSUER_NEXT, Service, Source};
+use crate::{Writer, writer};
+
+const PODS: [&str; 4] = ["zen-egress-0", "zen-egress-1", "zen-ingester-0", "zen-ingester-1"];
+
+/// Pods that exchange their certificate when the identity service wants them to.
+#[derive(Clone)]
+struct Script(Arc<Mutex<Pods>>);
+
+struct Pods {
+    /// Fingerprint of the issuer of each.
+    issuers: BTreeMap<&'static str, String>,
+    /// These are not taken by anybody when they present an issuer other than this.
+    refuses: Option<(&'static str, String)>,
+    rate: Rate,
+    now: Validity,
+}
+
+impl Field for Script {
+    fn pods(&self) -> Vec<Pod> {
+        let pods = self.0.lock().expect("no panic");
+        let pod = |name: &&'static str| Pod {
+            component: Component::Egress,
+            name: (*name).into(),
+            uid: (*name).into(),
+            address: ([127, 0, 0, 1], 1).into(),
+            admin: ([127, 0, 0, 1], 1).into(),
+            ready: true,
+        };
+        pods.issuers.keys().map(pod).collect()
+    }
+
+    async fn greet(&self, pod: &Pod, _: &Identity) -> Result<Presented, Unheard> {
+        let pods = self.0.lock().expect("no panic");
+        let issuer = pods.issuers[&*pod.name].clone();
+        if pods.refuses.as_ref().is_some_and(|(name, old)| **name == *pod.name && *old != issuer) {
+            return Err(Unheard::Refused("bad certificate".to_owned()));
+        }
+        Ok(Presented { leaf: format!("{issuer}/{}", pod.name), issuer: Some(issuer), validity: pods.now })
+    }
+
+    async fn rate(&self, _: &Pod) -> Option<Rate> {
+        Some(self.0.lock().expect("no panic").rate)
+    }
+}
+
+/// A leader with its pods.
+struct Stage {
+    cluster: Cluster,
+    script: Script,
+    leader: Option<(Replica, JoinHandle<Result<(), writer::Error>>, CancellationToken)>,
+    first: String,
+}
+
+impl Stage {
+    async fn start() -> Self {
+        Self::on(Cluster::new()).await
+    }
+
+    async fn on(cluster: Cluster) -> Self {
+        let now = (cluster.clock)();
+        let now = Validity { from: now, until: now.plus(Duration::from_hours(24)) };
+        let pods = Pods { issuers: BTreeMap::new(), refuses: None, rate: Rate::default(), now };
+        let script = Script(Arc::new(Mutex::new(pods)));
+        let mut stage = Self { cluster, script, leader: None, first: String::new() };
+        stage.lead();
+        stage.service().identity().await;
+        stage.first = stage.service().issuer_of("x").expect("it issues");
+        let first = stage.first.clone();
+        stage.set(|pods| pods.issuers = PODS.map(|pod| (pod, first.clone())).into());
+        until(|| stage.cluster.object(record::CONFIG_MAP).is_some()).await;
+        stage
+    }
+
+    fn service(&self) -> &Service {
+        &self.leader.as_ref().expect("there is a leader").0.service
+    }
+
+    fn set<T>(&self, change: impl FnOnce(&mut Pods) -> T) -> T {
+        change(&mut self.script.0.lock().expect("no panic"))
+    }
+
+    /// Another process leads.
+    fn lead(&mut self) {
+        let replica = self.cluster.start(Source::Secret, true);
+        let writer = Writer::new(
+            self.cluster.server.client(),
+            Leadership::unguarded(),
+            "zen-operator-0",
+            writer::Metrics::default(),
+        );
+        let (_, workloads) = watch::channel(Followed::default());
+        let parts = Parts {
+            service: replica.service.clone(),
+            writer,
+            namespace: "zen-mesh".to_owned(),
+            workloads,
+            field: self.script.clone(),
+            metrics: Metrics::default(),
+        };
+        let end = CancellationToken::new();
+        let running = tokio::spawn(run(parts, end.clone()));
+        self.leader = Some((replica, running, end));
+    }
+
+    /// The process ends wherever it is.
+    fn crash(&mut self) {
+        if let Some((_, running, _)) = self.leader.take() {
+            running.abort();
+        }
+    }
+
+    fn ask(&self, action: Action) {
+        let plan = Plan { soak_seconds: 30, ..Plan::default() };
+        let id = format!("{:?}", Instant::now());
+        let request = Request { id, action, subject: Subject::IssuingCa(None), plan };
+        let mut object = self.cluster.object(record::CONFIG_MAP).expect("there");
+        object["data"][record::REQUEST] = serde_json::to_string(&request).expect("serializes").into();
+        self.cluster.put(object);
+    }
+
+    fn state(&self) -> State {
+        let object = self.cluster.object(record::CONFIG_MAP).expect("there");
+        serde_json::from_str(object["data"][record::STATE].as_str().expect("there")).expect("parses")
+    }
+
+    fn phase(&self) -> Option<&'static str> {
+        self.state().active.map(|active| active.rotation.phase.label())
+    }
+
+    /// Each pod asks, as it does every half minute. Returns the phases that were passed.
+    async fn follow(&mut self, mut each: impl FnMut(&mut Self)) -> Vec<&'static str> {
+        let mut phases = Vec::new();
+        let deadline = Instant::now() + Duration::from_hours(2);
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            assert!(Instant::now() < deadline, "stuck in {:?}", self.state());
+            if let Some(phase) = self.phase().filter(|phase| phases.last() != Some(phase)) {
+                phases.push(phase);
+                each(self);
+            }
+            if self.leader.is_none() {
+                self.lead();
+                self.service().identity().await;
+            }
+            for pod in PODS {
+                let issuer = self.service().issuer_of(pod).expect("it issues");
+                self.set(|pods| pods.issuers.insert(pod, issuer));
+            }
+            if self.state().active.is_none() && !self.state().ended.is_empty() {
+                return phases;
+            }
+        }
+    }
+
+    fn issuers(&self) -> Vec<String> {
+        self.set(|pods| pods.issuers.values().cloned().collect())
+    }
+
+    fn said(&self, code: &str) -> bool {
+        let received = self.cluster.server.received();
+        received.iter().any(|call| call.path.starts_with(EVENTS) && call.body["reason"] == code)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.crash();
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_hours(1);
+    while !condition() {
+        assert!(Instant::now() < deadline, "never");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuing_ca_is_exchanged_by_a_canary_first() {
+    let mut stage = Stage::start().await;
+    stage.ask(Action::Start);
+    let mut canary = Vec::new();
+    let phases = stage
+        .follow(|stage| {
+            if stage.phase() == Some("probing") {
+                let new = stage.state().active.and_then(|active| active.new).expect("made");
+                canary = PODS.into_iter().filter(|pod| stage.service().issuer_of(pod) == Some(new.clone())).collect();
+            }
+        })
+        .await;
+    let whole = ["planned", "trusting", "canary", "probing", "rolling_out", "verifying", "overlap", "retiring"];
+    assert_eq!(phases, whole.iter().copied().filter(|phase| phases.contains(phase)).collect::<Vec<_>>(), "in order");
+    assert!(phases.contains(&"probing") && phases.contains(&"verifying"), "{phases:?}");
+    assert_eq!(canary, [PODS[0]], "one of four goes first");
+    let state = stage.state();
+    assert_eq!(state.ended[0].reason, RotationReason::RotationFinished);
+    assert_eq!(state.ended[0].old, stage.first);
+    let new = state.ended[0].new.clone().expect("made");
+    assert!(stage.issuers().iter().all(|issuer| *issuer == new));
+    until(|| stage.cluster.object(ISSUER_NEXT).is_none()).await;
+    assert_eq!(stage.service().issuer_of("zen-egress-9"), Some(new), "who comes later too");
+    assert!(stage.said("RotationProgressing") && stage.said("RotationFinished"));
+    // An answered request is not taken up again, by a new leader neither.
+    stage.crash();
+    stage.lead();
+    sleep(Duration::from_hours(1)).await;
+    assert_eq!(stage.state().ended.len(), 1);
+}
+
+/// T-04: a process that ends in any phase, or right after any write, changes nothing of how it ends.
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_step_changes_nothing() {
+    let whole = ["planned", "trusting", "canary", "probing", "rolling_out", "verifying", "overlap", "retiring"];
+    for crash in whole {
+        let mut stage = Stage::start().await;
+        stage.ask(Action::Start);
+        let mut crashed = false;
+        stage
+            .follow(|stage| {
+                if stage.phase() == Some(crash) {
+                    crashed = true;
+                    stage.crash();
+                }
+            })
+            .await;
+        let state = stage.state();
+        assert_eq!(state.ended[0].reason, RotationReason::RotationFinished, "{crash}");
+        let new = state.ended[0].new.clone().expect("made");
+        assert!(stage.issuers().iter().all(|issuer| *issuer == new), "{crash}");
+        // Phases that take no time are not seen from outside.
+        assert!(crashed || ["planned", "trusting", "overlap", "retiring"].contains(&crash), "{crash}");
+    }
+    // After each write, whichever phase it belongs to: the next one fails, and the process ends there.
+    for after in 1..=8 {
+        let mut stage = Stage::start().await;
+        let before = stage.cluster.server.received().iter().filter(|call| is_state(call)).count();
+        stage.ask(Action::Start);
+        let mut crashed = false;
+        let deadline = Instant::now() + Duration::from_hours(2);
+        while stage.state().ended.is_empty() {
+            assert!(Instant::now() < deadline, "stuck after write {after}: {:?}", stage.state());
+            let writes = stage.cluster.server.received().iter().filter(|call| is_state(call)).count();
+            if writes >= before + after && !std::mem::replace(&mut crashed, true) {
+                stage.crash();
+                stage.lead();
+                stage.service().identity().await;
+            }
+            for pod in PODS {
+                let issuer = stage.service().issuer_of(pod).expect("it issues");
+                stage.set(|pods| pods.issuers.insert(pod, issuer));
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        assert!(crashed, "there are so many writes");
+        assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished, "after write {after}");
+    }
+}
+
+fn is_state(call: &zen_testkit::api_server::Received) -> bool {
+    call.method == "PATCH" && call.path.ends_with(record::CONFIG_MAP)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_fails_takes_it_back() {
+    let mut stage = Stage::start().await;
+    let first = stage.first.clone();
+    stage.set(|pods| pods.refuses = Some((PODS[0], first.clone())));
+    // The canary presents the new, and its peers do not take it: what it presents is not even met.
+    stage.ask(Action::Start);
+    let phases = stage.follow(|_| {}).await;
+    let ended = stage.state().ended[0].clone();
+    assert!(matches!(ended.reason, RotationReason::CanaryStuck | RotationReason::ProbeFailed), "{ended:?}");
+    assert!(!phases.contains(&"rolling_out"), "{phases:?}");
+    assert!(stage.issuers().iter().all(|issuer| *issuer == first));
+    until(|| stage.cluster.object(ISSUER_NEXT).is_none()).await;
+    assert!(stage.said(ended.reason.row().code));
+    assert_eq!(stage.service().issuer_of("later"), Some(first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_failed_requests_take_it_back_and_so_does_an_abort() {
+    for (reason, at) in [
+        (RotationReason::ErrorsRaised, "probing"),
+        (RotationReason::ErrorsRaised, "verifying"),
+        (RotationReason::RotationAborted, "probing"),
+        (RotationReason::RotationAborted, "verifying"),
+    ] {
+        let mut stage = Stage::start().await;
+        stage.set(|pods| pods.rate = Rate { requests: 100_000, failures: 0 });
+        stage.ask(Action::Start);
+        // One look at how it was when the phase began.
+        let mut done = false;
+        let before = stage.first.clone();
+        stage
+            .follow(|stage| {
+                if stage.phase() == Some(at) && !std::mem::replace(&mut done, true) {
+                    if reason == RotationReason::RotationAborted {
+                        stage.ask(Action::Abort);
+                    } else {
+                        stage.set(|pods| pods.rate = Rate { requests: 100_400, failures: 40 });
+                    }
+                }
+            })
+            .await;
+        let ended = stage.state().ended[0].clone();
+        assert_eq!(ended.reason, reason, "{at}: {ended:?}");
+        assert!(stage.issuers().iter().all(|issuer| *issuer == before), "{at}");
+    }
+}
+
+/// Two thirds of its lifetime are over: nobody has to ask.
+#[tokio::test(start_paused = true)]
+async fn it_begins_by_itself_when_it_is_due() {
+    let cluster = Cluster::new();
+    let root = Ca::new_root(&domain(), Timestamp::now()).expect("a root");
+    // In 50 minutes, 60 days will have passed since it was made.
+    let made = Timestamp(Timestamp::now().0 - 60 * 86_400_000 + 50 * 60_000);
+    cluster.put(secret_of(CA, &root));
+    cluster.put(secret_of(ISSUER, &root.issue_intermediate(made).expect("an issuing CA")));
+    let mut stage = Stage::on(cluster).await;
+    let text = stage.cluster.entry(ISSUER, "tls.crt");
+    sleep(Duration::from_mins(45)).await;
+    assert!(stage.state().active.is_none());
+    stage.follow(|_| {}).await;
+    assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished);
+    assert_ne!(stage.cluster.entry(ISSUER, "tls.crt"), text);
+}
+
+/// The API server is away for a while: it goes on where it was.
+#[tokio::test(start_paused = true)]
+async fn writes_that_fail_are_tried_again() {
+    let mut stage = Stage::start().await;
+    let patch = Call::patch(&format!("{CONFIG_MAPS}/{}", record::CONFIG_MAP));
+    stage.ask(Action::Start);
+    until(|| stage.phase() == Some("canary")).await;
+    for _ in 0..3 {
+        stage.cluster.server.expect(patch.clone(), Reply::unavailable());
+    }
+    stage.follow(|_| {}).await;
+    assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished);
+
+
+}
