@@ -1,6 +1,7 @@
 //! `zen`: everything that people type (API.md). Each command is a module; this file knows only their names.
 
 mod audit;
+mod certs;
 mod check;
 mod client;
 mod cluster;
@@ -14,6 +15,7 @@ mod manifests;
 mod net;
 mod output;
 mod parse;
+mod rotate;
 mod send;
 mod state;
 mod status;
@@ -66,6 +68,8 @@ enum Command {
     Keys(keys::KeysCommand),
     Audit(audit::AuditCommand),
     Lock(lock::LockCommand),
+    Certs(certs::Certs),
+    Rotate(rotate::Rotate),
 }
 
 fn main() -> ExitCode {
@@ -100,5 +104,7 @@ async fn run(command: Command) -> Outcome {
         Command::Keys(keys) => keys.run().await,
         Command::Audit(audit) => audit.run(),
         Command::Lock(lock) => lock.run().await,
+        Command::Certs(certs) => certs.run().await,
+        Command::Rotate(rotate) => rotate.run().await,
     }
 }

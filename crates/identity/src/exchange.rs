@@ -54,7 +54,8 @@ impl Error {
                 let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
                 while let Some(error) = source {
                     let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-                    if inner.is_some_and(|inner| inner.is::<rustls::Error>()) || error.is::<rustls::Error>() {
+                    let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+                    if inner.is_some() || error.is::<rustls::Error>() {
                         return true;
                     }
                     source = error.source();

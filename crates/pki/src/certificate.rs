@@ -1,5 +1,6 @@
 //! Leaves with their keys, the time in which they are good, and the roots that peers are checked against.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -152,7 +153,10 @@ pub(crate) fn provider() -> CryptoProvider {
 /// SHA-256 of a certificate's DER, hexadecimal: names it where its subject does not tell it from others.
 pub fn fingerprint(certificate: &CertificateDer<'_>) -> String {
     let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, certificate);
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// When a certificate may be used.

@@ -13,7 +13,6 @@ use serde_json::json;
 use tokio::sync::watch;
 use zen_audit::Record;
 use zen_identity::Component;
-use zen_model::Timestamp;
 use zen_pki::{Ca, Identity, TrustRoots, Validity};
 
 use super::audit::administered;
@@ -52,11 +51,6 @@ pub(crate) struct Next {
 }
 
 impl Service {
-    /// The wall clock of this service.
-    pub(crate) fn now(&self) -> Timestamp {
-        self.0.now()
-    }
-
     /// The ConfigMap of rotations.
     pub(crate) fn rotation(&self) -> watch::Receiver<Seen<ConfigMap>> {
         self.0.rotation.subscribe()
@@ -68,7 +62,7 @@ impl Service {
     }
 
     /// What is on the record of what the leader did.
-    pub(crate) fn note(&self, object: &str, done: &str, reason: &str) {
+    pub(crate) fn did(&self, object: &str, done: &str, reason: &str) {
         let record: Record = administered(self.0.mesh.id(Component::Operator), object, done);
         self.0.audit.note(record.detail("reason", reason));
     }
@@ -99,7 +93,7 @@ impl Service {
         let stored = inner.source.stored(namespace, &root.ca, &made);
         if writer.create(&secret(namespace, ISSUER_NEXT, &made, &stored, false)).await? {
             tracing::info!(secret = ISSUER_NEXT, until = %made.validity().until, "made the next issuing CA");
-            self.note(&format!("Secret/{namespace}/{ISSUER_NEXT}"), "made the next issuing CA", "RotationProgressing");
+            self.did(&format!("Secret/{namespace}/{ISSUER_NEXT}"), "made the next issuing CA", "RotationProgressing");
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ pub(super) async fn announce(service: &Service, writer: &Writer, namespace: &str
     let code = reason.row().code;
     let note = note(active);
     tracing::info!(subject = rotation.subject.label(), phase = rotation.phase.label(), code, note, "rotation");
-    service.note(&format!("ConfigMap/{namespace}/{CONFIG_MAP}"), &note, code);
+    service.did(&format!("ConfigMap/{namespace}/{CONFIG_MAP}"), &note, code);
     let warning = !matches!(reason, RotationReason::RotationProgressing | RotationReason::RotationFinished);
     let regarding = ObjectReference {
         api_version: Some("v1".to_owned()),

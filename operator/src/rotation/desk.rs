@@ -133,7 +133,7 @@ impl<F: Field> Desk<F> {
         if let Some(Answer { id, accepted, message }) = next.answer.as_ref().filter(|answer| before != Some(answer)) {
             tracing::info!(request = id, accepted, message, "a request for a rotation");
             let object = format!("ConfigMap/{}/{}", self.parts.namespace, record::CONFIG_MAP);
-            self.parts.service.note(&object, &format!("request {id}: {message}"), "RotationProgressing");
+            self.parts.service.did(&object, &format!("request {id}: {message}"), "RotationProgressing");
         }
         if let Some(active) = next.active.as_ref().filter(|active| active.rotation.phase == Phase::Planned) {
             announce(&self.parts.service, &self.parts.writer, &self.parts.namespace, active).await;

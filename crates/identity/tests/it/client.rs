@@ -404,3 +404,30 @@ impl Issuer for Swap {
         Box::pin(async move { self.script().certificate(identity, request).await })
     }
 }
+
+/// T-04: the service says whose certificate a pod is to have, and a pod that has another's asks for a new one.
+#[tokio::test(start_paused = true)]
+async fn an_issuing_ca_that_is_exchanged_exchanges_the_certificates() {
+    let pod = Pod::new();
+    let client = pod.client();
+    pod.script.set(|state| state.who.issuer = Some(pod.script.issuer.fingerprint()));
+    let identity = client.obtain().await;
+    let certificate = client.obtain_serving(&identity).await;
+    let renewing = tokio::spawn({
+        let (client, identity, certificate) = (client.clone(), identity.clone(), certificate.clone());
+        async move {
+            tokio::select! {
+                _ = client.keep_fresh(&identity) => {}
+                () = client.keep_fresh_serving(&identity, &certificate) => {}
+            }
+        }
+    });
+    let before = (identity.validity(), certificate.validity());
+    pod.pass(Duration::from_mins(5)).await;
+    assert_eq!(pod.script.asked().len(), 2, "they are from the one that is due");
+    pod.script.set(|state| state.who.issuer = Some("another".to_owned()));
+    pod.pass(Duration::from_mins(2)).await;
+    assert!(identity.validity().until > before.0.until, "the workload's");
+    assert!(certificate.validity().until > before.1.until, "the serving one");
+    renewing.abort();
+}
