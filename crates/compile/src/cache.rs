@@ -15,8 +15,7 @@ use crate::{Destination, LockUse, Mode, Problem, Reference, Webhook, mesh};
 /// Memory of one compilation, kept inside its snapshot. A clone shares what is in it.
 #[derive(Clone, Debug, Default)]
 pub struct Cache {
-    /// Mode, own cluster and mesh configuration, and the digest of all three.
-    pub(crate) environment: Option<(Mode, Option<ClusterId>, Option<Arc<mesh::Config>>, Digest)>,
+    pub(crate) ground: Option<Ground>,
     pub(crate) inputs: Inputs,
     pub(crate) webhooks: BTreeMap<ObjectKey, Arc<Entry<zen_crds::Webhook, Webhook>>>,
     pub(crate) destinations: BTreeMap<ObjectKey, Arc<Entry<zen_crds::Destination, Destination>>>,
@@ -32,10 +31,20 @@ pub struct Cache {
     pub(crate) lock_uses: BTreeSet<LockUse>,
 }
 
+/// What decides about every object.
+#[derive(Clone, Debug)]
+pub(crate) struct Ground {
+    pub(crate) mode: Mode,
+    pub(crate) member: Option<ClusterId>,
+    pub(crate) mesh: Option<Arc<mesh::Config>>,
+    /// Of all these.
+    pub(crate) digest: Digest,
+}
+
 impl Cache {
     /// Whether it was made under the same grants.
     pub(crate) fn is_of(&self, environment: &Environment<'_>) -> bool {
-        self.environment.as_ref().is_some_and(|(.., digest)| *digest == environment.digest)
+        self.ground.as_ref().is_some_and(|ground| ground.digest == environment.digest)
     }
 
     /// Takes what one object uses now for what it used before.

@@ -10,7 +10,7 @@ use crate::changes::{Changes, side_by_side};
 use crate::mode::Share;
 use crate::resolve::{Environment, Lookup, Resolver};
 use crate::{
-    DeliveryMode, Destination, Snapshot, destination, locks_of_destination, references_of_destination, schema,
+    DeliveryMode, Destination, Snapshot, destination, locks_of_destination, references_of_destination, relay, schema,
 };
 
 type Own = Entry<zen_crds::Destination, Destination>;
@@ -85,7 +85,7 @@ fn entry(
     source: &Arc<zen_crds::Destination>,
     before: Option<&Own>,
 ) -> Option<Own> {
-    let relay = destination::relay(environment, key, &source.spec);
+    let relay = relay::relay(environment, key, &source.spec);
     let share = environment.mode.share(DeliveryMode::of(source.spec.mode), relay);
     if share == Share::None {
         return None;
@@ -99,7 +99,7 @@ fn entry(
         let (revision, record) = cache::revision(key, &source.spec, resolver, &environment.digest);
         let serves = problems.blocking().is_none();
         let compiled = compiled.filter(|_| serves).map(|compiled| Arc::new(Destination { revision, ..compiled }));
-        let names = destination::is_read(environment.mode, &source.spec, share, relay);
+        let names = relay::is_read(environment.mode, &source.spec, share, relay);
         let names = names && !problems.is_refused_itself();
         let (references, lock_uses) = if names {
             (references_of_destination(key, &source.spec), locks_of_destination(key, &source.spec))

@@ -19,6 +19,7 @@ mod objects;
 mod place;
 mod problem;
 mod references;
+mod relay;
 mod resolve;
 mod sample;
 pub mod select;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cache::Cache;
-use cache::Entry;
+use cache::{Entry, Ground};
 use changes::{Changes, Inputs};
 pub use enrolled::{Enrolled, KeyVersion};
 pub use headers::SAFE_HEADERS;
@@ -73,15 +74,16 @@ pub fn compile(objects: &Objects, previous: Option<&Snapshot>, mode: Mode) -> Co
     let mut snapshot = before.map(Snapshot::again).unwrap_or_default();
     snapshot.generation = generation;
     snapshot.mesh = mesh_settings(&environment);
-    snapshot.clusters = objects.clusters.clone();
-    snapshot.member = objects.member.clone();
+    snapshot.clusters.clone_from(&objects.clusters);
+    snapshot.member.clone_from(&objects.member);
     let mut changes = Changes::between(&snapshot.cache.inputs, objects);
     destinations::update(&environment, &mut changes, &mut snapshot);
     if mode.has_webhooks() {
         webhooks::update(&environment, &changes, &mut snapshot);
     }
     snapshot.cache.inputs = Inputs::of(objects);
-    snapshot.cache.environment = Some((mode, objects.member.clone(), objects.mesh.clone(), environment.digest));
+    snapshot.cache.ground =
+        Some(Ground { mode, member: objects.member.clone(), mesh: objects.mesh.clone(), digest: environment.digest });
     let verdicts = verdicts(objects, &snapshot, mode);
     let references = snapshot.cache.references.keys().cloned().collect();
     let lock_uses = snapshot.cache.lock_uses.iter().cloned().collect();

@@ -1,5 +1,7 @@
 //! Whose objects these are, and which part of the mesh compiles them.
 
+use crate::relay::Relay;
+
 /// Where the objects come from, which decides what may be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mode {
@@ -55,17 +57,6 @@ impl DeliveryMode {
             Self::Relay => Plane::Member,
         }
     }
-}
-
-/// What a Destination of mode `Relay` is to whoever compiles it. For the other modes, whose objects these are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Relay {
-    /// Events for it are kept here, and attempted elsewhere.
-    Hub,
-    /// It is attempted here.
-    Own,
-    /// It is neither kept nor attempted here.
-    Elsewhere,
 }
 
 /// How much of a Destination is compiled.

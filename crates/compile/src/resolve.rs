@@ -14,7 +14,7 @@ use zen_crds::{DestinationSpec, SubjectKind};
 use zen_model::{ClusterId, Name, Namespace, ObjectKey, ObjectReason};
 
 use crate::enrolled::Standing;
-use crate::mode::Relay;
+use crate::relay::Relay;
 use crate::{
     Address, Cache, ConfigMapData, EndpointSlice, LockData, Mode, Objects, ReferenceKind, SecretData, Unavailable,
     Unlisted, mesh, network,
@@ -134,10 +134,10 @@ impl<'a> Environment<'a> {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             (a, b) => a.is_none() && b.is_none(),
         };
-        let known = cache.and_then(|cache| cache.environment.as_ref());
-        let known = known.filter(|(own, member, mesh, _)| *own == mode && *member == objects.member && same(mesh));
+        let known = cache.and_then(|cache| cache.ground.as_ref());
+        let known = known.filter(|ground| ground.mode == mode && ground.member == objects.member && same(&ground.mesh));
         let digest =
-            known.map_or_else(|| digest_of(&(&mesh, mode, &objects.member, permissive)), |(.., digest)| *digest);
+            known.map_or_else(|| digest_of(&(&mesh, mode, &objects.member, permissive)), |ground| ground.digest);
         Self { objects, mode, mesh, permissive, slices, refused, labels: OnceCell::new(), digest }
     }
 

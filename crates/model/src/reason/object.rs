@@ -187,6 +187,24 @@ impl ObjectReason {
             Self::AmbiguousYaml => {
                 ("AmbiguousYaml", "YAML 1.1 and YAML 1.2 read this value differently.", "Quote the value.")
             }
+            Self::ClusterNotFound
+            | Self::ClusterDisabled
+            | Self::ClusterPending
+            | Self::ClusterAway
+            | Self::ClusterElsewhere => self.cluster(),
+            Self::NoEffect => (
+                "NoEffect",
+                "The setting has no effect here.",
+                "Remove it, or see the message for what would make it work.",
+            ),
+            Self::Lock(reason) => return reason.row(),
+        };
+        Row { code, area: Area::Object, status: 0, meaning, hint }
+    }
+
+    /// The texts of those that are about the cluster that delivers.
+    const fn cluster(self) -> (&'static str, &'static str, &'static str) {
+        match self {
             Self::ClusterNotFound => (
                 "ClusterNotFound",
                 "The ClusterEnrollment that the Destination names does not exist in its namespace. Events wait.",
@@ -207,19 +225,12 @@ impl ObjectReason {
                 "The cluster that delivers joined, and holds no session with the hub now. Events wait.",
                 "Look whether the member's egress runs and reaches the hub's relay address; its log says why not.",
             ),
-            Self::ClusterElsewhere => (
+            _ => (
                 "ClusterElsewhere",
                 "The Destination is in a member cluster, and another cluster delivers it.",
                 "Remove it from this cluster, or correct the name in spec.cluster.",
             ),
-            Self::NoEffect => (
-                "NoEffect",
-                "The setting has no effect here.",
-                "Remove it, or see the message for what would make it work.",
-            ),
-            Self::Lock(reason) => return reason.row(),
-        };
-        Row { code, area: Area::Object, status: 0, meaning, hint }
+        }
     }
 
     /// The stable code.
