@@ -34,6 +34,11 @@ pub(crate) fn frame(egress: &Arc<Egress>, session: &Arc<Session>, frame: FromIng
             lease.refuse();
         }
     }
+    if !frame.void.is_empty() {
+        let ended = session.void(&frame.void);
+        egress.metrics.expired(ended);
+        tracing::info!(leases = ended, "an ingester is gone: its leases have ended");
+    }
     if frame.leases.is_empty() {
         return;
     }
@@ -57,7 +62,7 @@ pub(crate) fn frame(egress: &Arc<Egress>, session: &Arc<Session>, frame: FromIng
             session.settle(*token, &settlement, None);
             continue;
         }
-        match open(egress, &leased, now) {
+        match open(egress, session, &leased, now) {
             Ok(event) => {
                 let first = (leased.first_attempt > 0).then_some(Timestamp(leased.first_attempt));
                 let job = Job::new(session, lease, event, leased.attempts, first);
@@ -88,14 +93,14 @@ enum Refusal {
 
 /// The event of a lease whose signature verifies (W-12). The content hash is made of the body as it is here, so that a body
 /// that was changed on the way is seen.
-fn open(egress: &Egress, leased: &Leased, now: Timestamp) -> Result<Event, Refusal> {
+fn open(egress: &Egress, session: &Session, leased: &Leased, now: Timestamp) -> Result<Event, Refusal> {
     let event = Event::decode(leased.record.clone()).map_err(|_| Refusal::Dead(DeadReason::RecordDamaged))?;
     let hash = digest::digest(&digest::SHA256, &event.body);
     if constant_time::verify_slices_are_equal(hash.as_ref(), &event.content_hash).is_err() {
         egress.metrics.tampered(Tampered::ContentHash);
         return Err(Refusal::Dead(DeadReason::SignatureInvalid));
     }
-    match egress.parts.link_keys.verify(&leased.signature, &event.id, hash.as_ref(), now, TOLERANCE) {
+    match session.keys.verify(&leased.signature, &event.id, hash.as_ref(), now, TOLERANCE) {
         Ok(()) => Ok(event),
         Err(error) => {
             egress.metrics.tampered(Tampered::Signature(error));
@@ -119,8 +124,10 @@ fn enqueue(egress: &Arc<Egress>, jobs: Vec<(String, u32, Job)>) {
             lane.push(egress, job, slots);
             lanes.insert(destination.into_boxed_str(), lane);
         } else {
-            // Its configuration may be on the way to us.
-            tracing::debug!(%destination, "unknown destination");
+            // Its configuration may be on the way to us. If it is of no business here, the hub's configuration and this
+            // cluster's differ, or the hub would have this cluster reach what it does not name.
+            egress.metrics.foreign();
+            tracing::warn!(%destination, "a lease for a Destination that is not delivered to from here was given back");
             give_back(egress, job, &release(ReleaseReason::OurFault, fastrand::f64()));
         }
     }
@@ -128,7 +135,9 @@ fn enqueue(egress: &Arc<Egress>, jobs: Vec<(String, u32, Job)>) {
 
 fn known(egress: &Egress, snapshot: &Snapshot, destination: &str) -> Option<Arc<Lane>> {
     let key: ObjectKey = destination.parse().ok()?;
-    snapshot.destination(&key)?;
+    if !egress.parts.serves(snapshot.destination(&key)?) {
+        return None;
+    }
     let attempts = egress.metrics.attempts_of(&key);
     Some(Arc::new(Lane::new(key, attempts)))
 }

@@ -38,6 +38,8 @@ struct State {
 #[derive(Debug)]
 struct Current {
     generation: Option<u64>,
+    /// [`Egress::rekeyed`] as it was.
+    rekeyed: u64,
     standing: Standing,
 }
 
@@ -64,7 +66,7 @@ pub(crate) struct Ready {
 
 impl Lane {
     pub(crate) fn new(key: ObjectKey, attempts: Attempts) -> Self {
-        let current = ArcSwap::from_pointee(Current { generation: None, standing: Standing::Unknown });
+        let current = ArcSwap::from_pointee(Current { generation: None, rekeyed: 0, standing: Standing::Unknown });
         Self {
             key,
             attempts,
@@ -136,17 +138,20 @@ impl Lane {
     /// Prepares the Destination anew when its revision has changed.
     fn refresh(&self, egress: &Egress, snapshot: &Snapshot) {
         let current = self.current.load();
-        if current.generation == Some(snapshot.generation) {
+        let rekeyed = egress.rekeyed.load(Ordering::Acquire);
+        if current.generation == Some(snapshot.generation) && current.rekeyed == rekeyed {
             return;
         }
+        let before = Some(&current.standing).filter(|_| current.rekeyed == rekeyed);
         let standing = match snapshot.destination(&self.key) {
-            None => Standing::Unknown,
-            Some(destination) => {
+            Some(destination) if egress.parts.serves(destination) => {
                 self.concurrency.store(destination.concurrency.max(1), Ordering::Relaxed);
-                if is_held(destination) { Standing::Held } else { prepare(egress, destination, &current.standing) }
+                if is_held(destination) { Standing::Held } else { prepare(egress, destination, before) }
             }
+            // Of no business here any more, where there is one.
+            _ => Standing::Unknown,
         };
-        self.current.store(Arc::new(Current { generation: Some(snapshot.generation), standing }));
+        self.current.store(Arc::new(Current { generation: Some(snapshot.generation), rekeyed, standing }));
     }
 
     fn slots(&self) -> usize {
@@ -162,8 +167,8 @@ fn is_held(destination: &Destination) -> bool {
     destination.paused || matches!(&destination.target, Target::Service { addresses, .. } if addresses.is_empty())
 }
 
-fn prepare(egress: &Egress, destination: &Arc<Destination>, before: &Standing) -> Standing {
-    let before = if let Standing::Ready(before) = before { Some(before) } else { None };
+fn prepare(egress: &Egress, destination: &Arc<Destination>, before: Option<&Standing>) -> Standing {
+    let before = if let Some(Standing::Ready(before)) = before { Some(before) } else { None };
     if let Some(before) = before
         && before.prepared.destination.revision == destination.revision
     {

@@ -14,6 +14,7 @@ mod link;
 mod metrics;
 mod outbox;
 pub mod pod;
+pub mod relay;
 mod run;
 mod session;
 mod worker;
@@ -21,6 +22,7 @@ mod worker;
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,10 +31,10 @@ use prometheus_client::registry::Registry;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use zen_compile::Snapshot;
+use zen_compile::{DeliveryMode, Destination, Snapshot};
 use zen_deliver::Deliverer;
-use zen_model::ObjectKey;
 use zen_model::observe::Observer;
+use zen_model::{ClusterId, ObjectKey};
 use zen_verify::zen_signature::Keys;
 
 pub use link::Link;
@@ -56,8 +58,25 @@ pub struct Parts {
     pub target_keys: TargetKeys,
     /// Hears of every attempt.
     pub observer: Arc<dyn Observer>,
+    /// In a member, which cluster it is at its hub.
+    pub member: Option<ClusterId>,
     /// Limits.
     pub options: Options,
+}
+
+impl Parts {
+    /// Whether deliveries to a Destination of the own snapshot are this egress's: in a member those of mode `Relay` that name
+    /// its cluster, in the tenant's namespace; elsewhere those of the other modes.
+    pub(crate) fn serves(&self, destination: &Destination) -> bool {
+        match &self.member {
+            None => destination.mode != DeliveryMode::Relay,
+            Some(own) => {
+                destination.mode == DeliveryMode::Relay
+                    && destination.cluster.as_ref() == Some(own)
+                    && destination.key.namespace == *own.tenant()
+            }
+        }
+    }
 }
 
 /// Limits of an egress.
@@ -94,13 +113,21 @@ pub struct Egress {
     metrics: Metrics,
     hosts: Hosts,
     lanes: Mutex<HashMap<Box<str>, Arc<Lane>>>,
+    /// Rises with every change of the keys towards targets.
+    rekeyed: AtomicU64,
 }
 
 impl Egress {
     /// Registers its metrics; `registry` already carries the prefix `zen_egress`.
     pub fn new(parts: Parts, registry: &mut Registry) -> Arc<Self> {
         let hosts = Hosts::new(parts.options.host_concurrency);
-        Arc::new(Self { parts, metrics: Metrics::register(registry), hosts, lanes: Mutex::default() })
+        Arc::new(Self {
+            parts,
+            metrics: Metrics::register(registry),
+            hosts,
+            lanes: Mutex::default(),
+            rekeyed: AtomicU64::new(0),
+        })
     }
 
     /// Accepts sessions of ingesters until `shutdown` is cancelled, drains, and returns. `tls` is `zen_pki::mtls_server`'s.
@@ -118,6 +145,11 @@ impl Egress {
             async move { egress.run(Link::from(session), shutdown).await }
         };
         zen_link::serve(listener, tls, side, zen_link::Options::default(), metrics, on_session, ended).await;
+    }
+
+    /// [`Parts::target_keys`] gives other keys from now on: Destinations are prepared anew.
+    pub fn rekey(&self) {
+        self.rekeyed.fetch_add(1, Ordering::AcqRel);
     }
 
     /// What this egress says of itself on a link, for whoever dials with it.

@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::sync::mpsc;
 use zen_link::EgressSession;
 use zen_link::frame::{FromEgress, FromIngester};
+use zen_verify::zen_signature::Keys;
 
 /// Both directions of a session. [`zen_link`] makes it; tests make it of channels.
 pub struct Link {
@@ -15,6 +17,8 @@ pub struct Link {
     pub peer: String,
     /// How long a lease lasts unless renewed.
     pub term: Duration,
+    /// Keys with which its leases are signed; none: those of the mesh.
+    pub keys: Option<Arc<Keys>>,
     /// To the ingester; bounded.
     pub outgoing: mpsc::Sender<FromEgress>,
     /// From the ingester; ends with the session.
@@ -34,6 +38,7 @@ impl From<EgressSession> for Link {
         Self {
             peer: session.peer.to_string(),
             term: Duration::from_millis(session.welcome.term),
+            keys: None,
             outgoing: session.sender,
             incoming: Box::pin(incoming),
         }

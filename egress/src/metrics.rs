@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     dead: Counter,
     tampered: [Counter; Tampered::ALL.len()],
     expired: Counter,
+    foreign: Counter,
 }
 
 /// The attempts of one Destination by class, looked up once.
@@ -75,6 +76,7 @@ impl Metrics {
             dead: Counter::default(),
             tampered: Tampered::ALL.map(|why| tampered.get_or_create(&[("reason", why.label())]).clone()),
             expired: Counter::default(),
+            foreign: Counter::default(),
         };
         registry.register("attempts", "Attempts by destination and class", metrics.attempts.clone());
         registry.register_with_unit("attempt", "Duration of an attempt", Unit::Seconds, metrics.seconds.clone());
@@ -82,7 +84,16 @@ impl Metrics {
         registry.register("releases", "Leases given back uncharged, by reason", releases);
         registry.register("dead_letters", "Deliveries that this egress ended for good", metrics.dead.clone());
         registry.register("signature_failures", "Leases whose X-Zen-Signature did not verify, by reason", tampered);
-        registry.register("expired_leases", "Leases that could not be renewed in time", metrics.expired.clone());
+        registry.register(
+            "expired_leases",
+            "Leases that could not be renewed in time, or whose ingester is gone",
+            metrics.expired.clone(),
+        );
+        registry.register(
+            "foreign_leases",
+            "Leases for Destinations that this egress does not know or must not deliver to",
+            metrics.foreign.clone(),
+        );
         metrics
     }
 
@@ -126,6 +137,10 @@ impl Metrics {
         if let Some(at) = Tampered::ALL.iter().position(|known| *known == why) {
             self.tampered[at].inc();
         }
+    }
+
+    pub(crate) fn foreign(&self) {
+        self.foreign.inc();
     }
 
     pub(crate) fn expired(&self, leases: usize) {

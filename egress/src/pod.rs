@@ -4,26 +4,36 @@
 //! gives the rest back.
 
 mod arguments;
+mod member;
 mod reporting;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zen_compile::Plane;
 use zen_deliver::{Deliverer, SystemResolver};
 use zen_identity::{Action, control};
 use zen_model::observe::Unwatched;
+use zen_model::{ClusterId, ObjectKey};
 use zen_pod::ground::{self, address, bind};
+use zen_pod::keys::Member;
 use zen_pod::{Ground, Known, Platform, Reports, keys};
 use zen_runtime::{Gate, Shutdown};
+use zen_verify::SigningKeys;
+use zen_verify::zen_signature::Keys;
 
 pub use arguments::Arguments;
 pub use zen_pod::ground::Error;
 
-use crate::{Egress, Options, Parts};
+use crate::relay::{Following, Relay};
+use crate::{Egress, Options, Parts, TargetKeys};
 
 /// Attempts in flight at the end. A pod has `drainDelay` and 30 s before it is killed; farewells take up to six.
 const ATTEMPTS: Duration = Duration::from_secs(22);
@@ -39,11 +49,54 @@ pub struct Pod {
     addresses: Addresses,
 }
 
+/// How leases reach this egress, and what it knows of their keys.
+enum Way {
+    Link(TcpListener, SigningKeys),
+    Relay(Member),
+}
+
+/// The same, once the keys are with the egress.
+enum Carried {
+    Link(TcpListener),
+    Relay(Following, BoxFuture<'static, ()>),
+}
+
+struct Keyed {
+    link: Arc<Keys>,
+    targets: TargetKeys,
+}
+
+impl Way {
+    fn member(&self) -> Option<ClusterId> {
+        match self {
+            Self::Link(..) => None,
+            Self::Relay(member) => Some(member.cluster.clone()),
+        }
+    }
+
+    fn keys(self, folder: &Path) -> Result<(Carried, Keyed), Error> {
+        Ok(match self {
+            Self::Link(listener, signing) => {
+                let link = Arc::new(signing.link());
+                let targets = move |key: &ObjectKey| Arc::new(signing.destination(key));
+                (Carried::Link(listener), Keyed { link, targets: Arc::new(targets) })
+            }
+            Self::Relay(member) => {
+                // Each session brings the key that it has proven; this ring is for none of them.
+                let link = Arc::new(member::link(&member)?);
+                let (following, reading) = member::follow(folder.to_owned(), member);
+                let targets = member::targets(following.clone());
+                (Carried::Relay(following, reading.boxed()), Keyed { link, targets })
+            }
+        })
+    }
+}
+
 /// Where the pod listens.
 #[derive(Clone, Copy, Debug)]
 pub struct Addresses {
-    /// Sessions of ingesters.
-    pub link: SocketAddr,
+    /// Sessions of ingesters; none in a member, which dials its hub.
+    pub link: Option<SocketAddr>,
     /// Health and metrics.
     pub admin: SocketAddr,
     /// The control API.
@@ -65,23 +118,32 @@ impl Pod {
     pub async fn start(arguments: Arguments, platform: Platform) -> Result<Self, Error> {
         let mut ground = Ground::lay(arguments.pod.clone(), platform)?;
         let process = ground.readiness.gate("process");
-        let listener = bind("link", arguments.link)?;
-        let link = address("link", &listener)?;
-        let signing = Arc::new(keys::signing(&arguments.pod.keys)?);
+        // At the hub ingesters connect; in a member nothing listens.
+        let (way, link) = match Member::mounted(&arguments.pod.keys)? {
+            Some(member) => (Way::Relay(member), None),
+            None => {
+                let listener = bind("link", arguments.link)?;
+                let link = address("link", &listener)?;
+                (Way::Link(listener, keys::signing(&arguments.pod.keys)?), Some(link))
+            }
+        };
+        let member = way.member();
+        let plane = if member.is_some() { Plane::Member } else { Plane::Egress };
 
-        let Known { identity, mesh, cluster } = ground.know(Plane::Egress, None, &arguments.unseal).await?;
+        let Known { identity, mesh, cluster } = ground.know(plane, member.clone(), &arguments.unseal).await?;
 
         let mut registry = ground.registry();
         ground.unsealing.register(&mut registry);
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
-        let link_keys = Arc::new(signing.link());
+        let (way, keys) = way.keys(&arguments.pod.keys)?;
         let egress = Egress::new(
             Parts {
                 snapshot: cluster.snapshot(),
                 deliverer: Deliverer::new(Arc::new(SystemResolver::new())),
-                link_keys,
-                target_keys: Arc::new(move |key| Arc::new(signing.destination(key))),
+                link_keys: keys.link,
+                target_keys: keys.targets,
                 observer: Arc::new(Unwatched),
+                member,
                 options: Options {
                     instance: arguments.pod.pod_name.clone(),
                     drain_limit: ATTEMPTS,
@@ -96,10 +158,24 @@ impl Pod {
         ground.tasks.spawn("configuration", reporting::follow(reports.clone(), cluster));
         let control = ground.serve_control(&identity, reports.routes())?;
 
-        // Only ingesters of this mesh get in (T-05).
         let end = CancellationToken::new();
-        let tls = zen_pki::mtls_server(&identity, mesh.permitted(&[Action::Link]))?;
-        ground.tasks.spawn(LINK, egress.serve(listener, tls, link_metrics, end.clone()));
+        match way {
+            Carried::Link(listener) => {
+                // Only ingesters of this mesh get in (T-05).
+                let tls = zen_pki::mtls_server(&identity, mesh.permitted(&[Action::Link]))?;
+                ground.tasks.spawn(LINK, egress.serve(listener, tls, link_metrics, end.clone()));
+            }
+            Carried::Relay(following, reading) => {
+                ground.tasks.spawn("member's keys", reading);
+                ground.tasks.spawn("target keys", member::rekey(Arc::clone(&egress), following.clone()));
+                let (relay, ended) = (Relay::new(egress, identity, link_metrics), end.clone());
+                ground.tasks.spawn(LINK, async move {
+                    if let Err(error) = relay.follow(following, ended).await {
+                        tracing::error!(%error, "failed to set up the TLS towards the hub");
+                    }
+                });
+            }
+        }
         process.open();
         let addresses = Addresses { link, admin: ground.admin, control };
         Ok(Self { ground, process, end, addresses })

@@ -33,8 +33,9 @@ enum End {
 }
 
 pub(crate) async fn run(egress: Arc<Egress>, link: Link, shutdown: CancellationToken) {
-    let Link { peer, term, outgoing, mut incoming } = link;
-    let session = Arc::new(Session::new(term));
+    let Link { peer, term, keys, outgoing, mut incoming } = link;
+    let keys = keys.unwrap_or_else(|| Arc::clone(&egress.parts.link_keys));
+    let session = Arc::new(Session::new(term, keys));
     let mut sending = JoinSet::new();
     let sender = Arc::clone(&session);
     sending.spawn(async move { sender.outbox.send(outgoing).await });

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use zen_link::frame::{Settled, Token};
 use zen_model::settle::Attempt;
 use zen_model::{Event, Settlement, Timestamp};
+use zen_verify::zen_signature::Keys;
 
 use crate::lease::Lease;
 use crate::outbox::Outbox;
@@ -18,6 +19,8 @@ use crate::outbox::Outbox;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) outbox: Outbox,
+    /// With which its leases are signed.
+    pub(crate) keys: Arc<Keys>,
     term: Duration,
     leases: Mutex<HashMap<Token, Held>>,
     draining: AtomicBool,
@@ -46,11 +49,12 @@ pub(crate) struct Job {
 }
 
 impl Session {
-    pub(crate) fn new(term: Duration) -> Self {
+    pub(crate) fn new(term: Duration, keys: Arc<Keys>) -> Self {
         // A term of zero would make every lease end at once; nobody means that.
         let term = term.max(Duration::from_secs(1));
         Self {
             outbox: Outbox::default(),
+            keys,
             term,
             leases: Mutex::default(),
             draining: AtomicBool::new(false),
@@ -123,6 +127,19 @@ impl Session {
         held
     }
 
+    /// Ends every lease of these Destinations without a word: at the ingester they have ended. Returns how many.
+    pub(crate) fn void(&self, destinations: &[u32]) -> usize {
+        let tokens: Vec<_> =
+            self.leases().keys().filter(|token| destinations.contains(&token.destination)).copied().collect();
+        for token in &tokens {
+            if let Some(lease) = self.lease(token) {
+                self.forget(token);
+                lease.abort();
+            }
+        }
+        tokens.len()
+    }
+
     /// Renews what is older than a third of the term, and aborts what could not be renewed, before its end. Returns how
     /// many were aborted.
     pub(crate) fn maintain(&self, now: Instant) -> usize {
@@ -192,13 +209,28 @@ impl Drop for Job {
 mod tests {
     use super::*;
 
+    fn keys() -> Arc<Keys> {
+        let key = ("k".to_owned(), zen_model::Secret::new([7; 32]));
+        Arc::new(Keys::new(vec![key]).expect("a key ring"))
+    }
+
+    #[tokio::test]
+    async fn what_is_void_ends_and_nothing_else_does() {
+        let session = Session::new(Duration::from_mins(1), keys());
+        let of = |destination| Token { seq: 1, destination, lease: 1 };
+        let leases = session.hold([of(1), of(2), of(3)].into_iter());
+        assert_eq!(session.void(&[1, 3, 9]), 2);
+        assert_eq!(leases.iter().map(|lease| lease.is_aborted()).collect::<Vec<_>>(), [true, false, true]);
+        assert_eq!(session.held(), 1);
+    }
+
     fn token(seq: u64) -> Token {
         Token { seq, destination: 1, lease: seq }
     }
 
     #[tokio::test(start_paused = true)]
     async fn leases_are_renewed_at_a_third_and_aborted_before_their_end_when_the_link_is_stuck() {
-        let session = Session::new(Duration::from_mins(1));
+        let session = Session::new(Duration::from_mins(1), keys());
         let lease = session.hold(std::iter::once(token(1))).remove(0);
         tokio::time::advance(Duration::from_secs(10)).await;
         session.maintain(Instant::now());
@@ -218,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_job_that_is_dropped_ends_its_lease_without_a_word() {
-        let session = Arc::new(Session::new(Duration::from_mins(1)));
+        let session = Arc::new(Session::new(Duration::from_mins(1), keys()));
         let lease = session.hold(std::iter::once(token(1))).remove(0);
         drop(Job::new(&session, lease, Event::default(), 0, None));
         assert_eq!(session.held(), 0);

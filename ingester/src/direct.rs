@@ -39,6 +39,7 @@ pub async fn serve(handle: feed::Handle, egress: Arc<Egress>, term: Duration, en
     let far = zen_egress::Link {
         peer: PEER.to_owned(),
         term,
+        keys: None,
         outgoing: to_ingester,
         incoming: Box::pin(ReceiverStream::new(from_ingester)),
     };

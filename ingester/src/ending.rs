@@ -18,6 +18,8 @@ pub mod part {
     pub const FEED: &str = "feed";
     /// Deliveries of mode `Direct`.
     pub const DIRECT: &str = "direct delivery";
+    /// Streams of members.
+    pub const RELAY: &str = "relay";
     /// The other end of the link, where it is in the same process.
     pub const EGRESS: &str = "egress";
     /// Health and metrics.
@@ -100,7 +102,7 @@ impl Ending<'_> {
         self.ends.intake.cancel();
         self.tasks.ended(&[part::INTAKE], latest.min(Instant::now() + self.limits.intake + MOMENT)).await;
         self.ends.deliveries.cancel();
-        let deliveries = [part::FEED, part::DIRECT, part::EGRESS];
+        let deliveries = [part::FEED, part::DIRECT, part::RELAY, part::EGRESS];
         self.tasks.ended(&deliveries, latest.min(Instant::now() + self.limits.deliveries + MOMENT)).await;
         self.ends.link.cancel();
         if timeout(self.limits.close, self.queue.close()).await.is_err() {

@@ -21,7 +21,7 @@ use arc_swap::ArcSwap;
 use futures_util::Stream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use zen_compile::Snapshot;
+use zen_compile::{DeliveryMode, Destination, Snapshot};
 use zen_link::IngesterSession;
 use zen_link::frame::{FromEgress, FromIngester, Hello};
 use zen_model::observe::Observer;
@@ -29,6 +29,7 @@ use zen_queue::Queue;
 use zen_verify::zen_signature::Keys;
 
 use crate::metrics::Metrics;
+use crate::relay::Admitted;
 pub use board::{Board, DestinationView, SessionView};
 use dispatch::Dispatcher;
 
@@ -55,13 +56,29 @@ impl Default for Options {
 }
 
 /// How a session reaches its egress, which decides whose deliveries it gets (D-02).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default)]
 pub enum Carrier {
     /// The link: Destinations of mode `Egress`.
     #[default]
     Link,
     /// Channels of this process: Destinations of mode `Direct`.
     InProcess,
+    /// A member's stream, or another ingester's that has one: Destinations of mode `Relay` that name this cluster.
+    Relay(Admitted),
+}
+
+impl Carrier {
+    /// Whether deliveries to this Destination may go this way. What a session is given hangs on this alone.
+    pub(crate) fn takes(&self, destination: &Destination) -> bool {
+        match (self, destination.mode) {
+            (Self::Link, DeliveryMode::Egress) | (Self::InProcess, DeliveryMode::Direct) => true,
+            (Self::Relay(admitted), DeliveryMode::Relay) => {
+                let own = &admitted.cluster;
+                destination.cluster.as_ref() == Some(own) && destination.key.namespace == *own.tenant()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// An egress session after its handshake, whoever dialled.

@@ -6,6 +6,7 @@
 //! * [`drain`]: the end of a replica that is no longer wanted; [`handover`]: what it leaves to another.
 //! * [`admin`]: the API that `zen status`, `events` and `dead-letters` speak with.
 //!
+//! * [`relay`]: streams of members' egresses, and the peers' feeds that go into them.
 //! * [`replica`]: all of it, running; [`ending`]: how it ends; [`pod`]: as a program in a cluster.
 //!
 //! [`Ingester`] holds intake and feed together.
@@ -25,6 +26,7 @@ pub mod listener;
 mod metrics;
 mod pipeline;
 pub mod pod;
+pub mod relay;
 pub mod replica;
 mod reporting;
 mod seen;

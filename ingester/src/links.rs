@@ -33,30 +33,8 @@ pub struct Links {
 impl Links {
     /// Follows the addresses until `end`; sessions that are up then end with it. An egress that is gone from the addresses
     /// is not dialled again, but a session with it goes on: it drains, and ends it when everything is settled.
-    pub async fn follow(self, mut addresses: watch::Receiver<Addresses>, end: CancellationToken) {
-        let mut dialing: HashMap<SocketAddr, watch::Sender<bool>> = HashMap::new();
-        let mut sessions = JoinSet::new();
-        let mut known = true;
-        loop {
-            let current = Arc::clone(&addresses.borrow_and_update());
-            for (address, wanted) in &dialing {
-                wanted.send_replace(current.contains(address));
-            }
-            for address in current.iter() {
-                dialing.entry(*address).or_insert_with(|| {
-                    let (wanted, is_wanted) = watch::channel(true);
-                    sessions.spawn(self.clone().keep(*address, is_wanted));
-                    wanted
-                });
-            }
-            tokio::select! {
-                () = end.cancelled() => return,
-                changed = addresses.changed(), if known => known = changed.is_ok(),
-                Some(ended) = sessions.join_next() => if let Ok(address) = ended {
-                    dialing.remove(&address);
-                },
-            }
-        }
+    pub async fn follow(self, addresses: watch::Receiver<Addresses>, end: CancellationToken) {
+        follow(addresses, |address, wanted| self.clone().keep(address, wanted), end).await;
     }
 
     /// Returns when the address is no longer wanted and no session with it is up.
@@ -75,6 +53,40 @@ impl Links {
         };
         dialer.keep_connected_until(unwanted, on_session).await;
         address
+    }
+}
+
+/// Keeps something with each address, until `end`; what is kept then ends with it. `keep` is told when its address is no
+/// longer wanted, and ends by itself.
+pub(crate) async fn follow<F>(
+    mut addresses: watch::Receiver<Addresses>,
+    keep: impl Fn(SocketAddr, watch::Receiver<bool>) -> F,
+    end: CancellationToken,
+) where
+    F: Future<Output = SocketAddr> + Send + 'static,
+{
+    let mut dialing: HashMap<SocketAddr, watch::Sender<bool>> = HashMap::new();
+    let mut sessions = JoinSet::new();
+    let mut known = true;
+    loop {
+        let current = Arc::clone(&addresses.borrow_and_update());
+        for (address, wanted) in &dialing {
+            wanted.send_replace(current.contains(address));
+        }
+        for address in current.iter() {
+            dialing.entry(*address).or_insert_with(|| {
+                let (wanted, is_wanted) = watch::channel(true);
+                sessions.spawn(keep(*address, is_wanted));
+                wanted
+            });
+        }
+        tokio::select! {
+            () = end.cancelled() => return,
+            changed = addresses.changed(), if known => known = changed.is_ok(),
+            Some(ended) = sessions.join_next() => if let Ok(address) = ended {
+                dialing.remove(&address);
+            },
+        }
     }
 }
 

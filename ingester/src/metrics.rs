@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 use zen_model::Refusal;
 use zen_model::breaker::State;
+use zen_model::reason::LinkRefusal;
 
 use crate::feed::Board;
 
@@ -40,6 +41,8 @@ pub struct Metrics {
     pub(crate) frames: Counter,
     pub(crate) lost_leases: Counter,
     pub(crate) withdrawn: Counter,
+    pub(crate) foreign_tokens: Counter,
+    closed: Family<Label, Counter>,
 }
 
 impl Metrics {
@@ -62,6 +65,8 @@ impl Metrics {
             frames: Counter::default(),
             lost_leases: Counter::default(),
             withdrawn: Counter::default(),
+            foreign_tokens: Counter::default(),
+            closed: Family::default(),
         };
         registry.register("connections", "Open intake connections", metrics.connections.clone());
         registry.register("accept_errors", "Failures to accept a connection", metrics.accept_errors.clone());
@@ -91,6 +96,16 @@ impl Metrics {
             "Deliveries dead-lettered because consent was withdrawn or the destination deleted",
             metrics.withdrawn.clone(),
         );
+        registry.register(
+            "foreign_tokens",
+            "Words of an egress about leases that its session does not hold",
+            metrics.foreign_tokens.clone(),
+        );
+        registry.register(
+            "relay_closed",
+            "Streams of members that were closed, by reason code",
+            metrics.closed.clone(),
+        );
         registry.register_collector(Box::new(Breakers(Arc::clone(board))));
         metrics
     }
@@ -109,6 +124,10 @@ impl Metrics {
         if let Some(counter) = self.refusals.get(reason as usize) {
             counter.inc();
         }
+    }
+
+    pub(crate) fn closed(&self, reason: LinkRefusal) {
+        self.closed.get_or_create(&[("code", reason.code())]).inc();
     }
 
     pub(crate) fn answered(&self, took: Duration) {

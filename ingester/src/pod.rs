@@ -39,7 +39,8 @@ use zen_pod::{Ground, Known, Platform, Reports, keys};
 use crate::aggregated::{self, Replicas, Reviewer};
 use crate::drain::{self, Drain};
 use crate::ending::{Ending, Ends, Limits, part};
-use crate::replica::{DURABILITY, Replica, build_info};
+use crate::relay::Door;
+use crate::replica::{DURABILITY, Relaying, Replica, build_info};
 use crate::{Ingester, admin, handover, reporting};
 
 /// Between changes of the configuration: quotas and listings need not follow each of a thousand.
@@ -77,6 +78,8 @@ pub struct Pod {
 pub struct Addresses {
     /// Webhooks; none for a pod that only drains.
     pub intake: Option<SocketAddr>,
+    /// Streams of members, where they are taken.
+    pub relay: Option<SocketAddr>,
     /// Health and metrics.
     pub admin: SocketAddr,
     /// The control API.
@@ -142,7 +145,25 @@ impl Pod {
         let around = surroundings::follow(&arguments.pod, &ground.platform, replica.feed.clone(), &mut ground.tasks);
         let egress = mesh.id(Component::Egress).clone();
         let tls = zen_pki::mtls_client(&identity, egress).map_err(ground::Error::from)?;
-        replica.link(&mut ground.tasks, around.egresses, tls, link_metrics);
+        replica.link(&mut ground.tasks, around.egresses, tls, link_metrics.clone());
+        let relay = arguments.relay.map(|address| {
+            let listener = bind("relay", address)?;
+            let bound = ground::address("relay", &listener)?;
+            let peers = surroundings::relays(&arguments.pod, &ground.platform, bound.port(), &mut ground.tasks);
+            let door = Door::new(mesh.clone(), Arc::clone(&snapshot), &signing)
+                .ok_or_else(|| Error::Part("the signing keys are of no root key".to_owned()))?;
+            let relaying = Relaying {
+                listener,
+                door: Arc::new(door),
+                identity: identity.clone(),
+                peers,
+                metrics: link_metrics,
+                options: zen_link::Options::default(),
+            };
+            replica.relay(&mut ground.tasks, relaying).map_err(ground::Error::from)?;
+            Ok::<_, Error>(bound)
+        });
+        let relay = relay.transpose()?;
 
         // What follows the configuration.
         let reports = Reports::new(&arguments.pod.pod_name, control::Plane::Ingester, ground.end.clone());
@@ -185,7 +206,7 @@ impl Pod {
             front.intake(replica.ingester.clone(), listener, intake_gate, ends.intake.clone());
         }
         process.open();
-        let addresses = Addresses { intake, admin: ground.admin, control, api };
+        let addresses = Addresses { intake, relay, admin: ground.admin, control, api };
         Ok(Self { ground, replica, drain, draining: arguments.drain, process, ends, addresses })
     }
 

@@ -2,6 +2,7 @@
 //! pods and tests are made of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use prometheus_client::metrics::info::Info;
@@ -14,6 +15,7 @@ use zen_deliver::{Deliverer, SystemResolver};
 use zen_egress::Egress;
 use zen_live::Published;
 use zen_model::observe::Observer;
+use zen_pki::Identity;
 use zen_queue::{Queue, Quotas};
 use zen_runtime::{Readiness, Tasks};
 use zen_verify::SigningKeys;
@@ -21,6 +23,7 @@ use zen_verify::SigningKeys;
 use crate::ending::{self, Ends, part};
 pub use crate::links::Addresses;
 use crate::links::Links;
+use crate::relay::{self, Door, Relay};
 use crate::{Ingester, Limits, direct, feed, upkeep};
 
 /// What an acknowledgement of the embedded queue means (D-15).
@@ -56,6 +59,9 @@ pub struct Replica {
     /// The configuration in effect.
     pub snapshot: Arc<ArcSwap<Snapshot>>,
     instance: String,
+    /// Of a lease.
+    term: Duration,
+    drain_limit: Duration,
     ends: Ends,
 }
 
@@ -76,6 +82,7 @@ impl Replica {
                 link_keys: Arc::clone(&link_keys),
                 target_keys: Arc::new(move |key| Arc::new(signing.destination(key))),
                 observer: Arc::clone(&observer),
+                member: None,
                 options,
             },
             registry.sub_registry_with_prefix("zen_egress"),
@@ -100,7 +107,17 @@ impl Replica {
         );
         tasks.spawn("queue's health", upkeep::follow_health(Arc::clone(&queue), readiness.gate("queue")));
         tasks.spawn("retention", upkeep::expire(Arc::clone(&queue), Arc::clone(&snapshot)));
-        Self { ingester, feed: handle, egress, queue, snapshot, instance, ends: ends.clone() }
+        Self {
+            ingester,
+            feed: handle,
+            egress,
+            queue,
+            snapshot,
+            instance,
+            term: settings.term,
+            drain_limit: settings.drain_timeout,
+            ends: ends.clone(),
+        }
     }
 
     /// Brings what does not look at the snapshot by itself into line with what was published.
@@ -127,11 +144,50 @@ impl Replica {
     ) -> watch::Receiver<usize> {
         let up = Arc::<watch::Sender<usize>>::default();
         let sessions = up.subscribe();
-        let side =
-            zen_link::Ingester { instance: self.instance.clone(), term: feed::Options::default().term, judge: None };
+        let side = zen_link::Ingester { instance: self.instance.clone(), term: self.term, judge: None };
         let links = Links { feed: self.feed.clone(), tls, side, metrics, up };
         tasks.spawn("link", links.follow(addresses, self.ends.link.clone()));
         sessions
+    }
+}
+
+/// What members' streams need beside a replica.
+pub struct Relaying {
+    /// Where they arrive.
+    pub listener: TcpListener,
+    /// Who gets in.
+    pub door: Arc<Door>,
+    /// Of this ingester.
+    pub identity: Identity,
+    /// Where the other ingesters take streams.
+    pub peers: watch::Receiver<Addresses>,
+    /// Counts sessions.
+    pub metrics: zen_link::Metrics,
+    /// Timings of the sessions.
+    pub options: zen_link::Options,
+}
+
+impl Replica {
+    /// Takes streams of members' egresses, and of the ingesters that have such streams.
+    pub fn relay(&self, tasks: &mut Tasks, relaying: Relaying) -> Result<(), zen_pki::Error> {
+        let Relaying { listener, door, identity, peers, metrics, options } = relaying;
+        let admits = Arc::clone(&door);
+        let server = zen_pki::mtls_server_by(&identity, Arc::new(move |peer| admits.may_connect(peer)))?;
+        // A peer is what this process is.
+        let tls = zen_pki::mtls_client(&identity, identity.id().clone())?;
+        let relay = Relay::new(relay::Parts {
+            door,
+            feed: self.feed.clone(),
+            peers,
+            tls,
+            instance: self.instance.clone(),
+            term: self.term,
+            drain_limit: self.drain_limit,
+            options,
+            metrics,
+        });
+        tasks.spawn(part::RELAY, relay.serve(listener, server, self.ends.deliveries.clone()));
+        Ok(())
     }
 }
 

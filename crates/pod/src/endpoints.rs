@@ -34,6 +34,8 @@ pub struct Options {
     pub service: &'static str,
     /// Name of its port.
     pub port: &'static str,
+    /// Also pods that are not ready, as one that drains: it still has what it took in.
+    pub unready: bool,
     /// Where the last known pods are kept, so that a restarted container finds them without the API server.
     pub cache: Option<PathBuf>,
 }
@@ -50,7 +52,7 @@ pub fn follow(client: Client, options: Options) -> (watch::Receiver<Endpoints>, 
 async fn run(client: Client, options: Options, sender: watch::Sender<Endpoints>) {
     let slices: Api<EndpointSlice> = Api::namespaced(client, &options.namespace);
     let config = watcher::Config::default().labels(&format!("kubernetes.io/service-name={}", options.service));
-    let mut view = View::default();
+    let mut view = View { unready: options.unready, ..View::default() };
     watching::follow(options.service, watcher(slices, config), |event| {
         let Some(pods) = view.take(event, options.port) else { return };
         let pods = Arc::new(pods);
@@ -72,6 +74,7 @@ async fn run(client: Client, options: Options, sender: watch::Sender<Endpoints>)
 /// What the watch said, by slice.
 #[derive(Debug, Default)]
 struct View {
+    unready: bool,
     slices: BTreeMap<String, BTreeSet<Endpoint>>,
     /// While the watch lists anew; what was known stays in effect until it is through.
     listed: BTreeMap<String, BTreeSet<Endpoint>>,
@@ -86,12 +89,12 @@ impl View {
                 return None;
             }
             watcher::Event::InitApply(slice) => {
-                self.listed.insert(slice.name_any(), ready(&slice, port));
+                self.listed.insert(slice.name_any(), pods(&slice, port, self.unready));
                 return None;
             }
             watcher::Event::InitDone => self.slices = std::mem::take(&mut self.listed),
             watcher::Event::Apply(slice) => {
-                self.slices.insert(slice.name_any(), ready(&slice, port));
+                self.slices.insert(slice.name_any(), pods(&slice, port, self.unready));
             }
             watcher::Event::Delete(slice) => {
                 self.slices.remove(&slice.name_any());
@@ -108,8 +111,8 @@ impl View {
     }
 }
 
-/// Pods that take connections now. One that ends is not ready any more: its sessions end by themselves.
-fn ready(slice: &EndpointSlice, port: &str) -> BTreeSet<Endpoint> {
+/// Pods that take connections now. One that ends is not ready any more: its sessions end by themselves. With `unready` all.
+fn pods(slice: &EndpointSlice, port: &str, unready: bool) -> BTreeSet<Endpoint> {
     let ports = slice.ports.as_deref().unwrap_or_default();
     let named = ports.iter().find(|candidate| candidate.name.as_deref() == Some(port));
     // A Service with one port may leave it without a name.
@@ -119,7 +122,7 @@ fn ready(slice: &EndpointSlice, port: &str) -> BTreeSet<Endpoint> {
     for endpoint in slice.endpoints.iter().flatten() {
         let conditions = endpoint.conditions.as_ref();
         // Unknown counts as ready, as the API says.
-        if !conditions.and_then(|conditions| conditions.ready).unwrap_or(true) {
+        if !unready && !conditions.and_then(|conditions| conditions.ready).unwrap_or(true) {
             continue;
         }
         let pod = endpoint.target_ref.as_ref().and_then(|target| target.name.clone()).unwrap_or_default();
@@ -173,10 +176,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_drains_is_a_pod_still() {
+        let mut view = View { unready: true, ..View::default() };
+        let pods = view
+            .take(watcher::Event::Apply(slice("a", &[("10.0.0.1", Some(true)), ("10.0.0.2", Some(false))])), "link");
+        assert_eq!(addresses(pods), ["10.0.0.1:9444", "10.0.0.2:9444"]);
+    }
+
+    #[test]
     fn the_port_is_found_by_name_or_as_the_only_one() {
         let mut one = slice("a", &[("10.0.0.1", None)]);
-        assert!(ready(&one, "control").is_empty());
+        assert!(pods(&one, "control", false).is_empty());
         one.ports.as_mut().expect("ports").remove(0);
-        assert_eq!(addresses(Some(ready(&one, "control"))), ["10.0.0.1:9444"]);
+        assert_eq!(addresses(Some(pods(&one, "control", false))), ["10.0.0.1:9444"]);
     }
 }

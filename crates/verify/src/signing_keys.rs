@@ -21,6 +21,11 @@ impl SigningKeys {
         Self { root: branch }
     }
 
+    /// What they are derived from, for the keys of member clusters, which have a derivation of their own (T-06).
+    pub fn branch(&self) -> &Secret {
+        &self.root
+    }
+
     /// Between ingester and egress of one mesh.
     pub fn link(&self) -> Keys {
         ring(self.derive(&format!("zen/link/*/local/{VERSION}")))

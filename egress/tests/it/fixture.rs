@@ -109,13 +109,14 @@ impl Bench {
             link_keys: Arc::new(keys()),
             target_keys: Arc::new(|_| Arc::new(keys())),
             observer: Arc::clone(&watch) as Arc<dyn Observer>,
+            member: None,
             options: Options { max_leases: 100, ..options },
         };
         let egress = Egress::new(parts, registry.sub_registry_with_prefix("zen_egress"));
         let (to_egress, incoming) = mpsc::channel(16);
         let (outgoing, from_egress) = mpsc::channel(4);
         let incoming = Box::pin(ReceiverStream::new(incoming));
-        let link = Link { peer: "spiffe://test/ns/x/sa/ingester".into(), term: TERM, outgoing, incoming };
+        let link = Link { peer: "spiffe://test/ns/x/sa/ingester".into(), term: TERM, keys: None, outgoing, incoming };
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(Arc::clone(&egress).run(link, shutdown.clone()));
         Self {

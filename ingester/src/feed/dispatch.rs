@@ -175,6 +175,7 @@ impl Dispatcher {
             }
             keep
         });
+        self.revoke();
         self.requeue_all();
     }
 
@@ -274,13 +275,22 @@ impl Dispatcher {
 
     fn tick(&mut self) {
         let now = Instant::now();
+        // The end of an overlap of keys is no change of the configuration.
+        self.revoke();
         let ids: Vec<u64> = self.sessions.keys().copied().collect();
         for id in ids {
-            let expired = self.sessions.get_mut(&id).map(|session| session.expire(now)).unwrap_or_default();
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let expired = session.expire(now);
+            // Leases that were never read are still in memory: another window on top, and another, would have no bound.
+            let stalled = matches!(session.carrier, Carrier::Relay(_)) && !expired.is_empty() && session.is_behind();
             // The queue tells when they are due; asking once more costs little.
             self.look |= !expired.is_empty();
             for (token, held) in expired {
                 self.returned(token, held);
+            }
+            if stalled {
+                tracing::warn!(session = id, "a member's stream is not read; it is closed");
+                self.disconnect(id);
             }
         }
     }
@@ -345,23 +355,13 @@ impl Dispatcher {
 
 /// Who may attempt deliveries to a Destination, and how many at one time.
 fn shares(destination: &zen_compile::Destination, sessions: &HashMap<u64, Session>, replicas: usize) -> Vec<Share> {
-    let Some(carrier) = carrier(destination) else { return Vec::new() };
-    let concurrency = match carrier {
-        Carrier::Link => destination.concurrency,
+    let concurrency = match destination.mode {
+        DeliveryMode::Egress | DeliveryMode::Relay => destination.concurrency,
         // Each replica has events of its own that nobody else can deliver: none goes without a slot.
-        Carrier::InProcess => (destination.concurrency / replicas).max(1),
+        DeliveryMode::Direct => (destination.concurrency / replicas).max(1),
     };
-    let takers = sessions.iter().filter(|(_, session)| session.carrier == carrier && !session.is_draining());
+    let takers = sessions.iter().filter(|(_, session)| session.carrier.takes(destination) && !session.is_draining());
     divide(&destination.key, concurrency, takers.map(|(id, session)| (*id, session.view.instance.as_str())))
-}
-
-/// By what its deliveries leave this process; none: they wait.
-fn carrier(destination: &zen_compile::Destination) -> Option<Carrier> {
-    match destination.mode {
-        DeliveryMode::Egress => Some(Carrier::Link),
-        DeliveryMode::Direct => Some(Carrier::InProcess),
-        DeliveryMode::Relay => None,
-    }
 }
 
 /// Puts a lane in line: once, and only with something to do.

@@ -1,7 +1,8 @@
 //! One connected egress: its window, and what it holds.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zen_link::FrameCutter;
-use zen_link::frame::{FromIngester, Hello, Lease};
+use zen_link::frame::{self, FromIngester, Hello, Lease};
 use zen_queue::LeaseToken;
 
 use super::Carrier;
@@ -20,6 +21,48 @@ use super::lane::Room;
 const MAX_WINDOW_LEASES: u32 = 65_536;
 const MAX_WINDOW_BYTES: u64 = 256 * 1024 * 1024;
 
+/// Beside leases: answers to begins of leases that have ended.
+const ANSWERS: usize = 4096;
+
+/// Frames on their way to the peer, however slowly it reads: the dispatcher waits for nobody.
+pub(super) struct Outgoing {
+    frames: mpsc::UnboundedSender<FromIngester>,
+    unsent: Arc<AtomicUsize>,
+}
+
+impl Outgoing {
+    /// Sends on a task of its own, which ends with either side.
+    pub(super) fn to(outgoing: mpsc::Sender<FromIngester>) -> Self {
+        let (frames, mut waiting) = mpsc::unbounded_channel();
+        let unsent = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&unsent);
+        tokio::spawn(async move {
+            while let Some(frame) = waiting.recv().await {
+                let weight = weight(&frame);
+                if outgoing.send(frame).await.is_err() {
+                    return;
+                }
+                counted.fetch_sub(weight, Relaxed);
+            }
+        });
+        Self { frames, unsent }
+    }
+
+    fn send(&self, frame: FromIngester) {
+        self.unsent.fetch_add(weight(&frame), Relaxed);
+        let _ = self.frames.send(frame);
+    }
+
+    fn unsent(&self) -> usize {
+        self.unsent.load(Relaxed)
+    }
+}
+
+/// What a frame counts: each thing in it, and itself.
+fn weight(frame: &FromIngester) -> usize {
+    1 + frame.leases.len() + frame.proceed.len() + frame.refused.len()
+}
+
 /// A lease that the session holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
@@ -27,13 +70,17 @@ pub(super) struct Held {
     pub(super) bytes: usize,
     pub(super) expires: Instant,
     pub(super) term: Duration,
+    /// The egress has asked for the begin.
+    pub(super) begun: bool,
 }
 
 pub(super) struct Session {
     pub(super) carrier: Carrier,
-    /// Bounded by the window: what it holds is leased, and leases are counted.
-    outgoing: mpsc::UnboundedSender<FromIngester>,
+    /// Bounded by [`Session::is_overrun`].
+    outgoing: Outgoing,
     pub(super) held: HashMap<LeaseToken, Held>,
+    /// Leases that ended here by their term: what the egress still says of them may count.
+    late: HashSet<LeaseToken>,
     /// Of those, by lane.
     by_lane: HashMap<u64, Load>,
     pub(super) view: Arc<SessionView>,
@@ -43,6 +90,8 @@ pub(super) struct Session {
     ended: Option<oneshot::Sender<()>>,
     max_leases: usize,
     max_bytes: usize,
+    /// The largest window that it ever had.
+    most: usize,
     bytes: usize,
     /// Leases that were asked of the queue for it.
     pub(super) asked: usize,
@@ -61,25 +110,53 @@ impl Session {
     pub(super) fn new(
         carrier: Carrier,
         hello: &Hello,
-        outgoing: mpsc::UnboundedSender<FromIngester>,
+        outgoing: Outgoing,
         reader: AbortHandle,
         view: Arc<SessionView>,
         ended: oneshot::Sender<()>,
     ) -> Self {
-        Self {
+        let window = frame::Window { max_leases: hello.max_leases, max_bytes: hello.max_bytes };
+        let mut session = Self {
             outgoing,
             reader,
             carrier,
             held: HashMap::new(),
+            late: HashSet::new(),
             by_lane: HashMap::new(),
             view,
             ended: Some(ended),
-            max_leases: hello.max_leases.clamp(1, MAX_WINDOW_LEASES) as usize,
-            max_bytes: usize::try_from(hello.max_bytes.clamp(1, MAX_WINDOW_BYTES)).unwrap_or(usize::MAX),
+            max_leases: 0,
+            max_bytes: 0,
+            most: 0,
             bytes: 0,
             asked: 0,
             turn: 0,
-        }
+        };
+        session.resize(window);
+        session
+    }
+
+    /// The window is this one from now on. What is out already stays out.
+    pub(super) fn resize(&mut self, window: frame::Window) {
+        self.max_leases = window.max_leases.clamp(1, MAX_WINDOW_LEASES) as usize;
+        self.max_bytes = usize::try_from(window.max_bytes.clamp(1, MAX_WINDOW_BYTES)).unwrap_or(usize::MAX);
+        self.most = self.most.max(self.max_leases);
+    }
+
+    /// More waits for the peer than its window and our answers to it can come to: it asks, and does not read.
+    pub(super) fn is_overrun(&self) -> bool {
+        self.outgoing.unsent() > 2 * self.most + ANSWERS
+    }
+
+    /// Something waits for the peer to read it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.outgoing.unsent() > 0
+    }
+
+    /// Whether what the peer says of this lease, which it does not hold any more, may count: it held it, and its term was
+    /// over here before the word arrived. Asked once.
+    pub(super) fn was_late(&mut self, token: &LeaseToken) -> bool {
+        self.late.remove(token)
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -128,6 +205,10 @@ impl Session {
         for (token, _) in &expired {
             self.release(token);
         }
+        if self.late.len() + expired.len() > self.most {
+            self.late.clear();
+        }
+        self.late.extend(expired.iter().take(self.most).map(|(token, _)| *token));
         expired
     }
 
@@ -143,7 +224,7 @@ impl Session {
 
     /// Sends a frame. A session that is ending takes it and loses it: its leases are given back.
     pub(super) fn send(&self, frame: FromIngester) {
-        let _ = self.outgoing.send(frame);
+        self.outgoing.send(frame);
     }
 
     /// Stops reading and tells who waits for the end.

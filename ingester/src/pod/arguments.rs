@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Whether the aggregated API is served.
     #[arg(long, env = "ZEN_API_ENABLED", value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
     pub api_enabled: bool,
+    /// Where egresses of member clusters connect to, mutual TLS; without it members cannot lease here.
+    #[arg(long, env = "ZEN_RELAY", value_name = "ADDRESS:PORT")]
+    pub relay: Option<SocketAddr>,
     /// The volume of the queue.
     #[arg(long, env = "ZEN_STATE", value_name = "FOLDER", default_value = "/var/lib/zen-mesh")]
     pub state: PathBuf,
@@ -47,6 +50,7 @@ mod tests {
         assert_eq!((arguments.pod.admin.port(), arguments.pod.control.port()), (9901, 9902));
         assert_eq!(arguments.state.to_str(), Some("/var/lib/zen-mesh"));
         assert_eq!(arguments.pod.identity_url(), "https://zen-operator.zen-mesh.svc");
+        assert!(arguments.relay.is_none(), "nothing is open to members unless the operator says where");
         assert!(arguments.api_enabled && !arguments.drain && arguments.intake_secret.is_empty());
         assert!(Arguments::try_parse_from(["zen-ingester", "--pod-name", "p", "--drain"]).expect("parses").drain);
     }

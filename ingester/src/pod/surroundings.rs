@@ -37,6 +37,7 @@ pub(super) fn follow(
             namespace: arguments.pod_namespace.clone(),
             service,
             port,
+            unready: false,
             cache: Some(arguments.endpoints(service)),
         };
         let (pods, following) = endpoints::follow(platform.client.clone(), options);
@@ -57,6 +58,34 @@ pub(super) fn follow(
     let (egresses, keep_egresses) = derived(egresses, addresses);
     tasks.spawn("egresses", keep_egresses);
     Surroundings { egresses, peers }
+}
+
+/// Where the other ingesters take streams, those that drain included: on the port that this one does, as all run with the same
+/// settings. Follows on tasks.
+pub(super) fn relays(
+    arguments: &Arguments,
+    platform: &Platform,
+    port: u16,
+    tasks: &mut Tasks,
+) -> watch::Receiver<Addresses> {
+    let (service, control) = PEERS;
+    let options = endpoints::Options {
+        namespace: arguments.pod_namespace.clone(),
+        service,
+        port: control,
+        unready: true,
+        cache: Some(arguments.endpoints("relay")),
+    };
+    let (pods, following) = endpoints::follow(platform.client.clone(), options);
+    tasks.spawn("relay endpoints", following);
+    let own = arguments.pod_name.clone();
+    let others = move |pods: &Endpoints| {
+        let others = pods.iter().filter(|pod| pod.pod != own);
+        Arc::new(others.map(|pod| SocketAddr::new(pod.address.ip(), port)).collect::<BTreeSet<_>>())
+    };
+    let (peers, keep_peers) = derived(pods, others);
+    tasks.spawn("relay peers", keep_peers);
+    peers
 }
 
 /// What follows from a watched value, kept for as long as the future is polled.

@@ -105,6 +105,7 @@ impl Mesh {
                 link_keys: Arc::new(signing.link()),
                 target_keys: Arc::new(move |key| Arc::new(signing.destination(key))),
                 observer: Arc::new(Unwatched),
+                member: None,
                 options: zen_egress::Options { instance: name.to_owned(), ..zen_egress::Options::default() },
             },
             registry.sub_registry_with_prefix("zen_egress"),

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use zen_link::frame::{FromEgress, FromIngester, Token};
-use zen_model::settle::Class;
-use zen_model::{DeadReason, Timestamp};
+use zen_model::settle::{Class, ReleaseReason};
+use zen_model::{DeadReason, Settlement, Timestamp};
 use zen_queue::{LeaseToken, Settled};
 
 use super::super::board::SessionView;
 use super::super::convert;
 use super::super::lane::Probe;
-use super::super::session::Session;
-use super::super::{Heard, Link};
+use super::super::session::{Held, Outgoing, Session};
+use super::super::{Carrier, Heard, Link};
 use super::{Dispatcher, Done, enqueue, judge};
 
 impl Dispatcher {
@@ -45,14 +46,6 @@ impl Dispatcher {
         let id = self.new_id();
         let Link { carrier, peer, hello, outgoing, mut incoming } = link;
         tracing::debug!(%peer, instance = hello.instance, "egress session");
-        let (sender, mut frames) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Some(frame) = frames.recv().await {
-                if outgoing.send(frame).await.is_err() {
-                    return;
-                }
-            }
-        });
         let heard = self.handle.heard.clone();
         let reader = tokio::spawn(async move {
             while let Some(frame) = incoming.next().await {
@@ -71,19 +64,31 @@ impl Dispatcher {
             draining: false.into(),
         });
         self.parts.board.connected(id, Arc::clone(&view));
-        self.sessions.insert(id, Session::new(carrier, &hello, sender, reader.abort_handle(), view, ended));
+        self.sessions
+            .insert(id, Session::new(carrier, &hello, Outgoing::to(outgoing), reader.abort_handle(), view, ended));
         self.redivide();
     }
 
     /// What the session held is due again at once, uncharged but counted towards `Poison`.
-    fn disconnect(&mut self, id: u64) {
+    pub(super) fn disconnect(&mut self, id: u64) {
+        self.end(id, |_| true);
+    }
+
+    /// Ends a session. Of what it held, what `lost` says counts towards `Poison`; the rest was taken from it.
+    fn end(&mut self, id: u64, lost: impl Fn(&Held) -> bool) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.parts.board.disconnected(id);
-        let tokens: Vec<_> = session.held.keys().copied().collect();
-        if !tokens.is_empty() {
-            tracing::info!(peer = session.view.peer, leases = tokens.len(), "egress session ended with leases");
-            self.parts.metrics.lost_leases.inc_by(tokens.len() as u64);
-            self.parts.queue.abandon(&tokens);
+        let (lost, taken): (Vec<_>, Vec<_>) = session.held.iter().partition(|(_, held)| lost(held));
+        if !lost.is_empty() {
+            tracing::info!(peer = session.view.peer, leases = lost.len(), "egress session ended with leases");
+            self.parts.metrics.lost_leases.inc_by(lost.len() as u64);
+            self.parts.queue.abandon(&lost.into_iter().map(|(token, _)| *token).collect::<Vec<_>>());
+        }
+        if !taken.is_empty() {
+            let settlement = Settlement::Release { after: Duration::ZERO, reason: ReleaseReason::Drain };
+            let release =
+                |(token, _): (&LeaseToken, _)| Settled { token: *token, settlement: settlement.clone(), attempt: None };
+            self.settle(taken.into_iter().map(release).collect());
         }
         for (token, held) in &session.held {
             self.returned(*token, *held);
@@ -105,11 +110,19 @@ impl Dispatcher {
             // What it gives back goes to the others at once.
             self.redivide();
         }
+        if let Some(window) = frame.window
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.resize(window);
+            self.requeue_all();
+        }
         for ended in frame.settled {
             match convert::settled(ended) {
-                Ok(ended) => {
-                    self.account(id, &ended);
-                    settled.push(ended);
+                // A member speaks of its own leases alone: tokens can be guessed, and an acknowledgement counts however late it
+                // comes. An egress of this mesh may still say what became of a session before.
+                Ok(ended) if self.account(id, &ended) || !self.is_of_member(id) => settled.push(ended),
+                Ok(_) => {
+                    self.parts.metrics.foreign_tokens.inc();
                 }
                 Err(error) => {
                     // A peer of another make: nothing that it says can be relied on.
@@ -123,18 +136,40 @@ impl Dispatcher {
         if !frame.begin.is_empty() {
             self.begin(id, frame.begin);
         }
-        if let Some(session) = self.sessions.get(&id) {
-            session.show();
+        let Some(session) = self.sessions.get(&id) else { return };
+        session.show();
+        if session.is_overrun() {
+            tracing::warn!(peer = session.view.peer, "the peer asks and does not read; its session is ended");
+            self.disconnect(id);
         }
     }
 
-    /// Books a settlement out of its session and lane, and tells the breaker.
-    fn account(&mut self, id: u64, settled: &Settled) {
-        let Some(held) = self.sessions.get_mut(&id).and_then(|session| session.release(&settled.token)) else {
-            // Late: the lease expired. The queue decides what it is worth.
-            return;
+    /// Ends sessions of members that count no more: revoked, disabled, deleted, or of keys whose overlap is over (T-06).
+    pub(super) fn revoke(&mut self) {
+        let now = Timestamp::now();
+        let refused = |session: &Session| match &session.carrier {
+            Carrier::Relay(admitted) => admitted.standing(&self.snapshot, now).err(),
+            Carrier::Link | Carrier::InProcess => None,
         };
-        let Some(mut lane) = self.lanes.remove(&held.lane) else { return };
+        let over: Vec<_> = self.sessions.iter().filter_map(|(id, session)| Some((*id, refused(session)?))).collect();
+        for (id, reason) in over {
+            let Some(session) = self.sessions.get(&id) else { continue };
+            let (peer, code) = (&session.view.peer, reason.code());
+            tracing::warn!(peer, reason = code, "a member's stream is closed");
+            self.parts.metrics.closed(reason);
+            // Nothing is wrong with the events. Only where a repeat does harm, what has begun is not for anybody else.
+            self.end(id, |held| held.begun);
+        }
+    }
+
+    /// Books a settlement out of its session and lane, and tells the breaker. Whether it is about a lease of the session.
+    fn account(&mut self, id: u64, settled: &Settled) -> bool {
+        let Some(session) = self.sessions.get_mut(&id) else { return false };
+        let Some(held) = session.release(&settled.token) else {
+            // Late: the lease expired. The queue decides what it is worth.
+            return session.was_late(&settled.token);
+        };
+        let Some(mut lane) = self.lanes.remove(&held.lane) else { return true };
         lane.returned();
         let now = self.origin.elapsed();
         let is_probe = lane.probe == Probe::Out(settled.token);
@@ -170,6 +205,11 @@ impl Dispatcher {
         }
         enqueue(&mut self.line, held.lane, &mut lane);
         self.lanes.insert(held.lane, lane);
+        true
+    }
+
+    fn is_of_member(&self, id: u64) -> bool {
+        self.sessions.get(&id).is_some_and(|session| matches!(session.carrier, Carrier::Relay(_)))
     }
 
     fn renew(&mut self, id: u64, tokens: Vec<Token>) {
@@ -194,7 +234,26 @@ impl Dispatcher {
     }
 
     fn begin(&mut self, id: u64, tokens: Vec<Token>) {
-        let asked: Vec<LeaseToken> = tokens.into_iter().map(convert::token).collect();
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let (mut asked, mut refused) = (Vec::new(), Vec::new());
+        for token in tokens {
+            // Only what the session holds, and once: an answer for each is on its way.
+            match session.held.get_mut(&convert::token(token)) {
+                Some(Held { begun: true, .. }) => {}
+                Some(held) => {
+                    held.begun = true;
+                    asked.push(convert::token(token));
+                }
+                None => refused.push(token),
+            }
+        }
+        if !refused.is_empty() {
+            self.parts.metrics.foreign_tokens.inc_by(refused.len() as u64);
+            session.send(FromIngester { refused, ..FromIngester::default() });
+        }
+        if asked.is_empty() {
+            return;
+        }
         let queue = Arc::clone(&self.parts.queue);
         let call = async move {
             let result = queue.begin(asked.clone()).await;

@@ -14,6 +14,7 @@ use zen_model::settle::ReleaseReason;
 use zen_model::{DeadReason, Namespace, Settlement, Timestamp};
 use zen_queue::{Demand, Leased, Settled};
 
+use super::super::Carrier;
 use super::super::lane::{Probe, Step};
 use super::super::{convert, session::Held};
 use super::{Dispatcher, Done, PAUSE, consents, enqueue, look_again};
@@ -200,6 +201,17 @@ impl Dispatcher {
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let destination = self.snapshot.destination(&lane.key);
         let Some(session) = self.sessions.get_mut(&session_id) else { return };
+        // While the queue was asked, the Destination may have become another's.
+        if destination.is_some_and(|destination| !session.carrier.takes(destination))
+            || destination.is_none() && matches!(session.carrier, Carrier::Relay(_))
+        {
+            return self.give_back(id, leased);
+        }
+        let keys = match &session.carrier {
+            Carrier::Relay(admitted) => &admitted.keys,
+            Carrier::Link | Carrier::InProcess => &self.parts.keys,
+        };
+        let keys = Arc::clone(keys);
         let now = Timestamp::now();
         let expires = Instant::now() + term;
         let name = lane.key.to_string();
@@ -221,13 +233,13 @@ impl Dispatcher {
             if lane.probe == Probe::Asked {
                 lane.probe = Probe::Out(leased.token);
             }
-            session.hold(leased.token, Held { lane: id, bytes: leased.record.len(), expires, term });
+            session.hold(leased.token, Held { lane: id, bytes: leased.record.len(), expires, term, begun: false });
             frames.push(frame::Lease {
                 token: convert::frame_token(leased.token),
                 destination: name.clone(),
                 attempts: leased.attempts,
                 first_attempt: leased.first_attempt.map_or(0, |at| at.0),
-                signature: self.parts.keys.sign(&leased.event.id, &leased.event.content_hash, now),
+                signature: keys.sign(&leased.event.id, &leased.event.content_hash, now),
                 slots,
                 record: leased.record,
             });
