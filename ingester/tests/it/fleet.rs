@@ -140,11 +140,11 @@ impl Mesh {
     }
 }
 
-fn domain() -> TrustDomain {
+pub fn domain() -> TrustDomain {
     "zen-mesh.local".parse().unwrap()
 }
 
-fn id(account: &str) -> SpiffeId {
+pub fn id(account: &str) -> SpiffeId {
     SpiffeId::workload(&domain(), "zen-mesh", account).unwrap()
 }
 
@@ -196,23 +196,29 @@ impl IngesterPod {
 }
 
 /// A source that posts one event after the other on kept-alive connections, as providers do.
-struct Load {
+pub struct Load {
     stop: Arc<AtomicBool>,
     sources: Vec<JoinHandle<BTreeSet<String>>>,
 }
 
 impl Load {
     fn start(ingesters: &[&IngesterPod], sources: usize) -> Self {
+        let addresses: Vec<_> = ingesters.iter().map(|ingester| ingester.address).collect();
+        Self::at(&addresses, "/team-a/hook", sources)
+    }
+
+    /// At these intakes, in turn; the names of the events begin with the path.
+    pub fn at(addresses: &[SocketAddr], path: &'static str, sources: usize) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let start = |number: usize| {
-            let (address, stop) = (ingesters[number % ingesters.len()].address, Arc::clone(&stop));
-            tokio::spawn(source(address, number, stop))
+            let (address, stop) = (addresses[number % addresses.len()], Arc::clone(&stop));
+            tokio::spawn(source(address, path, number, stop))
         };
         Self { stop: Arc::clone(&stop), sources: (0..sources).map(start).collect() }
     }
 
     /// Ids of all events that were acknowledged. Everything else fails the test.
-    async fn end(self) -> BTreeSet<String> {
+    pub async fn end(self) -> BTreeSet<String> {
         self.stop.store(true, Ordering::Relaxed);
         let mut accepted = BTreeSet::new();
         for source in self.sources {
@@ -222,19 +228,19 @@ impl Load {
     }
 }
 
-async fn source(address: SocketAddr, number: usize, stop: Arc<AtomicBool>) -> BTreeSet<String> {
+async fn source(address: SocketAddr, path: &str, number: usize, stop: Arc<AtomicBool>) -> BTreeSet<String> {
     let mut accepted = BTreeSet::new();
     let mut connection: Option<TcpStream> = None;
     let mut buffer = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        let id = format!("{number}-{}", accepted.len());
+        let id = format!("{path}-{number}-{}", accepted.len());
         let headers = [format!("authorization: Bearer {TOKEN}"), format!("x-event: {id}")];
         let headers: Vec<_> = headers.iter().map(String::as_str).collect();
         let stream = match &mut connection {
             Some(stream) => stream,
             None => connection.insert(TcpStream::connect(address).await.expect("connected")),
         };
-        stream.write_all(&post("/team-a/hook", &headers, id.as_bytes())).await.expect("sent");
+        stream.write_all(&post(path, &headers, id.as_bytes())).await.expect("sent");
         let answer = read_one(stream, &mut buffer).await.expect("an answer");
         assert_eq!(answer.status, 202, "{answer:?}");
         if answer.header("connection") == Some("close") {
@@ -246,7 +252,7 @@ async fn source(address: SocketAddr, number: usize, stop: Arc<AtomicBool>) -> BT
     accepted
 }
 
-fn delivered(upstream: &Upstream) -> HashMap<String, usize> {
+pub fn delivered(upstream: &Upstream) -> HashMap<String, usize> {
     let mut times = HashMap::new();
     for request in upstream.received() {
         *times.entry(String::from_utf8(request.body.to_vec()).unwrap()).or_default() += 1;
@@ -254,7 +260,7 @@ fn delivered(upstream: &Upstream) -> HashMap<String, usize> {
     times
 }
 
-fn missing<'a>(accepted: &'a BTreeSet<String>, times: &HashMap<String, usize>) -> Vec<&'a String> {
+pub fn missing<'a>(accepted: &'a BTreeSet<String>, times: &HashMap<String, usize>) -> Vec<&'a String> {
     accepted.iter().filter(|id| !times.contains_key(*id)).collect()
 }
 

@@ -15,4 +15,5 @@ mod hygiene;
 mod kit;
 mod memory;
 mod refusals;
+mod relay;
 mod sessions;
