@@ -119,13 +119,12 @@ impl Pod {
         let mut ground = Ground::lay(arguments.pod.clone(), platform)?;
         let process = ground.readiness.gate("process");
         // At the hub ingesters connect; in a member nothing listens.
-        let (way, link) = match Member::mounted(&arguments.pod.keys)? {
-            Some(member) => (Way::Relay(member), None),
-            None => {
-                let listener = bind("link", arguments.link)?;
-                let link = address("link", &listener)?;
-                (Way::Link(listener, keys::signing(&arguments.pod.keys)?), Some(link))
-            }
+        let (way, link) = if let Some(member) = Member::mounted(&arguments.pod.keys)? {
+            (Way::Relay(member), None)
+        } else {
+            let listener = bind("link", arguments.link)?;
+            let link = address("link", &listener)?;
+            (Way::Link(listener, keys::signing(&arguments.pod.keys)?), Some(link))
         };
         let member = way.member();
         let plane = if member.is_some() { Plane::Member } else { Plane::Egress };

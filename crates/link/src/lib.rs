@@ -30,7 +30,9 @@ pub use metrics::Metrics;
 pub use options::Options;
 pub use proof::Presented;
 pub use serve::serve;
-pub use session::{Claim, Egress, EgressSession, Ingester, IngesterSession, Judge, Receiver, Role, Session, Side};
+pub use session::{
+    Claim, Egress, EgressSession, Ingester, IngesterSession, Judge, Prove, Receiver, Role, Session, Side,
+};
 
 /// The gRPC method of the stream: service `zen.link.v1.Link`, method `Feed`.
 pub const METHOD: &str = "/zen.link.v1.Link/Feed";

@@ -53,7 +53,9 @@ pub struct Ingester {
 
 /// Says of an egress, once it has said Hello, whether it gets leases. Must not block.
 #[derive(Clone)]
-pub struct Judge(Arc<dyn Fn(&Presented, &Hello) -> Result<(), LinkRefusal> + Send + Sync>);
+pub struct Judge(Arc<Rule>);
+
+type Rule = dyn Fn(&Presented, &Hello) -> Result<(), LinkRefusal> + Send + Sync;
 
 impl Judge {
     /// With this rule.
@@ -81,6 +83,9 @@ pub struct Egress {
     pub claim: Claim,
 }
 
+/// Proves a key for an instance and a session.
+pub type Prove = dyn Fn(&str, &Binding) -> String + Send + Sync;
+
 /// For whom an egress says that it leases.
 #[derive(Clone, Default)]
 pub enum Claim {
@@ -88,7 +93,7 @@ pub enum Claim {
     #[default]
     Own,
     /// For its cluster, whose key it has: the proof for an instance and a session.
-    Proven(Arc<dyn Fn(&str, &Binding) -> String + Send + Sync>),
+    Proven(Arc<Prove>),
     /// For the stream of a member, which this ingester has taken.
     Behalf(Behalf),
 }

@@ -359,17 +359,15 @@ impl State {
         feed.out = (feed.out + frame.leases.len()).saturating_sub(frame.refused.len());
         let leases = frame.leases.iter_mut().map(|lease| &mut lease.token);
         for token in leases.chain(&mut frame.proceed).chain(&mut frame.refused) {
-            let name = match feed.names.get(&token.destination) {
-                Some(name) => *name,
-                None => {
-                    let name = self.next_name;
-                    let Some(next) = name.checked_add(1) else { return false };
-                    self.next_name = next;
-                    feed.names.insert(token.destination, name);
-                    self.names.insert(name, (id, token.destination));
-                    name
-                }
-            };
+            if let Some(name) = feed.names.get(&token.destination) {
+                token.destination = *name;
+                continue;
+            }
+            let name = self.next_name;
+            let Some(next) = name.checked_add(1) else { return false };
+            self.next_name = next;
+            feed.names.insert(token.destination, name);
+            self.names.insert(name, (id, token.destination));
             token.destination = name;
         }
         true

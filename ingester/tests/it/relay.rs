@@ -5,6 +5,7 @@ mod hostile;
 mod stage;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use zen_model::ObjectKey;
@@ -13,6 +14,8 @@ use zen_testkit::Received;
 use crate::fleet::{Load, delivered, missing};
 use crate::kit::until;
 use stage::Hub;
+
+type Change = fn(&mut zen_compile::Enrolled);
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -132,7 +135,7 @@ async fn a_disabled_cluster_loses_its_streams_within_five_seconds() {
     let _other = other.egress("egress-0", hub.front.address);
     until("both are there", || hub.streams() == 2).await;
     let before = hub.enrolled("team-a/eu");
-    let changes: [(&str, fn(&mut zen_compile::Enrolled)); 3] = [
+    let changes: [(&str, Change); 3] = [
         ("disabled", |enrolled| enrolled.enabled = false),
         ("enrolled anew", |enrolled| "another".clone_into(&mut enrolled.uid)),
         ("rotated without an overlap", |enrolled| enrolled.versions = stage::versions(&[(7, None)])),
@@ -211,7 +214,7 @@ async fn a_destination_that_the_member_does_not_name_waits_at_the_hub() {
     let hub = Hub::new(&["team-a"], "delivery: {concurrency: 8}", 1).await;
     let member = hub.member("team-a/eu");
     let known = member.snapshot.load_full();
-    member.snapshot.store(Default::default());
+    member.snapshot.store(Arc::default());
     let egress = member.egress("egress-0", hub.front.address);
     let load = Load::at(&hub.intakes(), "/team-a/hook", 1);
     until("it is given back", || egress.metric("zen_egress_foreign_leases_total") > 0).await;
