@@ -96,23 +96,29 @@ impl Plan {
 /// Decides about everything in the release namespace, and the registration of the aggregated API.
 pub fn decide(inputs: &Inputs<'_>) -> Plan {
     let mut plan = Plan::default();
-    for service in ingester::services(inputs) {
-        plan.want(service);
+    // A member delivers what its hub took in: without intake there is no queue, and no API over it.
+    let is_member = inputs.workloads.member.is_some();
+    let has_api = inputs.workloads.api.enabled && !is_member;
+    if !is_member {
+        for service in ingester::services(inputs) {
+            plan.want(service);
+        }
     }
-    plan.want_if(inputs.workloads.api.enabled, ingester::api_service(inputs));
-    plan.want_if(inputs.workloads.hub.is_some(), ingester::relay_service(inputs));
+    plan.want_if(has_api, ingester::api_service(inputs));
+    plan.want_if(inputs.workloads.hub.is_some() && !is_member, ingester::relay_service(inputs));
     plan.want(egress::service(inputs));
     let zen_lock = inputs.workloads.zen_lock.as_ref();
     plan.want_if(zen_lock.is_some(), zen_lock::service(inputs));
     let audit = inputs.workloads.audit.as_ref();
     plan.want_if(audit.is_some(), audit::service(inputs));
-    for (component, is_there) in [(names::INGESTER, true), (names::EGRESS, true), (names::ZENLOCK, zen_lock.is_some())]
+    for (component, is_there) in
+        [(names::INGESTER, !is_member), (names::EGRESS, true), (names::ZENLOCK, zen_lock.is_some())]
     {
         let is_wanted = is_there && inputs.workloads.pod_disruption_budgets.enabled;
         plan.want_if(is_wanted, disruption_budget(inputs, component));
     }
     for (policy, is_there) in [
-        (network::ingester(inputs), true),
+        (network::ingester(inputs), !is_member),
         (network::egress(inputs), true),
         (network::zen_lock(inputs), zen_lock.is_some()),
         (network::audit(inputs), audit.is_some()),
@@ -121,7 +127,9 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
     }
     // Pods that mount what is not there wait for the kubelet's next try, which is up to two minutes later.
     if let (Some(_), Some(keys)) = (inputs.trust, inputs.keys) {
-        plan.want(ingester::stateful_set(inputs, keys));
+        if !is_member {
+            plan.want(ingester::stateful_set(inputs, keys));
+        }
         plan.want(egress::deployment(inputs, keys));
     }
     if let Some(trust) = inputs.trust {
@@ -140,12 +148,12 @@ pub fn decide(inputs: &Inputs<'_>) -> Plan {
         // The volume stays: what was recorded is evidence.
         (None, _) => drop(plan.unwanted.insert(Id::new::<StatefulSet>(inputs.namespace, names::AUDIT))),
     }
-    plan.problems.extend(ingester::fixed_storage(inputs));
+    plan.problems.extend(ingester::fixed_storage(inputs).filter(|_| !is_member));
     plan.problems.extend(audit.and_then(|settings| audit::fixed_storage(inputs, settings)));
     // Discovery of every client fails while a registered API does not answer.
     match inputs.trust {
-        Some(trust) if inputs.api_answers || !inputs.workloads.api.enabled => {
-            plan.want_if(inputs.workloads.api.enabled, api_service::registration(inputs, trust));
+        Some(trust) if inputs.api_answers || !has_api => {
+            plan.want_if(has_api, api_service::registration(inputs, trust));
         }
         _ => {}
     }

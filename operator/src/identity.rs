@@ -7,7 +7,7 @@
 
 mod audit;
 mod decide;
-mod follow;
+pub(crate) mod follow;
 mod keep;
 mod limit;
 mod member;
@@ -37,6 +37,7 @@ use zen_pki::{Ca, Identity, TrustDomain, TrustRoots};
 use zen_rotation::record;
 
 use crate::{Writer, names};
+pub(crate) use audit::administered;
 pub(crate) use follow::Seen;
 pub(crate) use member::MemberRoot;
 pub(crate) use next::{Error as NextError, Next};
@@ -238,6 +239,11 @@ impl Service {
     /// [`Service::run`] runs.
     pub async fn identity(&self) -> Identity {
         own::wait(&self.0).await.identity
+    }
+
+    /// As [`Service::identity`], as it is now.
+    pub fn identity_now(&self) -> Option<Identity> {
+        self.0.own.borrow().as_ref().map(|own| own.identity.clone())
     }
 
     /// The trust bundle in effect, PEM, for the registration of the aggregated API.

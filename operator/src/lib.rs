@@ -11,6 +11,7 @@ pub mod decide;
 pub mod enroll;
 pub mod identity;
 mod limit;
+pub mod member;
 pub mod names;
 pub mod object;
 mod queue;

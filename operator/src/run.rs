@@ -4,6 +4,7 @@
 //! alone writes. A lost lease ends the process: no state of a former leader can outlive its lease.
 
 mod arguments;
+mod role;
 mod settings;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use arguments::{Arguments, Command, Serve};
 
 use crate::configuration::{self, Followed};
 use crate::identity::{self, Changed};
+use crate::member::{self, Leads, Member};
 use crate::scale::drains::{self, Known, Orders};
 use crate::settings::Workloads;
 use crate::{Writer, enroll, names, reconcile, rotation, status, writer};
@@ -116,10 +118,31 @@ impl Replica<'_> {
         let namespace = serve.pod_namespace.clone();
         gate.close("the mesh configuration is being read");
         let (mesh, workloads) = follow_configuration(&client, &namespace, tasks, &gate).await;
-        let settings = settings::identity(&namespace, &mesh.borrow(), &workloads.borrow())?;
+        let (mut registry, figures) = register();
+        let is_member = role::is_member(&workloads.borrow());
+        let enrolled = if is_member {
+            figures.member.register(registry.sub_registry_with_prefix("zen_operator"));
+            let parts = role::Parts {
+                serve: &serve,
+                client: &client,
+                mesh: &mesh,
+                workloads: &workloads,
+                gate: &gate,
+                metrics: figures.member.clone(),
+                writes: figures.writes.clone(),
+            };
+            match Box::pin(role::enroll(parts, tasks, shutdown)).await? {
+                Some(enrolled) => Some(enrolled),
+                None => return Ok(()),
+            }
+        } else {
+            None
+        };
+        let cluster = enrolled.as_ref().map(|enrolled| enrolled.cluster.clone());
+        let cluster_now = cluster.as_ref().and_then(|cluster| cluster.borrow().clone());
+        let settings = settings::identity(&namespace, &mesh.borrow(), &workloads.borrow(), cluster.as_ref())?;
         let ours = settings.mesh.clone();
 
-        let (mut registry, figures) = register();
         let audited = AuditMetrics::default();
         audited.register(&mut registry);
         let (tell, settings) = watch::channel(settings);
@@ -129,12 +152,14 @@ impl Replica<'_> {
         let operator = registry.sub_registry_with_prefix("zen_operator");
         let hub = enroll::Hub::new(client.clone(), service.clone(), ours.clone(), workloads.clone(), operator);
         metrics.complete(registry);
-        tasks.spawn("identity settings", settings::keep(tell, namespace.clone(), mesh.clone(), workloads.clone()));
-        let members = {
+        tasks.spawn(
+            "identity settings",
+            settings::keep(tell, namespace.clone(), mesh.clone(), workloads.clone(), cluster),
+        );
+        if !is_member {
             let (hub, end) = (hub.clone(), end.clone());
-            async move { hub.serve(members, end).await }
-        };
-        tasks.spawn("hub", ended("hub", members));
+            tasks.spawn("hub", ended("hub", async move { hub.serve(members, end).await }));
+        }
         let issues = Issues {
             service: service.clone(),
             ours: ours.clone(),
@@ -146,11 +171,15 @@ impl Replica<'_> {
         tasks.spawn("identity service", ended("identity service", issues.run(listener)));
         tasks.spawn("readiness", readiness(service.clone(), gate));
 
-        let follows = service.clone();
+        for record in enrolled.iter().flat_map(|enrolled| enrolled.records.iter().cloned()) {
+            service.note(record);
+        }
+        let member = enrolled.map(|enrolled| enrolled.member);
+        let (follows, workloads_now) = (service.clone(), workloads.clone());
         let leads = async {
             let options = cluster::Options {
                 plane: Plane::Operator,
-                member: None,
+                member: cluster_now,
                 mesh_namespace: Namespace::from(&*namespace),
                 cache: None,
             };
@@ -159,12 +188,13 @@ impl Replica<'_> {
                 cluster = Cluster::start_with(client.clone(), options, ZenLocks::Assumed) => cluster?,
                 () = shutdown.begun() => return Ok(()),
             };
-            let parts = Parts { serve: &serve, client, service, hub, ours, mesh, workloads, cluster, figures };
+            let parts = Parts { serve: &serve, client, service, hub, ours, member, mesh, workloads, cluster, figures };
             lead(parts, shutdown).await
         };
         tokio::select! {
             outcome = leads => outcome,
             changed = follows.run() => Err(changed.into()),
+            error = role::changes(workloads_now, is_member) => Err(error),
             what = tasks.first_end() => Err(Error::Part(what)),
         }
     }
@@ -247,6 +277,7 @@ struct Figures {
     reconcile: reconcile::Metrics,
     status: status::Metrics,
     rotation: rotation::Metrics,
+    member: member::Metrics,
     leads: Gauge,
 }
 
@@ -267,6 +298,8 @@ struct Parts<'a> {
     service: identity::Service,
     hub: enroll::Hub,
     ours: Mesh,
+    /// Where this cluster is a member's.
+    member: Option<Member>,
     mesh: watch::Receiver<Followed<mesh::Config>>,
     workloads: watch::Receiver<Followed<Workloads>>,
     cluster: Cluster,
@@ -299,7 +332,7 @@ async fn lead(parts: Parts<'_>, shutdown: &Shutdown) -> Result<(), Error> {
 }
 
 async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Result<(), Error> {
-    let Parts { serve, client, service, hub, ours, mesh, workloads, cluster, figures } = parts;
+    let Parts { serve, client, service, hub, ours, member, mesh, workloads, cluster, figures } = parts;
     let (orders, ordered) = watch::channel(Orders::default());
     let (tell, known) = watch::channel(Known::new());
     let reconcile = reconcile::Parts {
@@ -351,13 +384,29 @@ async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Resul
         };
         rotation::run(rotation, shutdown.child()).await
     };
-    let kept = keep(service, writer, workloads.clone());
+    let kept = async {
+        match member {
+            Some(member) => {
+                let (identity, note) = (|| service.identity_now(), |record| service.note(record));
+                let workloads = workloads.clone();
+                member.keep(&Leads { writer, workloads, identity: Some(&identity), note: &note }).await;
+            }
+            None => keep(service, writer, workloads.clone()).await,
+        }
+    };
+    let enrolls = async {
+        match member {
+            // It enrolls nobody.
+            Some(_) => std::future::pending().await,
+            None => hub.lead(writer, shutdown.child()).await,
+        }
+    };
     let work = async {
         tokio::try_join!(
             Box::pin(reconcile::run(reconcile, shutdown.child())),
             Box::pin(with_identity),
             Box::pin(rotates),
-            Box::pin(hub.lead(writer, shutdown.child())),
+            Box::pin(enrolls),
         )
     };
     tokio::select! {

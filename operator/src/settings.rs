@@ -30,6 +30,9 @@ pub struct Workloads {
     /// Member clusters may be enrolled; none: they may not.
     #[serde(default)]
     pub hub: Option<Hub>,
+    /// A member of another cluster's mesh: no ingester runs here, and no root is made. None: a mesh of its own.
+    #[serde(default)]
+    pub member: Option<Member>,
     /// The certificate of the intake.
     #[serde(default)]
     pub intake: Intake,
@@ -165,6 +168,22 @@ pub struct Audit {
     /// What is logged.
     #[serde(default = "info")]
     pub log: String,
+}
+
+/// The part of a member in its hub's mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Member {
+    /// SHA-256 of the hub's root certificates in DER, hex, as `kubectl zen enroll` prints it; colons do not count. Empty: whoever
+    /// may put the bundle's Secret into the release namespace is believed.
+    pub root_fingerprints: Vec<String>,
+}
+
+impl Member {
+    /// The fingerprints in one spelling.
+    pub fn pins(&self) -> Vec<String> {
+        self.root_fingerprints.iter().map(|text| text.replace(':', "").to_ascii_lowercase()).collect()
+    }
 }
 
 /// A volume for each replica.
@@ -315,6 +334,13 @@ impl Workloads {
         }
         if let Some(hub) = &self.hub {
             hub.check()?;
+        }
+        if self.hub.is_some() && self.member.is_some() {
+            return Err(Error("hub and member are both set: a cluster is a hub, or a member of one".to_owned()));
+        }
+        let is_sha256 = |pin: &String| pin.len() == 64 && pin.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(wrong) = self.member.iter().flat_map(Member::pins).find(|pin| !is_sha256(pin)) {
+            return Err(Error(format!("member.rootFingerprints: {wrong:?} is no SHA-256 of 64 hexadecimal digits")));
         }
         let policy = &*self.images.pull_policy;
         if !["IfNotPresent", "Always", "Never"].contains(&policy) {

@@ -80,9 +80,13 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
     let owner =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "name": names::WORKLOADS, "uid": settings.metadata.uid});
     // The keys are the operator's to know: those that it took.
-    let keys = set
-        .as_ref()
-        .and_then(|set| set.spec.as_ref()?.template.metadata.as_ref()?.annotations.as_ref()?.get(names::KEYS));
+    let egress = if workloads.member.is_some() { one(&deployments, &here(names::EGRESS)).await? } else { None };
+    let template = match (&set, &egress) {
+        (_, Some(egress)) => egress.spec.as_ref().map(|spec| &spec.template),
+        (Some(set), None) => set.spec.as_ref().map(|spec| &spec.template),
+        (None, None) => None,
+    };
+    let keys = template.and_then(|template| template.metadata.as_ref()?.annotations.as_ref()?.get(names::KEYS));
     let plan = decide::decide(&Inputs {
         namespace,
         owner: &owner,
@@ -111,7 +115,7 @@ async fn missing(client: &Client, namespace: &str) -> kube::Result<Vec<String>> 
         };
         missing.extend(problem);
     }
-    if workloads.api.enabled {
+    if workloads.api.enabled && workloads.member.is_none() {
         let registration = one::<APIService>(&Api::all(client.clone()), &here(names::API_SERVICE)).await?;
         missing.extend(unavailable(registration.as_ref()));
     }

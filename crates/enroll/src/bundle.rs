@@ -260,6 +260,11 @@ impl Clear {
         Stamp { uid: self.uid.clone(), bundle: self.bundle.clone(), issued_at: self.issued_at }
     }
 
+    /// When it was made.
+    pub fn issued_at(&self) -> Timestamp {
+        self.issued_at
+    }
+
     /// Who the cluster will be.
     fn cluster_id(&self) -> Result<ClusterId, &'static str> {
         ClusterId::new(&self.tenant, &self.cluster).map_err(|_| "it names no cluster")

@@ -49,11 +49,11 @@ pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
 }
 
 pub(super) fn egress(inputs: &Inputs<'_>) -> Object {
-    let inbound = [
-        json!({"from": pods(&[INGESTER]), "ports": [tcp(port::LINK)]}),
-        json!({"from": pods(&[OPERATOR]), "ports": [tcp(port::CONTROL)]}),
-        metrics(),
-    ];
+    let mut inbound = vec![json!({"from": pods(&[OPERATOR]), "ports": [tcp(port::CONTROL)]}), metrics()];
+    // In a member it dials, and nobody dials it.
+    if inputs.workloads.member.is_none() {
+        inbound.insert(0, json!({"from": pods(&[INGESTER]), "ports": [tcp(port::LINK)]}));
+    }
     let mut outbound = cluster(inputs);
     // Targets are anywhere; which, the guard decides for each attempt. Metadata addresses are out of reach in any case.
     outbound.push(json!({"to": [

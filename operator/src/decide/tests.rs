@@ -48,6 +48,26 @@ fn the_charts_defaults() {
     insta::assert_snapshot!(yaml(&decided(DEFAULT, |_| {})));
 }
 
+/// A member delivers: no intake, no queue, no API over one, and nobody dials it (D-02, T-01).
+#[test]
+fn a_member_has_an_egress_and_no_ingester() {
+    let plan = decided(&format!("{DEFAULT}member: {{}}\n"), |_| {});
+    let names: BTreeSet<_> = plan.wanted.keys().map(|id| id.name.as_str()).collect();
+    assert!(
+        names.contains(names::EGRESS) && names.contains(names::ZENLOCK) && names.contains(names::AUDIT),
+        "{names:?}"
+    );
+    assert!(!names.iter().any(|name| name.contains("ingester") || *name == names::API_SERVICE), "{names:?}");
+    // What may hold events is left alone; what serves an API that is not there is not.
+    let unwanted: Vec<_> = plan.unwanted.iter().map(ToString::to_string).collect();
+    assert!(!unwanted.iter().any(|id| id.starts_with("StatefulSet")), "{unwanted:?}");
+    let api = Id::new::<Service>("zen-mesh", names::INGESTER_API);
+    assert!(plan.unwanted.contains(&api), "{unwanted:?}");
+    let policy = &plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", names::EGRESS)];
+    let inbound = policy.body()["spec"]["ingress"].to_string();
+    assert!(!inbound.contains("9444"), "{inbound}");
+}
+
 /// A field that the API does not have would be lost here, and refused by the API server there.
 #[test]
 fn every_field_is_one_of_the_api() {

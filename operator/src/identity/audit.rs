@@ -66,7 +66,7 @@ impl Audit {
 }
 
 /// What the operator did by itself.
-pub(super) fn administered(operator: &SpiffeId, object: &str, done: &str) -> Record {
+pub(crate) fn administered(operator: &SpiffeId, object: &str, done: &str) -> Record {
     Record::new(Action::Administer, operator.as_str(), object).allowed().detail("done", done)
 }
 

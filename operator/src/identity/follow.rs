@@ -33,7 +33,7 @@ impl<K> Default for Seen<K> {
 }
 
 /// Follows one object by name. While the API server is away, what was seen last counts.
-pub(super) async fn object<K>(api: Api<K>, name: &str, seen: &watch::Sender<Seen<K>>)
+pub(crate) async fn object<K>(api: Api<K>, name: &str, seen: &watch::Sender<Seen<K>>)
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {

@@ -150,8 +150,8 @@ impl Shared {
         }
         let mesh = &current.settings.mesh;
         let denied = |detail: &dyn ToString| No(TrustRefusal::AccountNotPermitted, detail.to_string());
-        let id = SpiffeId::workload(mesh.trust_domain(), &caller.namespace, &caller.account)
-            .map_err(|error| denied(&error))?;
+        let id = mesh.scope().workload(mesh.trust_domain(), &caller.namespace, &caller.account);
+        let id = id.map_err(|error| denied(&error))?;
         let component = mesh.check(&id, Action::Issue).map_err(|error| denied(&error))?;
         match extensions.get::<SpiffeId>() {
             Some(peer) if *peer != id => Err(No(TrustRefusal::CertificateMismatch, format!("it presented {peer}"))),

@@ -49,16 +49,21 @@ pub struct Planned {
 pub fn plan(world: &World, namespace: &str, current: &Current, now: Instant) -> Planned {
     let mut planned = Planned::default();
     planned.plan.problems.extend([&current.workloads.problem, &current.mesh.problem].into_iter().flatten().cloned());
-    let fingerprint = plan_keys(world, namespace, &mut planned);
+    let is_member = current.workloads.content.as_ref().is_some_and(|workloads| workloads.member.is_some());
+    let fingerprint = if is_member { given_keys(world) } else { plan_keys(world, namespace, &mut planned) };
     // Without the object there is no owner: what we made goes with it, and must not come back.
     let (Some(workloads), Some(owner)) = (&current.workloads.content, current.workloads.owner()) else {
         return planned;
     };
     let set = world.stateful_set(names::INGESTER);
+    if is_member && set.is_some() {
+        planned.plan.problems.push(has_queues());
+    }
     let fleet = Fleet::of(&world.pods.state(), &world.claims.state());
     let replicas = set.as_ref().and_then(|set| set.spec.as_ref()?.replicas).and_then(|count| u32::try_from(count).ok());
     let seen = fleet.observation(workloads.ingester.replicas, replicas, &current.known, now);
-    let decision = scale::decide(&seen);
+    // A member has no queues of its own; those of another time are nobody's to move.
+    let decision = if is_member { scale::Decision::default() } else { scale::decide(&seen) };
     let ready = set.as_ref().and_then(|set| set.status.as_ref()?.ready_replicas).unwrap_or_default();
     let inputs = Inputs {
         namespace,
@@ -100,7 +105,7 @@ pub fn plan(world: &World, namespace: &str, current: &Current, now: Instant) -> 
             planned.marks.insert(Id::new::<PersistentVolumeClaim>(namespace, name), mark);
         }
     }
-    if decision.replicas != workloads.ingester.replicas {
+    if decision.replicas != workloads.ingester.replicas && !is_member {
         // Silence is a matter of time.
         planned.again = Some(now + Duration::from_secs(5));
         planned.plan.problems.push(waits(&decision, workloads.ingester.replicas));
@@ -114,6 +119,23 @@ fn waits(decision: &scale::Decision, wanted: u32) -> Problem {
     let each = each.collect::<Vec<_>>().join("; ");
     let message = format!("from {} to {wanted} replicas when nothing is lost by it: {each}", decision.replicas);
     Problem { reason: "ScaleWaits", message }
+}
+
+fn has_queues() -> Problem {
+    let message = format!(
+        "member is set, and there is a StatefulSet {} with queues of the time before: it is left as it is. Let it deliver what it \
+         holds with member switched off, or delete it if nothing in it matters",
+        names::INGESTER
+    );
+    Problem { reason: "MemberHasIngester", message }
+}
+
+/// Which cluster the keys are of that a member's planes have from the hub; none while there are none. Versions of them come and
+/// go without a restart.
+fn given_keys(world: &World) -> Option<String> {
+    let secret = world.secret(names::EGRESS_KEYS)?;
+    secret.data.as_ref().filter(|data| data.contains_key(zen_pod::keys::MEMBER))?;
+    secret.metadata.annotations.as_ref()?.get(names::KEYS).cloned()
 }
 
 /// The fingerprint of the keys that pods can mount; none while there are none.

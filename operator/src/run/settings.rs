@@ -3,6 +3,7 @@
 use tokio::sync::watch;
 use zen_compile::mesh;
 use zen_identity::Mesh;
+use zen_model::ClusterId;
 use zen_pki::TrustDomain;
 
 use super::Error;
@@ -10,15 +11,21 @@ use crate::configuration::Followed;
 use crate::settings::{Hub, Workloads};
 use crate::{identity, names, status};
 
-/// Who the mesh is, and the names of the intake's certificate.
+/// Who the mesh is, and the names of the intake's certificate. `cluster` says which member this is, where it is one.
 pub(super) fn identity(
     namespace: &str,
     mesh: &Followed<mesh::Config>,
     workloads: &Followed<Workloads>,
+    cluster: Option<&watch::Receiver<Option<ClusterId>>>,
 ) -> Result<identity::Settings, Error> {
     let config = mesh.content.as_deref().cloned().unwrap_or_default();
     let domain = config.trust_domain.parse::<TrustDomain>().map_err(|error| Error::Mesh(error.to_string()))?;
-    let ours = Mesh::new(&domain, namespace).map_err(|error| Error::Mesh(error.to_string()))?;
+    let ours = match cluster.map(|cluster| cluster.borrow().clone()) {
+        None => Mesh::new(&domain, namespace),
+        Some(Some(cluster)) => Mesh::member(&domain, cluster, namespace),
+        Some(None) => return Err(Error::Mesh("this cluster is not enrolled".to_owned())),
+    };
+    let ours = ours.map_err(|error| Error::Mesh(error.to_string()))?;
     let names = workloads.content.iter().flat_map(|workloads| workloads.intake.names.iter().cloned());
     let hosts = config.grants.values().flat_map(|grant| grant.hosts.iter().cloned());
     let hub = workloads.content.iter().filter_map(|workloads| workloads.hub.as_ref()).flat_map(Hub::names);
@@ -31,13 +38,24 @@ pub(super) async fn keep(
     namespace: String,
     mut mesh: watch::Receiver<Followed<mesh::Config>>,
     mut workloads: watch::Receiver<Followed<Workloads>>,
+    mut cluster: Option<watch::Receiver<Option<ClusterId>>>,
 ) {
     loop {
+        let another = async {
+            let changed = match &mut cluster {
+                Some(cluster) => cluster.changed().await.is_ok(),
+                None => false,
+            };
+            if !changed {
+                std::future::pending::<()>().await;
+            }
+        };
         tokio::select! {
+            () = another => {}
             changed = mesh.changed() => if changed.is_err() { return },
             changed = workloads.changed() => if changed.is_err() { return },
         }
-        match identity(&namespace, &mesh.borrow_and_update(), &workloads.borrow_and_update()) {
+        match identity(&namespace, &mesh.borrow_and_update(), &workloads.borrow_and_update(), cluster.as_ref()) {
             Ok(next) => {
                 tell.send_if_modified(|now| {
                     let changed = *now != next;
@@ -96,7 +114,7 @@ mod tests {
         let config = mesh::Config::from_json(&config).expect("valid");
         let mesh = Followed { is_known: true, content: Some(Arc::new(config)), ..Followed::default() };
         let workloads = workloads(&DEFAULT.replace("names: []", "names: [in.example.com]"));
-        let settings = identity("zen-mesh", &mesh, &workloads).expect("a mesh");
+        let settings = identity("zen-mesh", &mesh, &workloads, None).expect("a mesh");
         for name in ["hooks.example.com", "in.example.com", "zen-ingester.zen-mesh.svc"] {
             assert!(settings.serving.contains(name), "{name}: {:?}", settings.serving);
         }

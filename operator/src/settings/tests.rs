@@ -102,6 +102,13 @@ fn what_cannot_be_is_refused_by_name() {
             "egress: e, audit: a}\naudit: {storage: {size: 1Gi}, keepMib: 1, keepDays: 0}",
             "audit.keepDays",
         ),
+        ("images:", "member: {rootFingerprints: [abc]}\nimages:", "member.rootFingerprints"),
+        ("images:", "member: {root: x}\nimages:", "root"),
+        (
+            "images:",
+            "member: {}\nhub: {url: 'https://hub.example.com'}\nimages:",
+            "a cluster is a hub, or a member of one",
+        ),
         ("images:", "image:", "image"),
         ("images:", "networkPolicies: {apiServerPorts: []}\nimages:", "apiServerPorts"),
         ("images:", "networkPolicies: {apiServerPorts: [0]}\nimages:", "apiServerPorts"),
