@@ -189,7 +189,7 @@ impl Replica<'_> {
                 () = shutdown.begun() => return Ok(()),
             };
             let parts = Parts { serve: &serve, client, service, hub, ours, member, mesh, workloads, cluster, figures };
-            lead(parts, shutdown).await
+            Box::pin(lead(parts, shutdown)).await
         };
         tokio::select! {
             outcome = leads => outcome,
