@@ -105,6 +105,9 @@ fn how_the_cluster_stands() {
     let compiled = of(Plane::Ingester, &unread);
     let told = verdict(&compiled, CI);
     assert_eq!((reasons(told), told.serving), (vec![("spec.cluster", ObjectReason::RefPending)], true));
+    unread.clusters_unread = false;
+    let read = compile(&unread, Some(&compiled.snapshot), Mode::Cluster(Plane::Ingester));
+    assert_eq!(reasons(verdict(&read, CI)), [("spec.cluster", ObjectReason::ClusterNotFound)], "they were read since");
 }
 
 /// D-03: a cluster of another tenant is another cluster, whatever its name.
