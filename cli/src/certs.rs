@@ -119,7 +119,11 @@ fn text(shown: &Shown, now: Timestamp, style: Style) -> String {
         }
         (None, Some(ended)) => {
             let (reason, detail) = (ended.reason.row().code, plain_text(&ended.detail, 300));
-            format!("last rotation: {}, {} ago: {reason}  {detail}", ended.subject.label(), span(now.since(ended.ended)))
+            format!(
+                "last rotation: {}, {} ago: {reason}  {detail}",
+                ended.subject.label(),
+                span(now.since(ended.ended))
+            )
         }
         (None, None) => "no rotation goes on".to_owned(),
     };

@@ -287,6 +287,9 @@ pub struct NetworkPolicies {
     /// `NetworkPolicyPeer`s that may reach the intake; empty: anywhere.
     #[serde(default)]
     pub intake_from: Vec<Value>,
+    /// `NetworkPolicyPeer`s that may reach the ports for member clusters; empty: anywhere.
+    #[serde(default)]
+    pub hub_from: Vec<Value>,
     /// Where the API server listens, seen from pods: of its Service, and of what stands behind it.
     #[serde(default = "api_server")]
     pub api_server_ports: Vec<u16>,
@@ -401,7 +404,7 @@ impl Default for Switch {
 
 impl Default for NetworkPolicies {
     fn default() -> Self {
-        Self { enabled: true, intake_from: Vec::new(), api_server_ports: api_server() }
+        Self { enabled: true, intake_from: Vec::new(), hub_from: Vec::new(), api_server_ports: api_server() }
     }
 }
 

@@ -96,7 +96,8 @@ pub async fn exchange(
         let limit = CONNECT.min(timeout);
         let stream = tokio::time::timeout(limit, connect).await.map_err(|_| Error::Timeout(limit))??;
         let presented = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let presented = PeerCertificates(presented.iter().map(|certificate| certificate.clone().into_owned()).collect());
+        let presented =
+            PeerCertificates(presented.iter().map(|certificate| certificate.clone().into_owned()).collect());
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
         let _connection = AbortOnDrop(tokio::spawn(async move {
             if let Err(error) = connection.await {

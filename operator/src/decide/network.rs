@@ -30,7 +30,12 @@ pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
     let mut peers = vec![tcp(port::CONTROL)];
     if workloads.hub.is_some() {
         // From member clusters, which prove who they are; and from peers, which lease for the members that they took.
-        inbound.push(json!({"ports": [tcp(port::RELAY)]}));
+        let mut relay = json!({"ports": [tcp(port::RELAY)]});
+        let members = &workloads.network_policies.hub_from;
+        if !members.is_empty() {
+            relay["from"] = members.iter().cloned().chain(pods(&[INGESTER])).collect();
+        }
+        inbound.push(relay);
         peers.push(tcp(port::RELAY));
     }
     inbound.push(metrics());

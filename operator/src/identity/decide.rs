@@ -92,7 +92,13 @@ mod tests {
         Facts {
             root: Found::There(()),
             may_make_root: true,
-            issuer: Found::There(Issuer { validity, is_stored_right: true, is_of_root: true, is_of_mesh: true, rotates: false }),
+            issuer: Found::There(Issuer {
+                validity,
+                is_stored_right: true,
+                is_of_root: true,
+                is_of_mesh: true,
+                rotates: false,
+            }),
             bundle_is_current: true,
             now: Timestamp::from_secs(DAY),
         }

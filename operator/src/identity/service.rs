@@ -181,15 +181,16 @@ impl Shared {
             }
         };
         let request_read = SigningRequest::from_pem(&request.csr).map_err(refused)?;
-        let signed = current.issuer(line.pod_name()).sign_csr(&request_read, &due, self.inner.now(), settings.lifetime).map_err(
-            |error| match error {
+        let signed = current
+            .issuer(line.pod_name())
+            .sign_csr(&request_read, &due, self.inner.now(), settings.lifetime)
+            .map_err(|error| match error {
                 SignError::Refused(reason) => refused(reason),
                 SignError::Ca(error) => {
                     tracing::error!(%error, "failed to sign");
                     No(TrustRefusal::IssuerUnavailable, error.to_string())
                 }
-            },
-        )?;
+            })?;
         let roots = self.inner.roots.borrow().as_deref().unwrap_or_default().to_owned();
         let certificate = Certificate { chain: signed.chain_pem.clone(), roots, not_after: signed.validity.until };
         Ok(Issued { certificate, component, usage: request.usage, names: due, signed })

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use zen_identity::Component;
-use zen_model::reason::RotationReason;
 use zen_model::Timestamp;
+use zen_model::reason::RotationReason;
 use zen_pki::{Ca, Identity, Validity};
 use zen_rotation::record::{self, Action, Request, State};
 use zen_rotation::{Plan, Rate, Subject};
@@ -364,6 +363,4 @@ async fn writes_that_fail_are_tried_again() {
     }
     stage.follow(|_| {}).await;
     assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished);
-
-
 }
