@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod cluster;
 mod dead_letters;
+mod enroll;
 mod events;
 mod failure;
 mod keys;
@@ -70,6 +71,7 @@ enum Command {
     Lock(lock::LockCommand),
     Certs(certs::Certs),
     Rotate(rotate::Rotate),
+    Enroll(enroll::Enroll),
 }
 
 fn main() -> ExitCode {
@@ -106,5 +108,6 @@ async fn run(command: Command) -> Outcome {
         Command::Lock(lock) => lock.run().await,
         Command::Certs(certs) => certs.run().await,
         Command::Rotate(rotate) => rotate.run().await,
+        Command::Enroll(enroll) => enroll.run().await,
     }
 }

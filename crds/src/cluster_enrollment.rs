@@ -144,6 +144,10 @@ pub struct BundleData {
     /// An age file for the recipient.
     #[schemars(length(max = 65536))]
     pub sealed: String,
+    /// SHA-256 of the hub's root certificates, hex: the member is told to take a bundle of no other.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub fingerprints: Vec<String>,
 }
 
 /// One version of a cluster's keys.

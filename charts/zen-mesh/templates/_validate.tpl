@@ -55,6 +55,14 @@ that came past the schema (--skip-schema-validation) too.
 {{- if and $v.ingester.service.nodePort (eq $v.ingester.service.type "ClusterIP") -}}
 {{- $problems = append $problems "ingester.service.nodePort is set and ingester.service.type is ClusterIP: use NodePort or LoadBalancer." -}}
 {{- end -}}
+{{- if $v.hub.enabled -}}
+{{- if not $v.hub.url -}}
+{{- $problems = append $problems "hub.enabled is true and hub.url is empty: name where members reach the Service zen-operator-hub, such as https://hub.example.com:8445." -}}
+{{- end -}}
+{{- if and $v.hub.service.nodePort (eq $v.hub.service.type "ClusterIP") -}}
+{{- $problems = append $problems "hub.service.nodePort is set and hub.service.type is ClusterIP: use NodePort or LoadBalancer." -}}
+{{- end -}}
+{{- end -}}
 {{- $exposure := $v.intake.exposure -}}
 {{- if ne $exposure.type "none" -}}
 {{- if not $exposure.hosts -}}

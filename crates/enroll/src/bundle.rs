@@ -299,7 +299,8 @@ pub fn fingerprint(roots: &str) -> Option<String> {
     fingerprints(roots).ok()?.into_iter().next()
 }
 
-fn fingerprints(roots: &str) -> Result<Vec<String>, &'static str> {
+/// As [`fingerprint`], of each certificate: while a root is exchanged there are two. An error in words for a text that has none.
+pub fn fingerprints(roots: &str) -> Result<Vec<String>, &'static str> {
     let certificates = CertificateDer::pem_slice_iter(roots.as_bytes());
     let found: Vec<_> = certificates
         .map(|certificate| certificate.map(|der| sha256(&der)))

@@ -8,6 +8,7 @@ mod bounds;
 mod columns;
 mod custody;
 mod defaults;
+mod enroll;
 mod examples;
 mod identity;
 mod lifetime;

@@ -16,7 +16,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zen_crds::{BundleData, ClusterEnrollment, ClusterEnrollmentStatus, Phase};
-use zen_enroll::bundle::MakeError;
+use zen_enroll::bundle::{MakeError, fingerprints};
 use zen_enroll::secrets::Secrets;
 use zen_enroll::{Bundle, Stamp};
 use zen_model::reason::{ConditionReason, EnrollRefusal};
@@ -203,7 +203,8 @@ fn make(inner: &Inner, lead: &Lead, enrollment: &Enrollment, stamp: &Stamp) -> R
     let bundle = Bundle::make(&enrollment.cluster, stamp, ttl(enrollment), about, &secrets, &recipient);
     let bundle = bundle.map_err(|error: MakeError| error.to_string())?;
     let (clear, sealed) = bundle.data();
-    Ok(BundleData { clear: clear.to_owned(), sealed: sealed.to_owned() })
+    let fingerprints = fingerprints(&roots).map_err(str::to_owned)?;
+    Ok(BundleData { clear: clear.to_owned(), sealed: sealed.to_owned(), fingerprints })
 }
 
 fn ttl(enrollment: &Enrollment) -> Duration {

@@ -128,7 +128,16 @@ fn answer<T: Serialize>(inner: &Inner, line: &Line, outcome: Result<T, No>) -> R
         Ok(answer) => Json(answer).into_response(),
         Err(No(refused, detail)) => {
             inner.metrics.refused(refused);
-            inner.identity.note(line.refused(inner, refused, &detail));
+            // What happens all the time, or as often as anybody likes, would push what matters out of the log.
+            let is_noise = matches!(
+                refused,
+                Refused::Enroll(EnrollRefusal::NotLeader) | Refused::Trust(TrustRefusal::RateLimited)
+            );
+            if is_noise {
+                tracing::debug!(request_id = line.request_id, code = refused.code(), "a member was sent on");
+            } else {
+                inner.identity.note(line.refused(inner, refused, &detail));
+            }
             refusal(refused, &line.request_id)
         }
     }

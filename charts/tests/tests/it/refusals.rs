@@ -26,6 +26,16 @@ pub const TABLE: &[Row] = &[
         &[r#"ingester.storage.type="memory""#],
         "ingester.storage.type is memory: an event that was acknowledged would be lost",
     ),
+    row(&["hub.enabled=true"], "hub.enabled is true and hub.url is empty: name where members reach"),
+    row(
+        &[
+            "hub.enabled=true",
+            r#"hub.url="https://hub""#,
+            r#"hub.service.type="ClusterIP""#,
+            "hub.service.nodePort=30845",
+        ],
+        "hub.service.nodePort is set and hub.service.type is ClusterIP",
+    ),
     row(&["link.tls=false"], "link.tls is false: there is no plaintext link"),
     relaxed(
         &["ingester.replicas=1", "podDisruptionBudgets.enabled=false"],

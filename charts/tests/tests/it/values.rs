@@ -25,7 +25,7 @@ fn row(set: &[&str], at: &str, pointer: &'static str, expected: Value) -> Row {
 
 /// The table.
 pub fn rows() -> Vec<Row> {
-    [images(), mesh(), operator(), data_plane(), zen_lock(), audit(), intake(), switches()]
+    [images(), mesh(), operator(), data_plane(), zen_lock(), audit(), hub(), intake(), switches()]
         .into_iter()
         .flatten()
         .collect()
@@ -314,6 +314,40 @@ fn whole_pod(section: &str, pointer: &'static str) -> Row {
     let leaves: Vec<_> = leaves.map(|(path, value)| format!("{section}.pod.{path}={value}")).collect();
     let leaves: Vec<_> = leaves.iter().map(String::as_str).collect();
     row(&leaves, "workloads", pointer, pod)
+}
+
+fn hub() -> Vec<Row> {
+    const SERVICE: &str = "Service/zen-operator-hub";
+    let on = [r#"hub.enabled=true"#, r#"hub.url="https://hub.example.com:8445""#];
+    let with = |more: &[&str], at: &str, pointer: &'static str, expected: Value| {
+        let set: Vec<_> = on.iter().copied().chain(more.iter().copied()).collect();
+        row(&set, at, pointer, expected)
+    };
+    let from = r#"networkPolicies.hubFrom=[{"ipBlock":{"cidr":"192.0.2.0/24"}}]"#;
+    vec![
+        with(&[], OPERATOR, "/spec/template/spec/containers/0/ports/1", json!({"name": "hub", "containerPort": 8445})),
+        with(&[], "workloads", "/hub/url", json!("https://hub.example.com:8445")),
+        with(
+            &[r#"hub.names=["hub.internal","10.0.0.7"]"#],
+            "workloads",
+            "/hub/names",
+            json!(["hub.internal", "10.0.0.7"]),
+        ),
+        with(&[r#"hub.relay="relay.example.com:9446""#], "workloads", "/hub/relay", json!("relay.example.com:9446")),
+        with(&[r#"hub.certificateLifetime="720h""#], "workloads", "/hub/certificateLifetime", json!("720h")),
+        with(&[], SERVICE, "/spec/type", json!("LoadBalancer")),
+        with(&[r#"hub.service.type="NodePort""#], SERVICE, "/spec/type", json!("NodePort")),
+        with(&["hub.service.port=443"], SERVICE, "/spec/ports/0/port", json!(443)),
+        with(&["hub.service.nodePort=30845"], SERVICE, "/spec/ports/0/nodePort", json!(30845)),
+        with(&[r#"hub.service.annotations={"a":"b"}"#], SERVICE, "/metadata/annotations/a", json!("b")),
+        with(
+            &[from],
+            "NetworkPolicy/zen-operator",
+            "/spec/ingress/1",
+            json!({"ports": [{"port": 8445, "protocol": "TCP"}], "from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}),
+        ),
+        with(&[], "NetworkPolicy/zen-operator", "/spec/ingress/1/from", Value::Null),
+    ]
 }
 
 fn intake() -> Vec<Row> {

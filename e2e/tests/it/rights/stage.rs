@@ -64,6 +64,8 @@ pub struct Stage {
     /// By account: how its pod comes to its certificates.
     identities: HashMap<String, Client>,
     identity: SocketAddr,
+    /// Where members ask the operator.
+    pub hub: SocketAddr,
     /// Where ZenLocks are opened.
     unseal: SocketAddr,
     /// Where the operator looks for the ingester's control API.
@@ -84,6 +86,13 @@ impl Stage {
         let stage = Self::of(VALUES).await;
         stage.apply(&tls_secret("intake-tls")).await;
         stage
+    }
+
+    /// A mesh that enrolls clusters.
+    pub async fn hub() -> Self {
+        let hub = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+        let values = format!("hub.enabled=true,hub.url=https://{hub},hub.relay=127.0.0.1:9446");
+        Self { hub, ..Self::of(&["--set", &values]).await }
     }
 
     /// The root of the CA and this age identity are in folders, as volumes of another store would bring them.
@@ -123,6 +132,7 @@ impl Stage {
             folder,
             keys_in_files: false,
             identity: free([127, 0, 0, 1].into()),
+            hub: free([127, 0, 0, 1].into()),
             unseal: free(own_address()),
             control: free(own_address()),
             audit: free([127, 0, 0, 1].into()),
@@ -210,8 +220,9 @@ impl Stage {
     /// The operator's whole process, on this one's threads.
     pub async fn start_operator(&mut self) {
         let (port, identity) = (self.control.port().to_string(), self.identity.to_string());
+        let hub = self.hub.to_string();
         let arguments =
-            ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY, "--hub", ANY];
+            ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY, "--hub", &hub];
         let (audit, store) = (self.folder.path().join("operator/audit"), self.audit.to_string());
         let ca = self.folder.path().join("ca");
         let mut more = vec!["--identity", &identity, "--audit", audit.to_str().unwrap(), "--audit-store", &store];

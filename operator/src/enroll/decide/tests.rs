@@ -214,7 +214,7 @@ fn what_is_done_about_an_enrollment() {
 fn a_transition_has_a_time_and_a_repeat_keeps_it() {
     let first = enrollment(&json!({}), &json!({}));
     let facts = Facts { enrollment: &first, setup: &Setup::Ready, connected: None, now: NOW };
-    let data = BundleData { clear: "{}".to_owned(), sealed: "age".to_owned() };
+    let data = BundleData { clear: "{}".to_owned(), sealed: "age".to_owned(), fingerprints: Vec::new() };
     let Step::Make(stamp) = decide(&facts) else { panic!("a bundle") };
     let status = issued(&facts, &stamp, Duration::from_mins(30), data);
     let second = Enrollment { status: status.clone(), ..first };

@@ -178,7 +178,19 @@ async fn what_is_not_the_holders_request_is_refused_with_its_reason() {
         ),
         ("for a workload", own.clone(), with(&|it| it.csr = workload()), "CsrNamesDiffer"),
         ("for one more name", own.clone(), with(&|it| it.csr = odd(&["spiffe://x/y"], rcgen_p256)), "CsrNamesDiffer"),
-        ("with a weak curve", own.clone(), with(&|it| it.csr = odd(&[], rcgen_p384)), "CsrKeyNotSupported"),
+        (
+            "with a weak RSA key",
+            own.clone(),
+            with(&|it| it.csr = include_str!("weak/rsa-1024.csr").to_owned()),
+            "CsrKeyNotSupported",
+        ),
+        (
+            "with a weak curve",
+            own.clone(),
+            with(&|it| it.csr = include_str!("weak/p-224.csr").to_owned()),
+            "CsrKeyNotSupported",
+        ),
+        ("with another curve", own.clone(), with(&|it| it.csr = odd(&[], rcgen_p384)), "CsrKeyNotSupported"),
         ("with another kind of key", own.clone(), with(&|it| it.csr = odd(&[], rcgen_ed25519)), "CsrKeyNotSupported"),
     ]
     .map(|(what, path, (body, proof), code)| (what, path, proof, body, code))
