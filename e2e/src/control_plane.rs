@@ -199,7 +199,8 @@ fn free_port() -> Result<u16> {
     ports.find(is_free).context("no port from 20000 to 29999 is free")
 }
 
-fn binaries() -> PathBuf {
+/// Where the programs of a cluster are.
+pub fn binaries() -> PathBuf {
     let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|base| base.is_absolute());
     let cache = || named.unwrap_or_else(|| std::env::home_dir().unwrap_or_default().join(".cache"));
     let programs = std::env::var_os("ZEN_CLUSTER_BIN").map(PathBuf::from);

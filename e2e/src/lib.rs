@@ -11,4 +11,4 @@ pub mod etcd;
 mod pki;
 pub mod rights;
 
-pub use control_plane::ControlPlane;
+pub use control_plane::{ControlPlane, binaries};

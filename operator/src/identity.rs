@@ -6,6 +6,7 @@
 //! a pure function; nothing is ever written over something that cannot be read.
 
 mod audit;
+mod cert_manager;
 mod decide;
 pub(crate) mod follow;
 mod keep;
@@ -30,10 +31,11 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zen_compile::mesh::CertManager;
 use zen_identity::client::Clock;
 use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
-use zen_pki::{Ca, Identity, TrustDomain, TrustRoots};
+use zen_pki::{Ca, Identity, TrustDomain, TrustRoots, bundle};
 use zen_rotation::record;
 
 use crate::{Writer, names};
@@ -65,6 +67,8 @@ pub struct Settings {
     pub zen_lock: BTreeSet<String>,
     /// Names by which members reach the operator, where this is a hub.
     pub hub: BTreeSet<String>,
+    /// Who signs workload certificates; none: the mesh itself.
+    pub cert_manager: Option<CertManager>,
 }
 
 impl Settings {
@@ -90,7 +94,7 @@ impl Settings {
             }
             serving.insert(host);
         }
-        Self { mesh, lifetime, serving, zen_lock, hub: BTreeSet::new() }
+        Self { mesh, lifetime, serving, zen_lock, hub: BTreeSet::new(), cert_manager: None }
     }
 
     /// With the names by which members reach this hub.
@@ -98,6 +102,20 @@ impl Settings {
     pub fn with_hub(mut self, names: impl IntoIterator<Item = String>) -> Self {
         self.hub = names.into_iter().collect();
         self
+    }
+
+    /// With another issuer of workload certificates.
+    #[must_use]
+    pub fn signed_by(mut self, issuer: Option<CertManager>) -> Self {
+        self.cert_manager = issuer;
+        self
+    }
+
+    /// The trust bundle under these roots. Fails when the issuer's CA is none.
+    fn bundle(&self, roots: &str) -> Result<String, zen_pki::Error> {
+        self.cert_manager
+            .as_ref()
+            .map_or_else(|| Ok(roots.to_owned()), |issuer| bundle::with_hub_issuers(roots, &issuer.ca))
     }
 
     /// The names that a component serves; none: it serves none.

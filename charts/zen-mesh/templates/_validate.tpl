@@ -31,8 +31,13 @@ that came past the schema (--skip-schema-validation) too.
 {{- if not (regexMatch "^[a-z0-9._-]{1,255}$" $domain) -}}
 {{- $problems = append $problems (printf "mesh.trustDomain is %q: a DNS name in lower case such as zen-mesh.local. Every identity of the mesh begins with it." $domain) -}}
 {{- end -}}
-{{- if ne $v.mesh.certificates.issuer "built-in" -}}
-{{- $problems = append $problems (printf "mesh.certificates.issuer %s is not built in this release: use built-in." $v.mesh.certificates.issuer) -}}
+{{- if eq $v.mesh.certificates.issuer "cert-manager" -}}
+{{- if not $v.mesh.certificates.certManager.name -}}
+{{- $problems = append $problems "mesh.certificates.issuer is cert-manager and mesh.certificates.certManager.name is empty: name the issuer." -}}
+{{- end -}}
+{{- if not (contains "-----BEGIN CERTIFICATE-----" $v.mesh.certificates.certManager.ca) -}}
+{{- $problems = append $problems "mesh.certificates.issuer is cert-manager and mesh.certificates.certManager.ca holds no certificate: give the PEM of the issuer's CA, from which alone identities are taken." -}}
+{{- end -}}
 {{- end -}}
 {{- if and $v.certificates.ca.secretName $v.certificates.ca.volume -}}
 {{- $problems = append $problems "certificates.ca has both secretName and volume: the CA key comes from one of them." -}}

@@ -23,8 +23,23 @@ pub struct Config {
     pub buckets: BTreeSet<String>,
     /// Lifetime of workload certificates.
     pub certificate_lifetime: Duration,
+    /// Who signs them; none: the mesh itself.
+    pub cert_manager: Option<CertManager>,
     /// How long intake goes on after readiness is withdrawn.
     pub drain_delay: Duration,
+}
+
+/// A cert-manager issuer, and what it signs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertManager {
+    /// The issuer's name.
+    pub name: String,
+    /// `Issuer` of the release namespace, `ClusterIssuer`, or a kind of another group.
+    pub kind: String,
+    /// `cert-manager.io`, or another issuer's API group.
+    pub group: String,
+    /// The certificates of its issuing CA, PEM: leaves are taken from these alone.
+    pub ca: String,
 }
 
 /// What one namespace was granted; several entries of one namespace add up.
@@ -46,6 +61,7 @@ impl Default for Config {
             grants: BTreeMap::new(),
             buckets: BTreeSet::new(),
             certificate_lifetime: Duration::from_hours(1),
+            cert_manager: None,
             drain_delay: Duration::from_secs(5),
         }
     }
@@ -179,15 +195,15 @@ impl Reader {
     }
 
     fn certificates(&mut self, value: &Value, config: &mut Config) {
+        let mut issuer = "built-in";
+        let mut named = None;
         for (field, value) in self.map("certificates", value).into_iter().flatten() {
             match field.as_str() {
-                "issuer" if value == "built-in" => {}
-                "issuer" if value == "cert-manager" => self.problem(
-                    "certificates.issuer",
-                    ObjectReason::NotSupported,
-                    "issuer cert-manager is not built in this release; use built-in",
-                ),
-                "issuer" => self.invalid("certificates.issuer", "issuer must be built-in or cert-manager"),
+                "issuer" => match value.as_str() {
+                    Some(text @ ("built-in" | "cert-manager")) => issuer = text,
+                    _ => self.invalid("certificates.issuer", "issuer must be built-in or cert-manager"),
+                },
+                "certManager" => named = self.cert_manager(value),
                 "lifetime" => {
                     let lifetime = self.duration("certificates.lifetime", value);
                     config.certificate_lifetime = lifetime.unwrap_or(config.certificate_lifetime);
@@ -198,6 +214,48 @@ impl Reader {
                 _ => self.unknown("certificates", field),
             }
         }
+        if issuer == "cert-manager" {
+            if named.as_ref().is_none_or(|named| named.name.is_empty()) {
+                self.invalid("certificates.certManager.name", "issuer cert-manager needs the name of an issuer");
+            } else if named.as_ref().is_some_and(|named| !named.ca.contains("-----BEGIN CERTIFICATE-----")) {
+                let message = "issuer cert-manager needs the certificate of the issuer's CA in PEM: leaves are taken from it alone";
+                self.invalid("certificates.certManager.ca", message);
+            }
+            config.cert_manager = named;
+        }
+    }
+
+    /// One without a name stands in the chart's values until somebody chooses it.
+    fn cert_manager(&mut self, value: &Value) -> Option<CertManager> {
+        let at = "certificates.certManager";
+        let mut named = CertManager {
+            name: String::new(),
+            kind: "Issuer".to_owned(),
+            group: "cert-manager.io".to_owned(),
+            ca: String::new(),
+        };
+        for (field, value) in self.map(at, value)? {
+            let into = match field.as_str() {
+                "name" => &mut named.name,
+                "kind" => &mut named.kind,
+                "group" => &mut named.group,
+                "ca" => &mut named.ca,
+                _ => {
+                    self.unknown(at, field);
+                    continue;
+                }
+            };
+            match value.as_str() {
+                Some(text) => text.clone_into(into),
+                None => self.invalid(&format!("{at}.{field}"), "must be a text"),
+            }
+        }
+        for (field, text) in [("kind", &named.kind), ("group", &named.group)] {
+            if text.is_empty() {
+                self.invalid(&format!("{at}.{field}"), "must not be empty");
+            }
+        }
+        Some(named)
     }
 
     fn map<'a>(&mut self, at: &str, value: &'a Value) -> Option<&'a Map<String, Value>> {
@@ -327,7 +385,15 @@ mod tests {
             (json!({"grants": [{"namespace": "a", "quota": {"events": 5}}]}), "grants[0].quota.events", UnknownField),
             (json!({"buckets": {"b": {"requests": 0}}}), "buckets.b.requests", Invalid),
             (json!({"buckets": {"b": {"rate": 1}}}), "buckets.b.rate", UnknownField),
-            (json!({"certificates": {"issuer": "cert-manager"}}), "certificates.issuer", NotSupported),
+            (json!({"certificates": {"issuer": "cert-manager"}}), "certificates.certManager.name", Invalid),
+            (
+                json!({"certificates": {"issuer": "cert-manager", "certManager": {"name": "ca"}}}),
+                "certificates.certManager.ca",
+                Invalid,
+            ),
+            (json!({"certificates": {"certManager": {"kind": ""}}}), "certificates.certManager.kind", Invalid),
+            (json!({"certificates": {"certManager": {"name": 1}}}), "certificates.certManager.name", Invalid),
+            (json!({"certificates": {"certManager": {"x": ""}}}), "certificates.certManager.x", UnknownField),
             (json!({"certificates": {"issuer": "x"}}), "certificates.issuer", Invalid),
             (json!({"certificates": {"lifetime": "1m"}}), "certificates.lifetime", Invalid),
             (json!({"drainDelay": 5}), "drainDelay", Invalid),

@@ -148,6 +148,10 @@ impl SigningRequest {
     pub(crate) fn key(&self) -> &PublicKey {
         &self.key
     }
+
+    pub(crate) fn is_key(&self, info: &SubjectPublicKeyInfo<'_>) -> bool {
+        public_key(info).is_ok_and(|key| key.0 == self.key.0)
+    }
 }
 
 fn public_key(info: &SubjectPublicKeyInfo<'_>) -> Result<PublicKey, CsrRefused> {

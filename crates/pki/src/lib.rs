@@ -12,11 +12,13 @@
 //! All cryptography is aws-lc-rs, passed explicitly, so that no process-wide default can change it.
 
 mod authority;
+pub mod bundle;
 pub mod ca;
 mod certificate;
 pub mod csr;
 mod error;
 mod files;
+mod foreign;
 mod hub;
 mod identity;
 mod renew;

@@ -18,7 +18,7 @@ use x509_parser::certificate::X509Certificate;
 use crate::certificate::{at, parse, provider};
 use crate::scope::Vouches;
 use crate::verify::{PeerRefused, refuse, workload_id};
-use crate::{Error, Scope, SpiffeId, Validity};
+use crate::{Error, Scope, SpiffeId, Validity, bundle};
 
 /// Certificates above a leaf: its issuing CA, and as many of an organisation's as anybody has.
 const MAX_ABOVE: usize = 4;
@@ -50,10 +50,13 @@ pub(crate) enum End {
 }
 
 impl TrustRoots {
-    /// From the certificates of a PEM text; overlap during a rotation is several of them.
+    /// From the certificates of a PEM text; overlap during a rotation is several of them. With the issuing CAs that
+    /// [`bundle::with_hub_issuers`] has put there.
     pub fn from_pem(text: &str) -> Result<Self, Error> {
         let certificates = CertificateDer::pem_slice_iter(text.as_bytes()).collect::<Result<Vec<_>, _>>();
-        Self::from_der(&certificates.map_err(|error| malformed(error.to_string()))?)
+        let roots = Self::from_der(&certificates.map_err(|error| malformed(error.to_string()))?)?;
+        let issuers = bundle::hub_issuers(text)?;
+        if issuers.is_empty() { Ok(roots) } else { roots.pin(Scope::Hub, &issuers) }
     }
 
     /// From certificates in DER.

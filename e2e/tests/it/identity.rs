@@ -23,16 +23,19 @@ use zen_operator::identity::{CA, ISSUER, Service, Settings, Source};
 use zen_operator::writer::{Metrics, Writer};
 use zen_runtime::lease::Leadership;
 
-const NAMESPACE: &str = "zen-mesh";
-const PATIENCE: Duration = Duration::from_mins(1);
+pub const NAMESPACE: &str = "zen-mesh";
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
-fn mesh() -> Mesh {
+pub fn mesh() -> Mesh {
     Mesh::new(&"zen-mesh.local".parse().unwrap(), NAMESPACE).unwrap()
 }
 
-/// A replica that holds itself for the leader; ends with the runtime of the test.
 fn replica(client: &Client) -> Service {
-    let settings = Settings::new(mesh(), Duration::from_hours(1), []);
+    replica_with(client, Settings::new(mesh(), Duration::from_hours(1), []))
+}
+
+/// A replica that holds itself for the leader; ends with the runtime of the test.
+pub fn replica_with(client: &Client, settings: Settings) -> Service {
     // Nobody changes the settings here.
     let (_, settings) = watch::channel(settings);
     let service = Service::new(client.clone(), Source::Secret, settings, &mut Registry::default());
@@ -44,13 +47,13 @@ fn replica(client: &Client) -> Service {
     service
 }
 
-async fn make_namespace(client: &Client, name: &str) {
+pub async fn make_namespace(client: &Client, name: &str) {
     let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
 }
 
 /// An account with a pod; the pod's UID.
-async fn make_pod(client: &Client, namespace: &str, account: &str) -> String {
+pub async fn make_pod(client: &Client, namespace: &str, account: &str) -> String {
     let made: ServiceAccount = serde_json::from_value(json!({"metadata": {"name": account}})).unwrap();
     Api::namespaced(client.clone(), namespace).create(&PostParams::default(), &made).await.unwrap();
     let pod: Pod = serde_json::from_value(json!({
@@ -63,7 +66,7 @@ async fn make_pod(client: &Client, namespace: &str, account: &str) -> String {
 }
 
 /// A token as the kubelet projects it, or without a pod.
-async fn token(client: &Client, namespace: &str, account: &str, audience: &str, uid: Option<&str>) -> String {
+pub async fn token(client: &Client, namespace: &str, account: &str, audience: &str, uid: Option<&str>) -> String {
     let bound = uid.map(|uid| BoundObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),
@@ -81,7 +84,7 @@ async fn token(client: &Client, namespace: &str, account: &str, audience: &str, 
     answer.status.unwrap().token.unwrap()
 }
 
-fn remote(folder: &Path, port: u16) -> (Options, Remote) {
+pub fn remote(folder: &Path, port: u16) -> (Options, Remote) {
     let mut options = Options::new(format!("https://zen-operator.zen-mesh.svc:{port}"));
     options.token = folder.join("token");
     options.roots = folder.join("ca.crt");

@@ -5,6 +5,7 @@
 
 mod api_server;
 mod bounds;
+mod cert_manager;
 mod columns;
 mod custody;
 mod defaults;

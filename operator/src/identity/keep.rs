@@ -50,12 +50,14 @@ enum Next {
 
 pub(super) async fn forever(inner: &Inner, writer: &Writer, owner: Option<&Value>) {
     let (mut issuer, mut bundle) = (inner.issuer.subscribe(), inner.bundle.subscribe());
+    let mut settings = inner.settings.clone();
     let mut failures = 0_u32;
     loop {
         let _ = issuer.wait_for(|seen| seen.synced).await;
         let _ = bundle.wait_for(|seen| seen.synced).await;
         issuer.mark_unchanged();
         bundle.mark_unchanged();
+        settings.mark_unchanged();
         let wait = match step(inner, writer, owner).await {
             Ok(Next::Again) => {
                 failures = 0;
@@ -86,6 +88,8 @@ pub(super) async fn forever(inner: &Inner, writer: &Writer, owner: Option<&Value
             () = sleep(wait) => {}
             _ = issuer.changed() => {}
             _ = bundle.changed() => {}
+            // An error: nobody changes them any more.
+            () = async { if settings.changed().await.is_err() { std::future::pending().await } } => {}
         }
     }
 }
@@ -101,10 +105,13 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
     if let Some(root) = there {
         inner.metrics.root_until(root.ca.validity().until);
     }
+    let trusted = match there.map(|root| inner.settings.borrow().bundle(&root.bundle)).transpose() {
+        Ok(trusted) => trusted,
+        Err(error) => return Ok(Next::Blocked(format!("mesh.certificates.certManager.ca: {error}"))),
+    };
     let facts = Facts {
         issuer: look(inner, issuer.as_deref(), there, now),
-        bundle_is_current: there
-            .is_some_and(|root| bundle.as_deref().and_then(follow::text).is_some_and(|text| text == root.bundle)),
+        bundle_is_current: trusted.is_some() && bundle.as_deref().and_then(follow::text) == trusted,
         may_make_root: inner.source == Source::Secret,
         root: match &root {
             Found::Missing => Found::Missing,
@@ -124,12 +131,9 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
             }
             Ok(Next::Again)
         }
-        (Step::ApplyBundle, Some(root)) => {
-            let object = Object::new::<ConfigMap>(
-                Some(namespace),
-                names::TRUST,
-                json!({"data": {names::TRUST_KEY: root.bundle}}),
-            );
+        (Step::ApplyBundle, Some(_)) => {
+            let object =
+                Object::new::<ConfigMap>(Some(namespace), names::TRUST, json!({"data": {names::TRUST_KEY: trusted}}));
             let object = owner.map_or_else(|| object.clone(), |owner| object.clone().owned_by(owner));
             let object = object.component("operator");
             writer.apply(&object, bundle.as_deref().map(|bundle| bundle as &dyn Present)).await?;

@@ -1,14 +1,14 @@
 //! The operator's own certificates: it signs them itself, on every replica.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use zen_compile::mesh::CertManager;
 use zen_identity::Component;
 use zen_identity::wire::Usage;
 use zen_model::Timestamp;
-use zen_pki::{HotCertificate, Identity};
+use zen_pki::{HotCertificate, Identity, KeyPairAndChain, Names, SigningRequest, signing_request};
 
-use super::{Current, Inner, audit};
+use super::{Current, Inner, audit, cert_manager};
 use crate::names;
 
 /// The wall clock is looked at this often.
@@ -47,7 +47,11 @@ pub(super) async fn keep(inner: &Inner) {
     loop {
         let current = changes.borrow_and_update().clone();
         let of = current.as_deref().map(of);
-        let wait = match current.map(|current| renew(inner, &current)) {
+        let renewed = match current {
+            None => None,
+            Some(current) => Some(renew(inner, &current).await),
+        };
+        let wait = match renewed {
             None => LOOK,
             Some(Ok(due)) => {
                 failures = 0;
@@ -80,10 +84,13 @@ fn of(current: &Current) -> (String, String, crate::identity::Settings) {
 }
 
 /// When to do it again.
-fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Error> {
+async fn renew(inner: &Inner, current: &Current) -> Result<Timestamp, cert_manager::Error> {
     let namespace = inner.mesh.namespace();
     let (now, lifetime) = (inner.now(), current.settings.lifetime);
-    let workload = current.own().issue_workload_at(inner.mesh.id(Component::Operator), now, lifetime)?;
+    let workload = match &current.settings.cert_manager {
+        Some(issuer) => ask(inner, current, issuer).await?,
+        None => current.own().issue_workload_at(inner.mesh.id(Component::Operator), now, lifetime)?,
+    };
     let service = names::OPERATOR;
     let mut served = vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")];
     if !current.settings.hub.is_empty() {
@@ -105,4 +112,22 @@ fn renew(inner: &Inner, current: &Arc<Current>) -> Result<Timestamp, zen_pki::Er
         inner.own.send_replace(Some(Own { identity, serving: HotCertificate::new(&serving)? }));
     }
     Ok(zen_pki::renewal(&workload.validity()).min(zen_pki::renewal(&serving.validity())))
+}
+
+/// The operator's identity from another issuer, as any pod's.
+async fn ask(inner: &Inner, current: &Current, issuer: &CertManager) -> Result<KeyPairAndChain, cert_manager::Error> {
+    let due = Names::Workload(inner.mesh.id(Component::Operator).clone());
+    let (csr, key) = signing_request(&due)?;
+    let request = SigningRequest::from_pem(&csr).map_err(|error| cert_manager::Error::Denied(error.to_string()))?;
+    let ask = cert_manager::Ask {
+        csr: &csr,
+        request: &request,
+        account: Component::Operator.account(),
+        due: &due,
+        roots: &current.roots,
+        now: inner.now(),
+        lifetime: current.settings.lifetime,
+    };
+    let signed = cert_manager::sign(&inner.client, inner.mesh.namespace(), issuer, &ask).await?;
+    Ok(KeyPairAndChain::from_pem(&signed.chain_pem, &key)?)
 }

@@ -22,7 +22,7 @@ use zen_pki::{CsrRefused, Names, SignError, Signed, SigningRequest, SpiffeId, op
 use zen_pod::caller;
 
 use super::audit::Line;
-use super::{Current, Inner, own};
+use super::{Current, Inner, cert_manager, own};
 
 /// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
 const REVIEWS: usize = 32;
@@ -181,16 +181,32 @@ impl Shared {
             }
         };
         let request_read = SigningRequest::from_pem(&request.csr).map_err(refused)?;
-        let signed = current
-            .issuer(line.pod_name())
-            .sign_csr(&request_read, &due, self.inner.now(), settings.lifetime)
-            .map_err(|error| match error {
-                SignError::Refused(reason) => refused(reason),
-                SignError::Ca(error) => {
-                    tracing::error!(%error, "failed to sign");
-                    No(TrustRefusal::IssuerUnavailable, error.to_string())
-                }
-            })?;
+        request_read.check(&due).map_err(refused)?;
+        let signed = match &settings.cert_manager {
+            Some(issuer) if request.usage == Usage::Workload => {
+                let ask = cert_manager::Ask {
+                    csr: &request.csr,
+                    request: &request_read,
+                    account: component.account(),
+                    due: &due,
+                    roots: &current.roots,
+                    now: self.inner.now(),
+                    lifetime: settings.lifetime,
+                };
+                let signed = cert_manager::sign(&self.inner.client, settings.mesh.namespace(), issuer, &ask).await;
+                signed.map_err(|error| No(error.reason(), error.to_string()))?
+            }
+            _ => current
+                .issuer(line.pod_name())
+                .sign_csr(&request_read, &due, self.inner.now(), settings.lifetime)
+                .map_err(|error| match error {
+                    SignError::Refused(reason) => refused(reason),
+                    SignError::Ca(error) => {
+                        tracing::error!(%error, "failed to sign");
+                        No(TrustRefusal::IssuerUnavailable, error.to_string())
+                    }
+                })?,
+        };
         let roots = self.inner.roots.borrow().as_deref().unwrap_or_default().to_owned();
         let certificate = Certificate { chain: signed.chain_pem.clone(), roots, not_after: signed.validity.until };
         Ok(Issued { certificate, component, usage: request.usage, names: due, signed })

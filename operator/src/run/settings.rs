@@ -29,7 +29,8 @@ pub(super) fn identity(
     let names = workloads.content.iter().flat_map(|workloads| workloads.intake.names.iter().cloned());
     let hosts = config.grants.values().flat_map(|grant| grant.hosts.iter().cloned());
     let hub = workloads.content.iter().filter_map(|workloads| workloads.hub.as_ref()).flat_map(Hub::names);
-    Ok(identity::Settings::new(ours, config.certificate_lifetime, names.chain(hosts)).with_hub(hub))
+    let settings = identity::Settings::new(ours, config.certificate_lifetime, names.chain(hosts)).with_hub(hub);
+    Ok(settings.signed_by(config.cert_manager.clone()))
 }
 
 /// Tells the identity service of changes. Never ends.

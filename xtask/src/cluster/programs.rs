@@ -1,7 +1,7 @@
 //! The programs of a cluster, built once from Go modules into the user's cache folder. `e2e/cluster/versions` pins them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -10,7 +10,7 @@ use crate::{cache, go, run};
 /// A program: its name, the module that it is built from, its package, and how long that takes the first time.
 struct Program(&'static str, &'static str, &'static str, &'static str);
 
-const PROGRAMS: [Program; 9] = [
+const PROGRAMS: [Program; 10] = [
     Program("etcd", "etcd", "go.etcd.io/etcd/server/v3", "half a minute"),
     Program("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "seven minutes"),
     Program("kubectl", "kubernetes", "k8s.io/kubernetes/cmd/kubectl", "half a minute"),
@@ -20,12 +20,13 @@ const PROGRAMS: [Program; 9] = [
     Program("kube-proxy", "kubernetes", "k8s.io/kubernetes/cmd/kube-proxy", "half a minute"),
     Program("coredns", "coredns", "github.com/coredns/coredns", "two minutes"),
     Program("helm", "helm", "helm.sh/helm/v4/cmd/helm", "two minutes"),
+    Program("cert-manager", "cert-manager", ".", "four minutes"),
 ];
 
 /// What a bare API server needs.
 pub const API_SERVER: &[&str] = &["etcd", "kube-apiserver", "kubectl"];
 /// What tests on a bare API server, and those of the chart, need.
-pub const TESTS: &[&str] = &["etcd", "kube-apiserver", "kubectl", "helm"];
+pub const TESTS: &[&str] = &["etcd", "kube-apiserver", "kubectl", "helm", "cert-manager"];
 /// What a control plane of its own needs.
 pub const CONTROL_PLANE: &[&str] = &["etcd", "kube-apiserver", "kubectl", "kube-controller-manager"];
 /// What a node needs, and Helm.
@@ -49,7 +50,9 @@ pub fn built(names: &[&str]) -> anyhow::Result<PathBuf> {
         let source = run::root().join("e2e/cluster").join(module);
         let read = |file| fs::read(source.join(file)).with_context(|| format!("failed to read {module}/{file}"));
         let (requirements, sums) = (read("go.mod")?, read("go.sum")?);
-        cache::once(&bin, name, &[&requirements, &sums], &[&bin.join(name)], || {
+        // One that is put together here, and not by its project.
+        let main = if package == "." { read("main.go")? } else { Vec::new() };
+        cache::once(&bin, name, &[&requirements, &sums, &main], &[&bin.join(name)], || {
             let mut build = go::command("the cluster's programs")?;
             let version = pinned(module, &String::from_utf8_lossy(&requirements))?;
             eprintln!("xtask: building {name} {version} from its Go module: once, up to {duration} on two cores");
@@ -57,10 +60,28 @@ pub fn built(names: &[&str]) -> anyhow::Result<PathBuf> {
             let new = bin.join(format!(".{name}-{}", std::process::id()));
             build.current_dir(&source).args(["build", "-trimpath", "-ldflags", &link_flags(module, &version), "-o"]);
             run::done(build.arg(&new).arg(package))?;
+            if name == "cert-manager" {
+                custom_resources(&source, &bin)?;
+            }
             fs::rename(&new, bin.join(name)).with_context(|| format!("failed to put {name} into {}", bin.display()))
         })?;
     }
     Ok(bin)
+}
+
+/// What an API server has to know for cert-manager's objects, from the module's own files.
+fn custom_resources(source: &Path, bin: &Path) -> anyhow::Result<()> {
+    let mut ask = go::command("the cluster's programs")?;
+    let ask = ask.current_dir(source).args(["list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager"]);
+    let module = PathBuf::from(run::output(ask)?.trim());
+    let mut all = String::new();
+    for kind in ["certificaterequests", "clusterissuers", "issuers"] {
+        let path = module.join(format!("deploy/crds/cert-manager.io_{kind}.yaml"));
+        let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+        all.push_str(&format!("---\n{text}\n"));
+    }
+    let path = bin.join("cert-manager.crds.yaml");
+    fs::write(&path, all).with_context(|| format!("failed to write {}", path.display()))
 }
 
 /// `helm` or `kubectl`: of PATH when it is there, else built. For clusters that somebody else made.

@@ -56,7 +56,11 @@ pub const TABLE: &[Row] = &[
     relaxed(&[r#"image.tag="latest""#], "image.tag is latest and image.digests.egress is empty"),
     row(&[r#"mesh.trustDomain="""#], r#"mesh.trustDomain is "": a DNS name in lower case"#),
     row(&[r#"mesh.trustDomain="Prod""#], r#"mesh.trustDomain is "Prod": a DNS name in lower case"#),
-    row(&[r#"mesh.certificates.issuer="cert-manager""#], "issuer cert-manager is not built in this release"),
+    row(&[r#"mesh.certificates.issuer="cert-manager""#], "mesh.certificates.certManager.name is empty"),
+    row(
+        &[r#"mesh.certificates.issuer="cert-manager""#, r#"mesh.certificates.certManager.name="mesh""#],
+        "mesh.certificates.certManager.ca holds no certificate",
+    ),
     row(
         &[r#"certificates.ca.secretName="a""#, r#"certificates.ca.volume={"emptyDir":{}}"#],
         "certificates.ca has both secretName and volume",

@@ -23,6 +23,10 @@ fn row(set: &[&str], at: &str, pointer: &'static str, expected: Value) -> Row {
     Row { set: set.iter().map(|&text| text.to_owned()).collect(), at: at.to_owned(), pointer, expected }
 }
 
+const NAMED: &str = r#"mesh.certificates.certManager.name="mesh""#;
+const WITH_CA: &str =
+    r#"mesh.certificates.certManager.ca="-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n""#;
+
 /// The table.
 pub fn rows() -> Vec<Row> {
     [images(), mesh(), operator(), data_plane(), zen_lock(), audit(), hub(), intake(), switches()]
@@ -109,6 +113,31 @@ fn mesh() -> Vec<Row> {
             json!({"requests": 1000, "per": "1s", "burst": 2000}),
         ),
         row(&[r#"mesh.certificates.lifetime="30m""#], "mesh", "/certificates/lifetime", json!("30m")),
+        row(
+            &[r#"mesh.certificates.issuer="cert-manager""#, NAMED, WITH_CA],
+            "mesh",
+            "/certificates/issuer",
+            json!("cert-manager"),
+        ),
+        row(&[NAMED], "mesh", "/certificates/certManager/name", json!("mesh")),
+        row(
+            &[r#"mesh.certificates.certManager.kind="ClusterIssuer""#],
+            "mesh",
+            "/certificates/certManager/kind",
+            json!("ClusterIssuer"),
+        ),
+        row(
+            &[r#"mesh.certificates.certManager.group="awspca.cert-manager.io""#],
+            "mesh",
+            "/certificates/certManager/group",
+            json!("awspca.cert-manager.io"),
+        ),
+        row(
+            &[WITH_CA],
+            "mesh",
+            "/certificates/certManager/ca",
+            json!("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+        ),
         row(&[r#"mesh.drainDelay="0s""#], "mesh", "/drainDelay", json!("0s")),
     ]
 }

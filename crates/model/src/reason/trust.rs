@@ -50,6 +50,10 @@ pub enum TrustRefusal {
     RateLimited,
     /// There is no issuing certificate that could sign.
     IssuerUnavailable,
+    /// Whoever approves requests to the issuer, or the issuer, has said no.
+    IssuerDenied,
+    /// What the issuer gave is not what was asked for.
+    IssuerUnfit,
     /// Audit entries that do not follow on what the store has of their chain.
     ChainConflict,
     /// The audit store cannot write.
@@ -60,7 +64,7 @@ pub enum TrustRefusal {
 
 impl TrustRefusal {
     /// Every reason.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenNotPodBound,
@@ -84,6 +88,8 @@ impl TrustRefusal {
         Self::RequestTooLarge,
         Self::RateLimited,
         Self::IssuerUnavailable,
+        Self::IssuerDenied,
+        Self::IssuerUnfit,
         Self::ChainConflict,
         Self::StoreUnavailable,
         Self::AuditUnavailable,
@@ -166,12 +172,7 @@ impl TrustRefusal {
                 "This account or pod asks too often.",
                 "Wait as Retry-After says; look for a pod that restarts in a loop.",
             ),
-            Self::IssuerUnavailable => (
-                "IssuerUnavailable",
-                503,
-                "There is no issuing certificate that could sign.",
-                "Look at the operator's log and Events for what is wrong with zen-mesh-ca or zen-mesh-issuer.",
-            ),
+            Self::IssuerUnavailable | Self::IssuerDenied | Self::IssuerUnfit => self.of_issuer(),
         };
         Row { code, area: Area::Trust, status, meaning, hint }
     }
@@ -209,6 +210,29 @@ impl TrustRefusal {
                 403,
                 "What the caller asks for belongs to another cluster.",
                 "A member is given what is its own: look at which cluster the caller is enrolled as.",
+            ),
+        }
+    }
+
+    const fn of_issuer(self) -> (&'static str, u16, &'static str, &'static str) {
+        match self {
+            Self::IssuerDenied => (
+                "IssuerDenied",
+                403,
+                "The issuer, or who approves requests to it, has refused to sign.",
+                "Look at the CertificateRequest's conditions in the operator's log, and at the approval policy for this issuer.",
+            ),
+            Self::IssuerUnfit => (
+                "IssuerUnfit",
+                503,
+                "The issuer gave another certificate than the one that was asked for, or one that nobody of the mesh would take.",
+                "The operator's log says what differs. Is mesh.certificates.certManager.ca the certificate of the issuing CA itself?",
+            ),
+            _ => (
+                "IssuerUnavailable",
+                503,
+                "There is no issuing certificate that could sign, or the issuer does not answer.",
+                "Look at the operator's log and Events for what is wrong with zen-mesh-ca, zen-mesh-issuer or cert-manager.",
             ),
         }
     }
@@ -282,9 +306,11 @@ impl TrustRefusal {
     pub const fn retry_after(self) -> Option<u32> {
         match self {
             Self::RateLimited => Some(10),
-            Self::ReviewUnavailable | Self::IssuerUnavailable | Self::StoreUnavailable | Self::AuditUnavailable => {
-                Some(5)
-            }
+            Self::ReviewUnavailable
+            | Self::IssuerUnavailable
+            | Self::IssuerUnfit
+            | Self::StoreUnavailable
+            | Self::AuditUnavailable => Some(5),
             _ => None,
         }
     }

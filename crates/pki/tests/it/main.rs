@@ -4,6 +4,7 @@ mod ca;
 mod chain;
 mod csr;
 mod damage;
+mod foreign;
 mod handshake;
 mod hostile;
 mod intake;
