@@ -173,6 +173,7 @@ impl Mesh {
             signing,
             observer: Arc::new(tap),
             limits: Limits::STANDALONE,
+            term: replica::TERM,
         };
         let replica = Replica::start(parts, &mut registry, &readiness, &mut tasks, &ends);
         let verdicts = Arc::new(ArcSwap::default());
@@ -257,6 +258,7 @@ impl Mesh {
             ends: self.ends,
             queue: Arc::clone(&self.replica.queue),
             limits: Limits::STANDALONE,
+            term: replica::TERM,
         };
         ending.run(delay.min(LONGEST_DELAY)).await;
         match failed {

@@ -40,7 +40,7 @@ use crate::aggregated::{self, Replicas, Reviewer};
 use crate::drain::{self, Drain};
 use crate::ending::{Ending, Ends, Limits, part};
 use crate::relay::Door;
-use crate::replica::{DURABILITY, Relaying, Replica, build_info};
+use crate::replica::{DURABILITY, Relaying, Replica, TERM, build_info};
 use crate::{Ingester, admin, handover, reporting};
 
 /// Between changes of the configuration: quotas and listings need not follow each of a thousand.
@@ -137,6 +137,7 @@ impl Pod {
             signing: Arc::clone(&signing),
             observer: Arc::new(Unwatched),
             limits: Limits::POD,
+            term: TERM,
         };
         let replica = Replica::start(parts, &mut registry, &ground.readiness, &mut ground.tasks, &ends);
         ground.metrics.complete(registry);

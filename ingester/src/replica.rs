@@ -29,6 +29,9 @@ use crate::{Ingester, Limits, direct, feed, upkeep};
 /// What an acknowledgement of the embedded queue means (D-15).
 pub const DURABILITY: &str = "fsynced";
 
+/// Of a lease, unless a Destination's timeout asks for more (DESIGN 2).
+pub const TERM: Duration = Duration::from_mins(1);
+
 /// What a replica is made of.
 pub struct Parts {
     /// What it calls itself.
@@ -43,6 +46,8 @@ pub struct Parts {
     pub observer: Arc<dyn Observer>,
     /// What the end may take.
     pub limits: ending::Limits,
+    /// Of a lease.
+    pub term: Duration,
 }
 
 /// The replica, running: leases, deliveries of mode `Direct`, the queue's upkeep. Intake and link are added to it.
@@ -68,7 +73,7 @@ pub struct Replica {
 impl Replica {
     /// Registers its metrics below `registry`, takes the gate `queue`, and runs on `tasks`.
     pub fn start(parts: Parts, registry: &mut Registry, readiness: &Readiness, tasks: &mut Tasks, ends: &Ends) -> Self {
-        let Parts { instance, snapshot, queue, signing, observer, limits } = parts;
+        let Parts { instance, snapshot, queue, signing, observer, limits, term } = parts;
         let link_keys = Arc::new(signing.link());
         let options = zen_egress::Options {
             instance: instance.clone(),
@@ -87,7 +92,7 @@ impl Replica {
             },
             registry.sub_registry_with_prefix("zen_egress"),
         );
-        let settings = feed::Options { drain_timeout: limits.deliveries, ..feed::Options::default() };
+        let settings = feed::Options { term, drain_timeout: limits.deliveries, ..feed::Options::default() };
         let ingester = Ingester::new(
             crate::Parts {
                 snapshot: Arc::clone(&snapshot),

@@ -128,6 +128,7 @@ impl Mesh {
             signing: Arc::clone(&self.signing),
             observer: Arc::new(Unwatched),
             limits: Limits::POD,
+            term: zen_ingester::replica::TERM,
         };
         let replica = Replica::start(parts, &mut registry, &readiness, &mut tasks, &ends);
         let tls = mtls_client(&self.identity("zen-ingester"), id("zen-egress")).unwrap();
@@ -360,6 +361,24 @@ async fn the_target_sees_its_concurrency_and_no_more() {
     gate.open();
     until("everything is delivered", || ingesters.iter().all(|ingester| ingester.waiting() == 0)).await;
     assert_eq!(missing(&accepted, &delivered(&upstream)), Vec::<&String>::new());
+}
+
+/// How long a backlog of three ingesters takes over the link of one egress; how many events it was.
+pub async fn backlog(events: u64) -> (u64, Duration) {
+    let upstream = Upstream::http().await;
+    let mesh = Mesh::new(&manifests(&upstream, "delivery: {concurrency: 64}"));
+    let ingesters = [mesh.ingester("ingester-0"), mesh.ingester("ingester-1"), mesh.ingester("ingester-2")];
+    let waiting = || ingesters.iter().map(IngesterPod::waiting).sum::<u64>();
+    let load = Load::start(&ingesters.each_ref(), 6);
+    until("a backlog", || waiting() > events).await;
+    load.end().await;
+    let (due, began) = (waiting(), tokio::time::Instant::now());
+    let egress = mesh.egress("egress-0").await;
+    mesh.ready(&[&egress]);
+    while waiting() > 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    (due, began.elapsed())
 }
 
 /// D-02: mode `Direct` needs no egress; mode `Egress` waits for one.

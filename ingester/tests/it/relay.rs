@@ -69,10 +69,13 @@ async fn kills_and_partitions_lose_nothing_and_drain_fairly() {
     until("so has the next", || second.attempts() > 50).await;
 
     hub.front.cut(true);
+    let began = SystemTime::now();
     until("both sides notice", || hub.streams() == 0).await;
     let before = member.upstream.received().len();
     let waiting = hub.waiting();
     until("events wait meanwhile", || hub.waiting() > waiting + 300).await;
+    let apart = || SystemTime::now().duration_since(began).unwrap_or_default();
+    until("it lasts longer than every lease and keep-alive", || apart() > stage::TERM * 3 / 2).await;
     assert!(member.upstream.received().len() <= before + 64, "what was in flight, and no more");
     let (one, two) = (first.attempts(), second.attempts());
     let healed = SystemTime::now();
@@ -124,6 +127,49 @@ async fn ingesters_come_and_go_beneath_a_stream() {
     let accepted = load.end().await;
     hub.emptied().await;
     assert_eq!(missing(&accepted, &delivered(&member.upstream)), Vec::<&String>::new());
+}
+
+/// A rolling update of the ingesters: the one with the stream drains it, the egress connects to another, and nothing is delivered
+/// twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ingester_that_ends_drains_its_stream() {
+    let mut hub = Hub::new(&["team-a"], "delivery: {concurrency: 16}", 3).await;
+    let member = hub.member("team-a/eu");
+    hub.front.only(hub.ingesters[0].relay);
+    let _egress = member.egress("egress-0", hub.front.address);
+    let load = Load::at(&hub.intakes()[1..], "/team-a/hook", 4);
+    member.upstream.wait_for(300).await;
+    hub.front.only(hub.ingesters[1].relay);
+    hub.terminate(0).await;
+    let before = member.upstream.received().len();
+    member.upstream.wait_for(before + 200).await;
+    let accepted = load.end().await;
+    hub.emptied().await;
+    let times = delivered(&member.upstream);
+    assert_eq!(missing(&accepted, &times), Vec::<&String>::new());
+    assert_eq!(times.values().filter(|times| **times > 1).count(), 0);
+    for ingester in &hub.ingesters {
+        assert_eq!(ingester.metric("zen_ingester_lost_leases_total"), 0);
+    }
+}
+
+/// What the relay costs beside mode `Egress`, on this machine: `cargo test … -- --ignored throughput --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a figure, not a promise"]
+async fn throughput() {
+    const EVENTS: u64 = 6000;
+    let hub = Hub::new(&["team-a"], "delivery: {concurrency: 64}", 3).await;
+    let member = hub.member("team-a/eu");
+    let load = Load::at(&hub.intakes(), "/team-a/hook", 6);
+    until("a backlog", || hub.waiting() > EVENTS).await;
+    load.end().await;
+    let (waiting, began) = (hub.waiting(), SystemTime::now());
+    let _egress = member.egress("egress-0", hub.front.address);
+    hub.emptied().await;
+    let relay = SystemTime::now().duration_since(began).unwrap_or_default();
+    println!("relay: {waiting} events of three ingesters over one stream in {relay:?}");
+    let (waiting, linked) = crate::fleet::backlog(EVENTS).await;
+    println!("egress: {waiting} events of three ingesters over three links in {linked:?}");
 }
 
 /// T-06: a cluster that is disabled, deleted or enrolled anew has no stream within 5 s; its events wait, and go when it is back.

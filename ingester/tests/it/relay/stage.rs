@@ -19,7 +19,7 @@ use zen_deliver::{Deliverer, StaticResolver};
 use zen_egress::Egress;
 use zen_egress::relay::Relay;
 use zen_identity::policy::Mesh;
-use zen_ingester::ending::{Ends, Limits};
+use zen_ingester::ending::{Ending, Ends, Limits};
 use zen_ingester::listener;
 use zen_ingester::relay::Door;
 use zen_ingester::replica::{Addresses, Parts, Relaying, Replica};
@@ -37,6 +37,9 @@ use zen_verify::zen_signature::Keys;
 
 use crate::fleet::{domain, id};
 use crate::kit::{TOKEN, until};
+
+/// Of a lease: shorter than the partition of the test.
+pub const TERM: Duration = Duration::from_secs(3);
 
 /// Every tenant here calls its cluster so.
 const EU: &str = "eu";
@@ -189,6 +192,7 @@ impl Hub {
             signing: Arc::clone(&self.signing),
             observer: Arc::new(Unwatched),
             limits: Limits::POD,
+            term: TERM,
         };
         let replica = Replica::start(parts, &mut registry, &readiness, &mut tasks, &ends);
         let metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
@@ -209,9 +213,34 @@ impl Hub {
         let intake = listener.local_addr().unwrap();
         let (ingester, end) = (replica.ingester.clone(), ends.intake.clone());
         tasks.spawn("intake", async move { ingester.serve(listener, None, end).await });
-        self.ingesters.push(Pod { address: intake, relay: address, replica, registry, _tasks: tasks, _state: state });
+        self.ingesters.push(Pod {
+            address: intake,
+            relay: address,
+            replica,
+            registry,
+            readiness,
+            ends,
+            tasks,
+            _state: state,
+        });
         self.peers.push(peers);
         self.introduce();
+    }
+
+    /// Ends one as SIGTERM does, and waits for it.
+    pub async fn terminate(&mut self, at: usize) {
+        let pod = self.ingesters.remove(at);
+        self.peers.remove(at);
+        self.introduce();
+        let ending = Ending {
+            readiness: pod.readiness.gate("process"),
+            ingester: &pod.replica.ingester,
+            tasks: pod.tasks,
+            ends: pod.ends,
+            queue: Arc::clone(&pod.replica.queue),
+            limits: Limits::POD,
+        };
+        ending.run(Duration::ZERO).await;
     }
 
     /// Kills one.
@@ -323,7 +352,9 @@ pub struct Pod {
     pub relay: SocketAddr,
     pub replica: Replica,
     pub registry: Registry,
-    _tasks: Tasks,
+    readiness: Readiness,
+    ends: Ends,
+    tasks: Tasks,
     _state: TempDir,
 }
 
