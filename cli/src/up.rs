@@ -258,7 +258,6 @@ impl Mesh {
             ends: self.ends,
             queue: Arc::clone(&self.replica.queue),
             limits: Limits::STANDALONE,
-            term: replica::TERM,
         };
         ending.run(delay.min(LONGEST_DELAY)).await;
         match failed {
