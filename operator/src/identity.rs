@@ -292,6 +292,10 @@ impl Service {
 }
 
 impl Inner {
+    fn rotates(&self) -> bool {
+        *self.mesh.scope() == zen_pki::Scope::Hub && self.settings.borrow().cert_manager.is_none()
+    }
+
     fn now(&self) -> Timestamp {
         (self.clock)()
     }

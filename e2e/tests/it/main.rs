@@ -17,6 +17,7 @@ mod live;
 mod mesh;
 mod pods;
 mod rights;
+mod rotation;
 mod rules;
 mod samples;
 mod status;

@@ -1,7 +1,7 @@
 //! The pods of ingester and egress, whole, on a real API server (K-04, W-14, D-02, T-05): only the kubelet's part and the
 //! operator's are stood in for.
 
-mod source;
+pub mod source;
 pub mod stage;
 
 use std::time::Duration;

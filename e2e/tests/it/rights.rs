@@ -12,7 +12,7 @@ mod zen_locks;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, ObjectReference, Pod, Secret};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::Api;
 use kube::api::ListParams;
@@ -89,6 +89,7 @@ async fn every_right_is_used_and_every_use_is_granted() {
 
     zen_locks::run(&stage).await;
     audit::run(&stage).await;
+    rotation(&stage).await;
     aggregated_api(&stage).await;
     drain(&stage).await;
     repeated_event(&stage);
@@ -140,6 +141,29 @@ async fn aggregated_api(stage: &Stage) {
     let dead_letters = "/apis/data.zen-mesh.io/v1alpha1/namespaces/team-a/deadletters";
     let request = || http::Request::get(dead_letters).body(Vec::new()).unwrap();
     until("the API server forwards", async || stage.admin().request_text(request()).await.is_ok()).await;
+}
+
+/// One that cannot go on here, because not every pod is where its slice says: it is made, and taken back (T-04).
+async fn rotation(stage: &Stage) {
+    let request = json!({
+        "id": "r", "action": "start", "subject": {"kind": "issuingCa"},
+        "plan": {"canaryPercent": 100, "probes": 1, "soakSeconds": 0, "patienceSeconds": 3, "intervalSeconds": 1},
+    });
+    let config_maps: Api<ConfigMap> = Api::namespaced(stage.admin(), NAMESPACE);
+    let patch = json!({"data": {zen_rotation::record::REQUEST: request.to_string()}});
+    let patch = kube::api::Patch::Merge(&patch);
+    let name = zen_rotation::record::CONFIG_MAP;
+    config_maps.patch(name, &kube::api::PatchParams::default(), &patch).await.unwrap();
+    until("it is over", async || {
+        let object = config_maps.get(name).await.unwrap();
+        let text = &object.data.unwrap()[zen_rotation::record::STATE];
+        let state: zen_rotation::record::State = serde_json::from_str(text).unwrap();
+        state.active.is_none() && !state.ended.is_empty()
+    })
+    .await;
+    let secrets: Api<Secret> = Api::namespaced(stage.admin(), NAMESPACE);
+    let next = zen_operator::identity::ISSUER_NEXT;
+    until("the new is gone", async || secrets.get_opt(next).await.unwrap().is_none()).await;
 }
 
 /// A volume of a replica that is gone is emptied by a pod, and marked.

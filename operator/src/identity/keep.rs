@@ -178,7 +178,7 @@ fn note(inner: &Inner, secret: &str, done: &str, made: &Ca) {
 fn look(inner: &Inner, secret: Option<&Secret>, root: Option<&Root>, now: Timestamp) -> Found<Issuer> {
     let Some(secret) = secret else { return Found::Missing };
     let (namespace, domain) = (inner.mesh.namespace(), inner.mesh.trust_domain());
-    let rotates = *inner.mesh.scope() == zen_pki::Scope::Hub;
+    let rotates = inner.rotates();
     let expired = |secret: &Secret| {
         // One that has ended can still be read; it is exchanged like one that is due.
         inner.source.issuer(secret, namespace, domain, Timestamp(0)).is_ok_and(|ca| now >= ca.validity().until)

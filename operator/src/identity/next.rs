@@ -67,6 +67,11 @@ impl Service {
         self.0.audit.note(record.detail("reason", reason));
     }
 
+    /// Whether the issuing CA is ours to exchange: with cert-manager, pods have their certificates from another.
+    pub(crate) fn rotates(&self) -> bool {
+        self.0.rotates()
+    }
+
     /// What is there.
     pub(crate) fn next(&self) -> Next {
         let of = |secret: &watch::Sender<Seen<Secret>>| {

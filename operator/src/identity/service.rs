@@ -86,7 +86,9 @@ async fn who(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             spiffe_id: current.settings.mesh.id(component).to_string(),
             serving_names: current.settings.serving(component).into_iter().flatten().cloned().collect(),
             lifetime_seconds: current.settings.lifetime.as_secs(),
-            issuer: Some(current.issuer(line.pod_name()).fingerprint()),
+            // cert-manager's issuers are exchanged by whoever keeps them.
+            issuer: (current.settings.cert_manager.is_none())
+                .then(|| current.issuer(line.pod_name()).fingerprint()),
         })
         .into_response(),
         Err(No(reason, detail)) => {

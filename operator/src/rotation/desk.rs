@@ -85,7 +85,8 @@ impl<F: Field> Desk<F> {
         let now = self.parts.service.now();
         if let Some(request) = self.request(&state) {
             let before = rates::total(self.rates().await.into_values());
-            return self.answer(state.answered(&request, old(&request.subject, &next), before, now)).await;
+            let old = old(&request.subject, &next).filter(|_| self.parts.service.rotates());
+            return self.answer(state.answered(&request, old, before, now)).await;
         }
         match &state.active {
             Some(active) => self.go_on(&state, active, &next, &identity).await,
@@ -150,7 +151,8 @@ impl<F: Field> Desk<F> {
         }
         let now = self.parts.service.now();
         let subject = Subject::IssuingCa(None);
-        if let Some((old, _)) = next.issuer.as_ref().filter(|(_, validity)| now >= validity.renew_at())
+        if self.parts.service.rotates()
+            && let Some((old, _)) = next.issuer.as_ref().filter(|(_, validity)| now >= validity.renew_at())
             && let before = rates::total(self.rates().await.into_values())
             && let Some(due) = state.scheduled(&subject, old, before, now)
         {
@@ -226,7 +228,7 @@ impl<F: Field> Desk<F> {
         let passed = rates.iter().map(|(uid, rate)| rates::between(since.get(uid).copied().unwrap_or_default(), *rate));
         let passed = rates::total(passed);
         let errors_raised = is_raised(active.before, passed);
-        if errors_raised && self.detail.is_empty() {
+        if errors_raised {
             self.detail = format!("{} of {} requests failed", passed.failures, passed.requests);
         }
         Observed {
@@ -254,10 +256,12 @@ impl<F: Field> Desk<F> {
                 let (label, detail) = match self.probe(active, pods, identity).await {
                     Round::Passed => {
                         self.probes.passed += 1;
+                        self.detail.clear();
                         ("passed", String::new())
                     }
                     Round::Open(detail) => {
                         self.probes.passed = 0;
+                        self.detail.clone_from(&detail);
                         ("open", detail)
                     }
                     Round::Failed(detail) => {
@@ -282,10 +286,12 @@ impl<F: Field> Desk<F> {
             Err(error) => return Round::Open(error.to_string()),
         };
         let now = service.now();
+        // One of the user's own has another issuer, and none that this is about.
+        let serves = self.parts.workloads.borrow().content.as_ref().is_none_or(|all| all.intake.tls_secret.is_empty());
         let is_in = |pod: &Pod| active.canary().is_none_or(|canary| canary.contains(&*pod.name));
         let rounds = pods.iter().filter(|pod| pod.ready).cloned().map(|pod| {
             let (field, as_new) = (self.parts.field.clone(), as_new.clone());
-            let user = is_in(&pod).then(|| (identity.clone(), active.new.clone()));
+            let user = is_in(&pod).then(|| (identity.clone(), active.new.clone(), serves));
             async move { probe(&field, &pod, user, &as_new, now).await }
         });
         let rounds = few(rounds.collect()).await;
@@ -373,17 +379,28 @@ async fn few<T, W: Future<Output = T>>(work: Vec<W>) -> Vec<T> {
 async fn probe<F: Field>(
     field: &F,
     pod: &Pod,
-    user: Option<(Identity, Option<String>)>,
+    user: Option<(Identity, Option<String>, bool)>,
     as_new: &Identity,
     now: Timestamp,
 ) -> Round {
-    if let Some((identity, new)) = user {
-        match greet(field, pod, &identity).await {
-            Ok(met) if met.issuer != new => return Round::Open(format!("{} presents the old", pod.name)),
-            Ok(met) if met.validity.from <= now && now < met.validity.until => {}
-            Ok(_) => return Round::Failed(format!("{}: its certificate is of another time", pod.name)),
-            Err(Unheard::Away(error)) => return Round::Open(format!("{}: {error}", pod.name)),
-            Err(Unheard::Refused(error)) => return Round::Failed(format!("{}: {error}", pod.name)),
+    if let Some((identity, new, serves)) = user {
+        let judge = |met: Result<Presented, Unheard>| match met {
+            Ok(met) if met.issuer != new => Round::Open(format!("{} presents the old", pod.name)),
+            Ok(met) if met.validity.from <= now && now < met.validity.until => Round::Passed,
+            Ok(_) => Round::Failed(format!("{}: its certificate is of another time", pod.name)),
+            Err(Unheard::Away(error)) => Round::Open(format!("{}: {error}", pod.name)),
+            Err(Unheard::Refused(error)) => Round::Failed(format!("{}: {error}", pod.name)),
+        };
+        let met = judge(greet(field, pod, &identity).await);
+        let visited = if serves { field.visit(pod).await } else { None };
+        match (met, visited) {
+            // Who may reach the intake is the network's to say: no answer says nothing here.
+            (Round::Passed, None | Some(Err(Unheard::Away(_)))) => {}
+            (Round::Passed, Some(visited)) => match judge(visited) {
+                Round::Passed => {}
+                other => return other,
+            },
+            (other, _) => return other,
         }
     }
     match greet(field, pod, as_new).await {

@@ -18,6 +18,8 @@ pub struct Pod {
     pub uid: Arc<str>,
     /// Where it presents it.
     pub address: SocketAddr,
+    /// Where it presents a certificate to sources.
+    pub intake: Option<SocketAddr>,
     /// Where its metrics are.
     pub admin: SocketAddr,
     /// Whether it takes part.
@@ -52,6 +54,8 @@ pub trait Field: Clone + Send + Sync + 'static {
     fn pods(&self) -> Vec<Pod>;
     /// A handshake as this workload, checked on both sides, and one answer: only then it is known that the pod took ours.
     fn greet(&self, pod: &Pod, identity: &Identity) -> impl Future<Output = Result<Presented, Unheard>> + Send;
+    /// A handshake as a source makes it, where the mesh's own certificate is presented to sources; none where there is none.
+    fn visit(&self, pod: &Pod) -> impl Future<Output = Option<Result<Presented, Unheard>>> + Send;
     /// Requests since the pod began, and how many of them failed; none where it does not say.
     fn rate(&self, pod: &Pod) -> impl Future<Output = Option<Rate>> + Send;
 }

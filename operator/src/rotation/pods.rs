@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -32,6 +33,8 @@ const SERVICES: [(&str, Component, &str, u16); 4] = [
 ];
 /// A path that nobody serves: any answer to it will do.
 const NOWHERE: &str = "/v1/greeting";
+/// A handshake and one answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// Such an answer is short.
 const MAX_BODY: usize = 64 << 10;
 
@@ -51,18 +54,23 @@ impl Pods {
         Self { mesh, known, roots }
     }
 
-    /// The ZenLock webhook is known by its name, as the API server knows it.
-    async fn by_name(&self, pod: &Pod, identity: &Identity) -> Result<Vec<CertificateDer<'static>>, Unheard> {
+    /// Known by its name, as the API server and sources know it.
+    async fn by_name(
+        &self,
+        address: SocketAddr,
+        service: &str,
+        identity: Option<&Identity>,
+    ) -> Result<Presented, Unheard> {
         let away = |error: &dyn ToString| Unheard::Away(error.to_string());
         let roots = self.roots.borrow().clone().ok_or_else(|| Unheard::Away("no trust bundle yet".to_owned()))?;
-        let tls = TrustRoots::from_pem(&roots).and_then(|roots| zen_pki::named_client(&roots, Some(identity)));
+        let tls = TrustRoots::from_pem(&roots).and_then(|roots| zen_pki::named_client(&roots, identity));
         let tls = tls.map_err(|error| away(&error))?;
-        let host = format!("{}.{}.svc", names::ZENLOCK, self.mesh.namespace());
+        let host = format!("{service}.{}.svc", self.mesh.namespace());
         let name = ServerName::try_from(host.clone()).map_err(|error| away(&error))?;
         let request = ::http::Request::builder().uri(NOWHERE).header(::http::header::HOST, host);
         let request = request.body(Default::default()).map_err(|error| away(&error))?;
-        let answer = exchange(pod.address, name, tls, request, std::time::Duration::from_secs(5), MAX_BODY).await;
-        answer.map(|answer| certificates(answer.extensions())).map_err(|error| unheard(&error))
+        let answer = exchange(address, name, tls, request, TIMEOUT, MAX_BODY).await;
+        presented(&answer.map_err(|error| unheard(&error))?)
     }
 }
 
@@ -72,24 +80,20 @@ impl Field for Pods {
     }
 
     async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
-        let chain = if pod.component == Component::ZenLock {
-            self.by_name(pod, identity).await?
-        } else {
-            let client = http::Client::new(identity).with_timeout(std::time::Duration::from_secs(5));
-            let peer = Peer { address: pod.address, id: self.mesh.id(pod.component).clone() };
-            match client.with_max_body(MAX_BODY).request(&peer, ::http::Method::GET, NOWHERE, None).await {
-                Ok(answer) => certificates(answer.extensions()),
-                Err(http::Error::Exchange(error)) => return Err(unheard(&error)),
-                Err(error) => return Err(Unheard::Away(error.to_string())),
-            }
-        };
-        let leaf = chain.first().ok_or_else(|| Unheard::Refused("it presented nothing".to_owned()))?;
-        let validity = zen_pki::validity(leaf).map_err(|error| Unheard::Refused(error.to_string()))?;
-        Ok(Presented {
-            leaf: zen_pki::fingerprint(leaf),
-            issuer: chain.get(1).map(|issuer| zen_pki::fingerprint(issuer)),
-            validity,
-        })
+        if pod.component == Component::ZenLock {
+            return self.by_name(pod.address, names::ZENLOCK, Some(identity)).await;
+        }
+        let client = http::Client::new(identity).with_timeout(TIMEOUT).with_max_body(MAX_BODY);
+        let peer = Peer { address: pod.address, id: self.mesh.id(pod.component).clone() };
+        match client.request(&peer, ::http::Method::GET, NOWHERE, None).await {
+            Ok(answer) => presented(&answer),
+            Err(http::Error::Exchange(error)) => Err(unheard(&error)),
+            Err(error) => Err(Unheard::Away(error.to_string())),
+        }
+    }
+
+    async fn visit(&self, pod: &Pod) -> Option<Result<Presented, Unheard>> {
+        Some(self.by_name(pod.intake?, names::INGESTER, None).await)
     }
 
     async fn rate(&self, pod: &Pod) -> Option<Rate> {
@@ -102,8 +106,13 @@ fn unheard(error: &exchange::Error) -> Unheard {
     if error.is_refusal() { Unheard::Refused(text) } else { Unheard::Away(text) }
 }
 
-fn certificates(extensions: &::http::Extensions) -> Vec<CertificateDer<'static>> {
-    extensions.get::<PeerCertificates>().map(|presented| presented.0.to_vec()).unwrap_or_default()
+fn presented(answer: &::http::Response<bytes::Bytes>) -> Result<Presented, Unheard> {
+    let chain = answer.extensions().get::<PeerCertificates>().map(|presented| Arc::clone(&presented.0));
+    let chain: &[CertificateDer<'static>] = chain.as_deref().unwrap_or_default();
+    let leaf = chain.first().ok_or_else(|| Unheard::Refused("it presented nothing".to_owned()))?;
+    let validity = zen_pki::validity(leaf).map_err(|error| Unheard::Refused(error.to_string()))?;
+    let issuer = chain.get(1).map(|issuer| zen_pki::fingerprint(issuer));
+    Ok(Presented { leaf: zen_pki::fingerprint(leaf), issuer, validity })
 }
 
 async fn follow(client: Client, namespace: String, control: u16, tell: watch::Sender<Vec<Pod>>) {
@@ -143,7 +152,11 @@ fn of<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>, control: u16) -> 
         let known = SERVICES.iter().find(|(name, ..)| service.is_some_and(|service| service == name));
         let Some((_, component, port, fallback)) = known else { continue };
         let fallback = if *fallback == names::port::CONTROL { control } else { *fallback };
-        let ports = (port_of(slice, port, fallback), port_of(slice, "admin", names::port::ADMIN));
+        let ports = Ports {
+            own: port_of(slice, port, fallback),
+            admin: port_of(slice, "admin", names::port::ADMIN),
+            intake: (*component == Component::Ingester).then(|| port_of(slice, "intake", names::port::INTAKE)),
+        };
         for pod in slice.endpoints.iter().flatten().filter_map(|endpoint| pod(endpoint, *component, ports)) {
             pods.entry(pod.uid.clone()).and_modify(|known: &mut Pod| known.ready |= pod.ready).or_insert(pod);
         }
@@ -151,12 +164,19 @@ fn of<'a>(slices: impl IntoIterator<Item = &'a EndpointSlice>, control: u16) -> 
     pods.into_values().collect()
 }
 
+#[derive(Clone, Copy)]
+struct Ports {
+    own: u16,
+    admin: u16,
+    intake: Option<u16>,
+}
+
 fn port_of(slice: &EndpointSlice, name: &str, fallback: u16) -> u16 {
     let named = slice.ports.iter().flatten().find(|port| port.name.as_deref() == Some(name));
     named.and_then(|port| u16::try_from(port.port?).ok()).unwrap_or(fallback)
 }
 
-fn pod(endpoint: &Endpoint, component: Component, (port, admin): (u16, u16)) -> Option<Pod> {
+fn pod(endpoint: &Endpoint, component: Component, ports: Ports) -> Option<Pod> {
     let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
     let name = target.name.as_deref()?;
     let address = endpoint.addresses.iter().find_map(|address| address.parse::<std::net::IpAddr>().ok())?;
@@ -168,8 +188,9 @@ fn pod(endpoint: &Endpoint, component: Component, (port, admin): (u16, u16)) -> 
         component,
         name: name.into(),
         uid: target.uid.as_deref().unwrap_or(name).into(),
-        address: SocketAddr::new(address, port),
-        admin: SocketAddr::new(address, admin),
+        address: SocketAddr::new(address, ports.own),
+        intake: ports.intake.map(|port| SocketAddr::new(address, port)),
+        admin: SocketAddr::new(address, ports.admin),
         ready: conditions.and_then(|it| it.serving.or(it.ready)).unwrap_or(true),
     })
 }

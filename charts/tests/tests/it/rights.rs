@@ -43,6 +43,7 @@ async fn the_operator_makes_its_own_secrets_and_no_other() {
     for name in [
         "zen-mesh-ca",
         "zen-mesh-issuer",
+        "zen-mesh-issuer-next",
         "zen-mesh-root",
         "zen-mesh-ingester-keys",
         "zen-mesh-egress-keys",

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use zen_e2e::ControlPlane;
-use zen_identity::client::{Answering, Error, Issuer, Options, StaticResolver};
+use zen_identity::client::{Answering, Error, Issuer, Options, Remote, StaticResolver};
 use zen_identity::wire::{Certificate, CertificateRequest, Refused, Usage, Who};
 use zen_identity::{Client, Component};
 use zen_model::Timestamp;
@@ -55,6 +55,8 @@ pub struct Stage {
     operator: Operator,
     root: RootKey,
     folder: TempDir,
+    /// The identity service of a whole operator, which pods then ask.
+    identity: Option<SocketAddr>,
 }
 
 /// Signs what pods are due, as the identity service does.
@@ -81,9 +83,32 @@ impl Stage {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig.unwrap(), &options).await.unwrap();
         let client = zen_live::cluster::client(config).unwrap();
         let operator = Operator { issuer, bundle, away: Arc::default() };
-        let stage = Self { control_plane: Some(control_plane), client, operator, root: RootKey::random(), folder };
+        let stage = Self {
+            control_plane: Some(control_plane),
+            client,
+            operator,
+            root: RootKey::random(),
+            folder,
+            identity: None,
+        };
         stage.apply(&[MESH]).await;
         stage
+    }
+
+    /// From now on pods have their certificates from this identity service, whose trust bundle this is.
+    pub async fn issued_by(&mut self, service: &zen_operator::identity::Service) {
+        let listener = tokio::net::TcpListener::bind(ANY).await.unwrap();
+        self.identity = Some(listener.local_addr().unwrap());
+        let serving = service.clone();
+        tokio::spawn(async move { serving.serve(listener, tokio_util::sync::CancellationToken::new()).await });
+        tokio::time::timeout(PATIENCE, service.identity()).await.expect("a CA in time");
+        service.bundle().unwrap().as_ref().clone_into(&mut self.operator.bundle);
+        std::fs::write(self.folder.path().join("ca.crt"), &self.operator.bundle).unwrap();
+    }
+
+    /// The pods' client of the API server.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
     }
 
     /// API server and operator are gone from now on.
@@ -116,24 +141,59 @@ impl Stage {
 
     /// Says which egresses are ready.
     pub async fn egresses(&self, egresses: &[&Egress]) {
-        let slices: Vec<_> =
-            egresses.iter().map(|egress| slice("zen-egress", "link", &egress.name, egress.link)).collect();
+        let slices: Vec<_> = egresses
+            .iter()
+            .map(|egress| slice("zen-egress", &egress.name, egress.link.ip(), &egress.ports()))
+            .collect();
         self.apply(&slices.iter().map(String::as_str).collect::<Vec<_>>()).await;
     }
 
     /// Says that this ingester is ready.
     pub async fn peer(&self, ingester: &Ingester) {
-        let address = ingester.addresses().control;
-        self.apply(&[&slice("zen-ingester-peers", "control", &ingester.name, address)]).await;
+        let addresses = ingester.addresses();
+        let mut ports = vec![("control", addresses.control.port()), ("admin", addresses.admin.port())];
+        ports.extend(addresses.intake.map(|intake| ("intake", intake.port())));
+        self.apply(&[&slice("zen-ingester-peers", &ingester.name, addresses.control.ip(), &ports)]).await;
     }
 
-    fn platform(&self, component: Component, run: &Path) -> Platform {
+    async fn platform(&self, component: Component, name: &str, run: &Path) -> Platform {
         let mut options = Options::new("https://zen-operator.zen-mesh.svc");
         options.roots = self.folder.path().join("ca.crt");
         options.folder = run.join("identity");
-        let issuer = PodIssuer { operator: self.operator.clone(), component };
-        let identity = Client::with_issuer(options, Arc::new(issuer));
+        let identity = if let Some(address) = self.identity {
+            options.url = format!("{}:{}", options.url, address.port());
+            // More often than a pod may ask for long.
+            options.look = Duration::from_secs(5);
+            options.token = run.join("token");
+            std::fs::create_dir_all(run).unwrap();
+            std::fs::write(&options.token, self.token(component.account(), name).await).unwrap();
+            let names = HashMap::from([("zen-operator.zen-mesh.svc".to_owned(), vec![address.ip()])]);
+            let remote = Remote::with_resolver(&options, Arc::new(StaticResolver(names))).unwrap();
+            Client::with_issuer(options, Arc::new(remote))
+        } else {
+            Client::with_issuer(options, Arc::new(PodIssuer { operator: self.operator.clone(), component }))
+        };
         Platform { client: self.client.clone(), identity, names: Arc::new(StaticResolver(HashMap::new())) }
+    }
+
+    /// A token as the kubelet projects it, of a pod that is made for it.
+    async fn token(&self, account: &str, pod: &str) -> String {
+        let objects = format!(
+            "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {{name: {account}, namespace: {NAMESPACE}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {pod}, namespace: {NAMESPACE}}}
+spec: {{serviceAccountName: {account}, containers: [{{name: main, image: none}}]}}
+"
+        );
+        self.apply(&[&objects]).await;
+        let bound = ["--bound-object-kind=Pod", "--bound-object-name", pod];
+        let create = ["create", "token", account, "-n", NAMESPACE, "--audience=zen-mesh-identity"];
+        self.kubectl(&[&create[..], &bound].concat()).await.trim().to_owned()
     }
 
     /// The mounted Secret of a component.
@@ -150,18 +210,18 @@ impl Stage {
 }
 
 /// One pod behind a Service of the mesh.
-fn slice(service: &str, port: &str, pod: &str, address: SocketAddr) -> String {
+fn slice(service: &str, pod: &str, address: IpAddr, ports: &[(&str, u16)]) -> String {
+    let ports: Vec<_> = ports.iter().map(|(name, port)| format!("{{name: {name}, port: {port}}}")).collect();
     format!(
         "
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {{name: {pod}, namespace: {NAMESPACE}, labels: {{kubernetes.io/service-name: {service}}}}}
 addressType: IPv4
-ports: [{{name: {port}, port: {}}}]
-endpoints: [{{addresses: ['{}'], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {pod}}}}}]
+ports: [{}]
+endpoints: [{{addresses: ['{address}'], conditions: {{ready: true}}, targetRef: {{kind: Pod, name: {pod}}}}}]
 ",
-        address.port(),
-        address.ip(),
+        ports.join(", "),
     )
 }
 
@@ -272,12 +332,13 @@ impl Ingester {
         let folder = self.volumes.path();
         let (keys, run, queue) = (stage.keys(folder), folder.join(run), folder.join("state"));
         let mut arguments = common("zen-ingester", name, &keys, &run);
-        for (option, value) in [("--state", queue.to_str().unwrap()), ("--intake", ANY), ("--api", ANY)] {
+        let intake = format!("{}:0", own_address());
+        for (option, value) in [("--state", queue.to_str().unwrap()), ("--intake", &intake), ("--api", ANY)] {
             arguments.extend([option.to_owned(), value.to_owned()]);
         }
         arguments.extend(more.iter().map(|text| (*text).to_owned()));
         let arguments = zen_ingester::pod::Arguments::parse_from(arguments);
-        let platform = stage.platform(Component::Ingester, &run);
+        let platform = stage.platform(Component::Ingester, name, &run).await;
         let starting = Box::pin(zen_ingester::pod::Pod::start(arguments, platform));
         tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap()
     }
@@ -310,13 +371,22 @@ impl Egress {
         Self { name, volumes: tempfile::tempdir().unwrap(), link, running: None, addresses: None }
     }
 
+    /// As its slice names them.
+    fn ports(&self) -> Vec<(&'static str, u16)> {
+        let mut ports = vec![("link", self.link.port())];
+        if let Some(addresses) = self.addresses {
+            ports.extend([("control", addresses.control.port()), ("admin", addresses.admin.port())]);
+        }
+        ports
+    }
+
     pub async fn start(&mut self, stage: &Stage) {
         let folder = self.volumes.path();
         let (keys, run) = (stage.keys(folder), folder.join("run"));
         let mut arguments = common("zen-egress", &self.name, &keys, &run);
         arguments.extend(["--link".to_owned(), self.link.to_string()]);
         let arguments = zen_egress::pod::Arguments::parse_from(arguments);
-        let platform = stage.platform(Component::Egress, &run);
+        let platform = stage.platform(Component::Egress, &self.name, &run).await;
         let starting = Box::pin(zen_egress::pod::Pod::start(arguments, platform));
         let pod = tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap();
         self.addresses = Some(pod.addresses());
@@ -342,7 +412,7 @@ fn common(program: &str, name: &str, keys: &Path, run: &Path) -> Vec<String> {
     let options = [
         ("--pod-name", name.to_owned()),
         ("--pod-namespace", NAMESPACE.to_owned()),
-        ("--admin", ANY.to_owned()),
+        ("--admin", format!("{}:0", own_address())),
         ("--control", format!("{}:0", own_address())),
         ("--keys", path(keys)),
         ("--run", path(run)),

@@ -1,0 +1,220 @@
+//! The issuing CA is exchanged under load on a real API server, and a forced way back: no request fails (T-04).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use zen_identity::Mesh;
+use zen_operator::configuration::Followed;
+use zen_operator::identity::{ISSUER_NEXT, Service, Settings};
+use zen_operator::rotation::{self, Field, Metrics, Parts, Pod, Pods, Presented, Unheard};
+use zen_operator::{Writer, writer};
+use zen_pki::Identity;
+use zen_rotation::inventory::{self, Inventory};
+use zen_rotation::record::{self, Action, Request, State};
+use zen_rotation::{Plan, Rate, Subject};
+use zen_runtime::lease::Leadership;
+use zen_testkit::Upstream;
+
+use crate::pods::source::Source;
+use crate::pods::stage::{Egress, INTAKE, Ingester, NAMESPACE, Stage, until};
+
+const OBJECTS: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: s, namespace: team-a}
+stringData: {token: correct-horse}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: hook, namespace: team-a}
+spec:
+  verification: {provider: bearer, secrets: [{secretRef: {name: s, key: token}}]}
+  routes: [{destinations: [{name: ci}]}]
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Destination
+metadata: {name: ci, namespace: team-a}
+spec:
+  target: {url: 'UPSTREAM'}
+  network: {allowCidrs: [127.0.0.0/8]}
+  mode: Egress
+";
+
+/// The pods, who do not take the new where a test wants it so.
+#[derive(Clone)]
+struct Stubborn(Pods, Arc<AtomicBool>);
+
+impl Field for Stubborn {
+    fn pods(&self) -> Vec<Pod> {
+        self.0.pods()
+    }
+
+    async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
+        // What is shown to pods before anybody uses it is good for minutes.
+        let validity = identity.validity();
+        let is_probe = validity.until.since(validity.from) < Duration::from_mins(30);
+        if is_probe && self.1.load(Ordering::Relaxed) {
+            return Err(Unheard::Refused("a test does not take it".to_owned()));
+        }
+        self.0.greet(pod, identity).await
+    }
+
+    async fn visit(&self, pod: &Pod) -> Option<Result<Presented, Unheard>> {
+        self.0.visit(pod).await
+    }
+
+    async fn rate(&self, pod: &Pod) -> Option<Rate> {
+        self.0.rate(pod).await
+    }
+}
+
+fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
+    let mesh = Mesh::new(&"zen-mesh.local".parse().unwrap(), NAMESPACE).unwrap();
+    let settings = Settings::new(mesh.clone(), Duration::from_hours(1), [INTAKE.to_owned()]);
+    let (_, settings) = watch::channel(settings);
+    let source = zen_operator::identity::Source::Secret;
+    let service = Service::new(client.clone(), source, settings, &mut Registry::default());
+    let writer = Writer::new(client.clone(), Leadership::unguarded(), "zen-operator-0", writer::Metrics::default());
+    let (running, keeping, kept) = (service.clone(), service.clone(), writer.clone());
+    tokio::spawn(async move { running.run().await });
+    tokio::spawn(async move { keeping.keep(&kept, None).await });
+    let pods = Pods::watch(client.clone(), mesh, 9902, service.bundles());
+    let parts = Parts {
+        service: service.clone(),
+        writer,
+        namespace: NAMESPACE.to_owned(),
+        workloads: watch::channel(Followed::default()).1,
+        field: Stubborn(pods, Arc::clone(refuses)),
+        metrics: Metrics::default(),
+    };
+    tokio::spawn(rotation::run(parts, CancellationToken::new()));
+    service
+}
+
+/// What came of the requests.
+#[derive(Default)]
+struct Load {
+    sent: AtomicU64,
+    failed: AtomicU64,
+    end: AtomicBool,
+}
+
+/// A source that connects anew every few requests.
+async fn send(load: Arc<Load>, address: std::net::SocketAddr, roots: rustls::RootCertStore, number: u64) {
+    let mut count = 0_u64;
+    let mut source = Source::connect(address, roots.clone()).await;
+    while !load.end.load(Ordering::Relaxed) {
+        if count.is_multiple_of(10) {
+            match Source::try_connect(address, roots.clone()).await {
+                Some(fresh) => source = fresh,
+                None => drop(load.failed.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+        count += 1;
+        if source.post("/team-a/hook", &format!("{{\"id\": \"{number}-{count}\"}}")).await != 202 {
+            load.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        load.sent.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn ask(config_maps: &Api<ConfigMap>, id: &str) {
+    let plan = Plan { canary_percent: 25, probes: 2, soak_seconds: 3, patience_seconds: 60, interval_seconds: 1 };
+    let request = Request { id: id.to_owned(), action: Action::Start, subject: Subject::IssuingCa(None), plan };
+    let patch = json!({"data": {record::REQUEST: serde_json::to_string(&request).unwrap()}});
+    config_maps.patch(record::CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+async fn state(config_maps: &Api<ConfigMap>) -> State {
+    let object = config_maps.get(record::CONFIG_MAP).await.unwrap();
+    serde_json::from_str(&object.data.unwrap()[record::STATE]).unwrap()
+}
+
+async fn issuers(config_maps: &Api<ConfigMap>) -> BTreeSet<Option<String>> {
+    let object = config_maps.get(inventory::CONFIG_MAP).await.unwrap();
+    let inventory: Inventory = serde_json::from_str(&object.data.unwrap()[inventory::CERTIFICATES]).unwrap();
+    let pods = inventory.certificates.into_iter().filter(|it| it.name.starts_with("Pod/"));
+    pods.map(|it| it.issuer).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuing_ca_is_exchanged_and_taken_back_under_load_and_no_request_fails() {
+    let upstream = Upstream::http().await;
+    let refuses = Arc::new(AtomicBool::new(true));
+    let mut stage = Stage::start().await;
+    let service = operator(&stage.client(), &refuses);
+    stage.issued_by(&service).await;
+    let (mut ingesters, mut egresses) = ([0, 1].map(Ingester::new), [0, 1].map(Egress::new));
+    stage.apply(&[&OBJECTS.replace("UPSTREAM", &upstream.url("/"))]).await;
+    for ingester in &mut ingesters {
+        ingester.start(&stage, &[]).await;
+        stage.peer(ingester).await;
+    }
+    for egress in &mut egresses {
+        egress.start(&stage).await;
+    }
+    stage.egresses(&egresses.iter().collect::<Vec<_>>()).await;
+    for ingester in &ingesters {
+        let mut source = Source::connect(ingester.addresses().intake.unwrap(), stage.roots()).await;
+        until("the Webhook is served", async || source.post("/team-a/hook", "{}").await == 202).await;
+    }
+    let load = Arc::new(Load::default());
+    let senders: Vec<_> = (0..4_u64)
+        .map(|number| {
+            let address = ingesters[usize::from(number % 2 == 1)].addresses().intake.unwrap();
+            tokio::spawn(send(Arc::clone(&load), address, stage.roots(), number))
+        })
+        .collect();
+
+    let config_maps: Api<ConfigMap> = Api::namespaced(stage.client(), NAMESPACE);
+    let secrets: Api<Secret> = Api::namespaced(stage.client(), NAMESPACE);
+    until("rotations are kept", async || config_maps.get_opt(record::CONFIG_MAP).await.unwrap().is_some()).await;
+
+    // Probes fail: all of it is taken back.
+    let began = std::time::SystemTime::now();
+    ask(&config_maps, "first").await;
+    until("it is taken back", async || !state(&config_maps).await.ended.is_empty()).await;
+    let ended = state(&config_maps).await.ended[0].clone();
+    assert_eq!(ended.reason.row().code, "ProbeFailed", "{ended:?}");
+    eprintln!("taken back in {:?}: {}", began.elapsed().unwrap(), ended.detail);
+    until("the new is gone", async || secrets.get_opt(ISSUER_NEXT).await.unwrap().is_none()).await;
+
+    // And now it goes well.
+    refuses.store(false, Ordering::Relaxed);
+    let began = std::time::SystemTime::now();
+    ask(&config_maps, "second").await;
+    until("it is over", async || state(&config_maps).await.ended.len() == 2).await;
+    let done = state(&config_maps).await.ended[0].clone();
+    assert_eq!(done.reason.row().code, "RotationFinished", "{done:?}");
+    assert_eq!(done.old, ended.old, "the first one came back to what it was");
+    eprintln!("exchanged in {:?}", began.elapsed().unwrap());
+    assert_eq!(issuers(&config_maps).await, BTreeSet::from([done.new.clone()]), "every pod presents the new");
+    until("the Secret is put away", async || secrets.get_opt(ISSUER_NEXT).await.unwrap().is_none()).await;
+
+    load.end.store(true, Ordering::Relaxed);
+    for sender in senders {
+        sender.await.unwrap();
+    }
+    let (sent, failed) = (load.sent.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
+    eprintln!("{sent} requests, {failed} failed");
+    assert!(sent > 100 && failed == 0, "{failed} of {sent} failed");
+    // Also the links between ingesters and egresses held: all of it is delivered.
+    let expected = usize::try_from(sent).unwrap() + ingesters.len();
+    upstream.wait_for(expected).await;
+    for ingester in &mut ingesters {
+        ingester.stop().await;
+    }
+    for egress in &mut egresses {
+        egress.stop().await;
+    }
+}
