@@ -87,6 +87,7 @@ async fn every_right_is_used_and_every_use_is_granted() {
     let of_tenant = tenant_roles(&stage).await;
     assert_eq!(of_tenant.len(), 4, "a Role and its binding for each plane: {of_tenant:#?}");
 
+    relay(&stage).await;
     zen_locks::run(&stage).await;
     audit::run(&stage).await;
     rotation(&stage).await;
@@ -218,6 +219,33 @@ fn repeated_event(stage: &Stage) {
     });
 }
 
+/// A hub has a Service for its members, and its ingester follows their enrollments (D-02).
+async fn relay(stage: &Stage) {
+    let to_member = json!({
+        "apiVersion": "zen-mesh.io/v1alpha1", "kind": "Destination", "metadata": {"name": "far", "namespace": "team-a"},
+        "spec": {"mode": "Relay", "cluster": "nowhere", "target": {"service": {"name": "far", "port": 80}},
+            "signing": {"secrets": [{"secretRef": {"name": "of-the-member", "key": "k"}}]}},
+    });
+    stage.apply(&to_member.to_string()).await;
+    let reason = async |wanted: &str| {
+        let path = "jsonpath={.status.conditions[?(@.status=='False')].reason}";
+        let found = stage.kubectl(&["get", "destination", "far", "-n", "team-a", "-o", path]).await;
+        found.split_whitespace().next() == Some(wanted)
+    };
+    until("there is no such cluster", async || reason("ClusterNotFound").await).await;
+    let mut to_member = to_member;
+    to_member["spec"]["cluster"] = "prod-eu".into();
+    stage.apply(&to_member.to_string()).await;
+    // This mesh enrolls nobody: the enrollment is refused, and so nothing is accepted of its cluster.
+    until("the ingester heard of it", async || reason("ClusterDisabled").await).await;
+    stage.kubectl(&["delete", "destination", "far", "-n", "team-a"]).await;
+    stage.change_workloads(|workloads| workloads["hub"] = json!({})).await;
+    until("members have a Service", async || {
+        stage.kubectl(&["get", "services", "-n", NAMESPACE, "-o", "name"]).await.contains("zen-ingester-relay")
+    })
+    .await;
+}
+
 /// Everything that the settings can switch off goes.
 async fn switch_off(stage: &Stage) {
     stage
@@ -227,6 +255,7 @@ async fn switch_off(stage: &Stage) {
             }
             workloads.as_object_mut().unwrap().remove("zenLock");
             workloads.as_object_mut().unwrap().remove("audit");
+            workloads.as_object_mut().unwrap().remove("hub");
         })
         .await;
     let labelled = ["-l", "app.kubernetes.io/managed-by=zen-operator", "-o", "name"];
@@ -235,7 +264,7 @@ async fn switch_off(stage: &Stage) {
         let left = stage.kubectl(&[&here[..], &labelled].concat()).await;
         let registrations = "apiservices,mutatingwebhookconfigurations,validatingwebhookconfigurations";
         let registered = stage.kubectl(&[&["get", registrations][..], &labelled].concat()).await;
-        let gone = ["budget", "networkpolic", "zen-ingester-api", "zenlock-webhook", "zen-audit"];
+        let gone = ["budget", "networkpolic", "zen-ingester-api", "zen-ingester-relay", "zenlock-webhook", "zen-audit"];
         registered.is_empty() && !gone.iter().any(|gone| left.contains(gone))
     })
     .await;

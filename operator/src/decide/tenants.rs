@@ -93,10 +93,11 @@ mod tests {
             reference(Plane::Ingester, ConfigMap, "team-a/source-ca"),
             reference(Plane::Egress, Secret, "team-a/ci-token"),
             reference(Plane::Egress, ConfigMap, "team-b/ci-ca"),
+            reference(Plane::Member, Secret, "team-d/signing"),
             reference(Plane::Operator, Secret, "team-c/nothing"),
         ]);
         let readers: Vec<_> = used.keys().map(|(namespace, component)| format!("{namespace} {component}")).collect();
-        assert_eq!(readers, ["team-a zen-egress", "team-a zen-ingester", "team-b zen-egress"]);
+        assert_eq!(readers, ["team-a zen-egress", "team-a zen-ingester", "team-b zen-egress", "team-d zen-egress"]);
         let reader = (Namespace::from("team-a"), names::INGESTER);
         let [role, binding] = grants("zen-mesh", &reader, &used[&reader]);
         assert_eq!(
