@@ -67,6 +67,9 @@ that came past the schema (--skip-schema-validation) too.
 {{- if and $v.hub.service.nodePort (eq $v.hub.service.type "ClusterIP") -}}
 {{- $problems = append $problems "hub.service.nodePort is set and hub.service.type is ClusterIP: use NodePort or LoadBalancer." -}}
 {{- end -}}
+{{- if and $v.hub.relayService.nodePort (eq $v.hub.relayService.type "ClusterIP") -}}
+{{- $problems = append $problems "hub.relayService.nodePort is set and hub.relayService.type is ClusterIP: use NodePort or LoadBalancer." -}}
+{{- end -}}
 {{- end -}}
 {{- $exposure := $v.intake.exposure -}}
 {{- if ne $exposure.type "none" -}}

@@ -78,7 +78,8 @@ pub(crate) fn check(
             }
         }
         Standing::Disabled => {
-            let message = format!("ClusterEnrollment {cluster} is disabled or being deleted, so events wait");
+            let message =
+                format!("ClusterEnrollment {cluster} is disabled, being deleted or not accepted, so events wait");
             problems.block(ObjectReason::ClusterDisabled, "spec.cluster", message);
         }
         Standing::Pending => {

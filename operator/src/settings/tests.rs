@@ -43,7 +43,7 @@ ingester:
   service: {annotations: {}, port: 443, type: ClusterIP}
   storage: {className: '', size: 10Gi}
 intake: {names: [], tlsSecret: ''}
-networkPolicies: {enabled: true, intakeFrom: [], apiServerPorts: [443, 6443]}
+networkPolicies: {enabled: true, hubFrom: [], intakeFrom: [], apiServerPorts: [443, 6443]}
 podDisruptionBudgets: {enabled: true}
 spread: true
 zenLock:

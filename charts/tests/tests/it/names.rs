@@ -183,7 +183,7 @@ fn the_shape_of_the_data_plane() {
         },
         "intake": {"tlsSecret": "", "names": []},
         "api": {"enabled": true},
-        "networkPolicies": {"enabled": true, "intakeFrom": [], "apiServerPorts": [443, 6443]},
+        "networkPolicies": {"enabled": true, "hubFrom": [], "intakeFrom": [], "apiServerPorts": [443, 6443]},
         "podDisruptionBudgets": {"enabled": true},
         "spread": true,
     });

@@ -36,6 +36,15 @@ pub const TABLE: &[Row] = &[
         ],
         "hub.service.nodePort is set and hub.service.type is ClusterIP",
     ),
+    row(
+        &[
+            "hub.enabled=true",
+            r#"hub.url="https://hub""#,
+            r#"hub.relayService.type="ClusterIP""#,
+            "hub.relayService.nodePort=30946",
+        ],
+        "hub.relayService.nodePort is set and hub.relayService.type is ClusterIP",
+    ),
     row(&["link.tls=false"], "link.tls is false: there is no plaintext link"),
     relaxed(
         &["ingester.replicas=1", "podDisruptionBudgets.enabled=false"],

@@ -212,8 +212,8 @@ impl ObjectReason {
             ),
             Self::ClusterDisabled => (
                 "ClusterDisabled",
-                "The ClusterEnrollment that the Destination names is disabled or being deleted. Events wait.",
-                "Enable it again, or have another cluster deliver.",
+                "The ClusterEnrollment that the Destination names is disabled, being deleted or not accepted. Events wait.",
+                "Look at its condition Accepted and at spec.disabled, or have another cluster deliver.",
             ),
             Self::ClusterPending => (
                 "ClusterPending",
