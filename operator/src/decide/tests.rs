@@ -134,9 +134,8 @@ fn a_hub_has_a_port_for_members() {
     assert!(listens && has_port);
     let relay = json!({"port": 9446, "protocol": "TCP"});
     assert_eq!(inbound, [json!({"ports": [relay]})], "from other clusters too");
-    let from = r#"{enabled: true, hubFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]"#;
-    let (_, _, restricted, ..) =
-        of(&(DEFAULT.replace("networkPolicies: {enabled: true", &format!("networkPolicies: {from}")) + HUB));
+    let from = "hubFrom: [{ipBlock: {cidr: 192.0.2.0/24}}]";
+    let (_, _, restricted, ..) = of(&(DEFAULT.replace("hubFrom: []", from) + HUB));
     let peers = json!({"podSelector": {"matchLabels": pod::component_labels(names::INGESTER)}});
     assert_eq!(restricted[0]["from"], json!([{"ipBlock": {"cidr": "192.0.2.0/24"}}, peers]), "ingesters always");
     assert_eq!(outbound.len(), 1);
