@@ -45,6 +45,17 @@ that came past the schema (--skip-schema-validation) too.
 {{- if and $v.zenLock.custody.secretName $v.zenLock.custody.volume -}}
 {{- $problems = append $problems "zenLock.custody has both secretName and volume: the age identities come from one of them." -}}
 {{- end -}}
+{{- if and $v.member.enabled (or $v.certificates.ca.secretName $v.certificates.ca.volume) -}}
+{{- $problems = append $problems "member.enabled is true and certificates.ca names a root: a member has its issuing CA from its hub. Remove one of them." -}}
+{{- end -}}
+{{- if and $v.member.enabled $v.hub.enabled -}}
+{{- $problems = append $problems "member.enabled and hub.enabled are both true: a cluster is a hub, or a member of one." -}}
+{{- end -}}
+{{- range $pin := $v.member.rootFingerprints -}}
+{{- if not (regexMatch "^([0-9A-Fa-f]{2}:?){32}$" (toString $pin)) -}}
+{{- $problems = append $problems (printf "member.rootFingerprints has %q: a SHA-256 of 64 hexadecimal digits, as kubectl zen enroll prints it." (toString $pin)) -}}
+{{- end -}}
+{{- end -}}
 {{- if has (clean $v.certificates.ca.path) (list "/" "/run/zen-mesh" "/etc/zen-mesh" "/var/run/secrets/kubernetes.io/serviceaccount") -}}
 {{- $problems = append $problems (printf "certificates.ca.path %s is used otherwise in the pod: choose a folder of its own such as /etc/zen-mesh/ca." $v.certificates.ca.path) -}}
 {{- end -}}

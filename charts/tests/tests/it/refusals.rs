@@ -63,6 +63,14 @@ pub const TABLE: &[Row] = &[
         "zenLock.replicas is 1 and podDisruptionBudgets.enabled is false",
     ),
     relaxed(&[r#"image.tag="latest""#], "image.tag is latest and image.digests.egress is empty"),
+    row(
+        &["member.enabled=true", "hub.enabled=true", r#"hub.url="https://hub.example.com""#],
+        "member.enabled and hub.enabled are both true",
+    ),
+    row(
+        &["member.enabled=true", r#"certificates.ca.secretName="root""#],
+        "member.enabled is true and certificates.ca names a root",
+    ),
     row(&[r#"mesh.trustDomain="""#], r#"mesh.trustDomain is "": a DNS name in lower case"#),
     row(&[r#"mesh.trustDomain="Prod""#], r#"mesh.trustDomain is "Prod": a DNS name in lower case"#),
     row(&[r#"mesh.certificates.issuer="cert-manager""#], "mesh.certificates.certManager.name is empty"),

@@ -29,7 +29,7 @@ const WITH_CA: &str =
 
 /// The table.
 pub fn rows() -> Vec<Row> {
-    [images(), mesh(), operator(), data_plane(), zen_lock(), audit(), hub(), intake(), switches()]
+    [images(), mesh(), operator(), data_plane(), zen_lock(), audit(), hub(), member(), intake(), switches()]
         .into_iter()
         .flatten()
         .collect()
@@ -489,6 +489,31 @@ fn intake() -> Vec<Row> {
             policy,
             "/spec/validation/caCertificateRefs/0/name",
             json!("corp-ca"),
+        ),
+    ]
+}
+
+/// A cluster that delivers for a hub (T-01, K-05): no intake, no root, and what it needs to be enrolled.
+fn member() -> Vec<Row> {
+    let (on, rights) = ("member.enabled=true", "Role/zen-operator");
+    let pin = "ab".repeat(32);
+    let set_pin = format!("member.rootFingerprints=[\"{pin}\"]");
+    let of = |name: &str, verbs: Value| json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [name], "verbs": verbs});
+    vec![
+        row(&[on], "workloads", "/member", json!({"rootFingerprints": []})),
+        row(&[on, &set_pin], "workloads", "/member/rootFingerprints/0", json!(pin)),
+        row(&[on], rights, "/rules/5", of("zen-mesh-member", json!(["list", "create", "patch"]))),
+        row(&[on], rights, "/rules/7", of("zen-mesh-enrollment", json!(["list", "watch"]))),
+        row(&[on], rights, "/rules/8/resourceNames", json!(["zen-mesh-agent"])),
+        row(&[on], rights, "/rules/9/resourceNames", json!(["zen-mesh-issuer-pending"])),
+        // In the place where a hub may make its root.
+        row(&[on], rights, "/rules/10/resourceNames", json!(["zen-mesh-age"])),
+        row(&[on], "Job/zen-mesh-wait", "", Value::Null),
+        row(
+            &[on, "member.hubPorts=[30445]"],
+            "NetworkPolicy/zen-operator",
+            "/spec/egress/3",
+            json!({"ports": [{"port": 30445, "protocol": "TCP"}]}),
         ),
     ]
 }
