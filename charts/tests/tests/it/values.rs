@@ -314,7 +314,7 @@ fn audit() -> Vec<Row> {
         row(&[off], "RoleBinding/zen-audit", "", Value::Null),
         row(&[off], "ServiceAccount/zen-audit", "", Value::Null),
         row(&[off], "NetworkPolicy/zen-operator", "/spec/ingress/0/from/3", Value::Null),
-        row(&[off], "NetworkPolicy/zen-operator", "/spec/egress/3", Value::Null),
+        row(&[off], "NetworkPolicy/zen-operator", "/spec/egress/4", Value::Null),
         row(&[off], OPERATOR, store, Value::Null),
         row(&["audit.strict=true"], OPERATOR, strict, json!("true")),
         row(&["audit.strict=true"], "workloads", "/audit/strict", json!(true)),
@@ -512,7 +512,7 @@ fn member() -> Vec<Row> {
         row(
             &[on, "member.hubPorts=[30445]"],
             "NetworkPolicy/zen-operator",
-            "/spec/egress/3",
+            "/spec/egress/4",
             json!({"ports": [{"port": 30445, "protocol": "TCP"}]}),
         ),
     ]
@@ -525,7 +525,7 @@ fn switches() -> Vec<Row> {
     vec![
         row(&["api.enabled=false"], "workloads", "/api/enabled", json!(false)),
         row(&["api.enabled=false"], "RoleBinding/zen-ingester-authentication-reader", "", none()),
-        row(&["api.enabled=false"], "ClusterRole/zen-ingester", "/rules/3", none()),
+        row(&["api.enabled=false"], "ClusterRole/zen-ingester", "/rules/4", none()),
         row(&["networkPolicies.enabled=false"], "workloads", "/networkPolicies/enabled", json!(false)),
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-operator", "", none()),
         row(&["networkPolicies.enabled=false"], "NetworkPolicy/zen-mesh-hooks", "", none()),
