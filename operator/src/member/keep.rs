@@ -375,7 +375,8 @@ impl<'a> Keeper<'a> {
         }
         let reason = if waits { "NotEnrolled" } else { TrustRefusal::IssuerUnavailable.code() };
         let notice = Notice { warning: !waits, reason, action: "Enroll", note: &text };
-        self.event(self.leads.workloads.borrow().object.clone(), &notice).await;
+        let regarding = self.leads.workloads.borrow().object.clone();
+        self.event(regarding, &notice).await;
     }
 
     async fn blocked(&self, reason: &str) {
