@@ -13,7 +13,7 @@ use zen_pki::Ca;
 use zen_testkit::Upstream;
 
 use source::Source;
-use stage::{Egress, Ingester, Stage, ready, roots, until};
+use stage::{ANY, Egress, Ingester, Stage, ready, roots, until};
 
 const WEBHOOK: &str = "
 apiVersion: v1
@@ -287,4 +287,47 @@ stringData:
             block(&self.key)
         )
     }
+}
+
+const ENROLLMENT: &str = "
+apiVersion: zen-mesh.io/v1alpha1
+kind: ClusterEnrollment
+metadata: {name: eu, namespace: team-a}
+spec: {recipient: age1cvleujdf0ekfjlrcspr094v5x6zjfjy2vy9kgwqvlh6mxyhfsgwqhupmql}
+";
+
+/// D-02, T-06: the egress pod of a member listens for nobody, dials the hub, and delivers what the hub took in; its stream is
+/// closed when its enrollment is disabled, and comes back with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_members_egress_dials_its_hub_and_delivers() {
+    let upstream = Upstream::http().await;
+    let stage = Stage::start().await;
+    let (mut ingester, mut egress) = (Ingester::new(0), Egress::new(0));
+    ingester.start(&stage, &["--relay", ANY]).await;
+    let destination = destination(&upstream, "Relay\n  cluster: eu");
+    stage.apply(&[WEBHOOK, ENROLLMENT, &destination]).await;
+    let status = r#"{"status": {"phase": "Enrolled", "keys": [{"version": 1}]}}"#;
+    let patch = ["-n", "team-a", "patch", "clusterenrollment", "eu", "--type=merge"];
+    stage.kubectl(&[&patch[..], &["--subresource=status", "-p", status]].concat()).await;
+    let mut source = Source::connect(ingester.addresses().intake.unwrap(), stage.roots()).await;
+    until("the Webhook is served", async || source.post(HOOK, "1").await == 202).await;
+
+    egress.start_in_member(&stage, ingester.addresses().relay.unwrap()).await;
+    assert!(egress.addresses().link.is_none(), "nothing listens in a member");
+    upstream.wait_for(1).await;
+
+    let sessions = async || {
+        let (_, text) = stage::get(ingester.addresses().admin, "/metrics").await;
+        zen_runtime::metrics::value(&text, "zen_link_sessions", &[("role", "ingester")]).unwrap_or_default()
+    };
+    stage.kubectl(&[&patch[..], &["-p", r#"{"spec": {"disabled": true}}"#]].concat()).await;
+    let began = tokio::time::Instant::now();
+    until("its stream is closed", async || sessions().await < 0.5).await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let before = upstream.received().len();
+    assert_eq!(source.post(HOOK, "2").await, 202, "events wait");
+    stage.kubectl(&[&patch[..], &["-p", r#"{"spec": {"disabled": false}}"#]].concat()).await;
+    upstream.wait_for(before + 1).await;
+    egress.stop().await;
+    ingester.stop().await;
 }

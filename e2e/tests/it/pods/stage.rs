@@ -21,12 +21,14 @@ use zen_e2e::ControlPlane;
 use zen_identity::client::{Answering, Error, Issuer, Options, Remote, StaticResolver};
 use zen_identity::wire::{Certificate, CertificateRequest, Refused, Usage, Who};
 use zen_identity::{Client, Component};
-use zen_model::Timestamp;
 use zen_model::reason::TrustRefusal;
-use zen_pki::{Ca, Identity, Names, SigningRequest, SpiffeId, TrustDomain};
+use zen_model::{ClusterId, Timestamp};
+use zen_pki::{Ca, Identity, Names, Scope, SigningRequest, SpiffeId, TrustDomain};
 use zen_pod::Platform;
+use zen_pod::keys::Member;
 use zen_runtime::Shutdown;
 use zen_seal::RootKey;
+use zen_seal::cluster::ClusterKey;
 
 use crate::api_server::install;
 
@@ -63,6 +65,8 @@ pub struct Stage {
 #[derive(Clone)]
 struct Operator {
     issuer: Arc<Ca>,
+    /// Of the member cluster [`cluster`].
+    member: Arc<Ca>,
     bundle: String,
     away: Arc<AtomicBool>,
 }
@@ -76,13 +80,14 @@ impl Stage {
         }
         let root = Ca::new_root(&domain(), Timestamp::now()).unwrap();
         let issuer = Arc::new(root.issue_intermediate(Timestamp::now()).unwrap());
+        let member = Arc::new(root.issue_issuer(&Scope::Cluster(cluster()), Timestamp::now()).unwrap());
         let bundle = root.certificate_pem().to_owned();
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("ca.crt"), &bundle).unwrap();
         let (kubeconfig, options) = (Kubeconfig::read_from(control_plane.kubeconfig()), KubeConfigOptions::default());
         let config = kube::Config::from_custom_kubeconfig(kubeconfig.unwrap(), &options).await.unwrap();
         let client = zen_live::cluster::client(config).unwrap();
-        let operator = Operator { issuer, bundle, away: Arc::default() };
+        let operator = Operator { issuer, member, bundle, away: Arc::default() };
         let stage = Self {
             control_plane: Some(control_plane),
             client,
@@ -171,7 +176,9 @@ impl Stage {
             let remote = Remote::with_resolver(&options, Arc::new(StaticResolver(names))).unwrap();
             Client::with_issuer(options, Arc::new(remote))
         } else {
-            Client::with_issuer(options, Arc::new(PodIssuer { operator: self.operator.clone(), component }))
+            let issuer = Arc::clone(&self.operator.issuer);
+            let issuer = PodIssuer { operator: self.operator.clone(), issuer, id: id(component) };
+            Client::with_issuer(options, Arc::new(issuer))
         };
         Platform { client: self.client.clone(), identity, names: Arc::new(StaticResolver(HashMap::new())) }
     }
@@ -194,6 +201,26 @@ spec: {{serviceAccountName: {account}, containers: [{{name: main, image: none}}]
         let bound = ["--bound-object-kind=Pod", "--bound-object-name", pod];
         let create = ["create", "token", account, "-n", NAMESPACE, "--audience=zen-mesh-identity"];
         self.kubectl(&[&create[..], &bound].concat()).await.trim().to_owned()
+    }
+
+    /// As [`Stage::platform`], with another issuer than the hub's.
+    fn platform_of(&self, id: SpiffeId, issuer: Arc<Ca>, run: &Path) -> Platform {
+        let mut options = Options::new("https://zen-operator.zen-mesh.svc");
+        options.roots = self.folder.path().join("ca.crt");
+        options.folder = run.join("identity");
+        let issuer = PodIssuer { operator: self.operator.clone(), issuer, id };
+        let identity = Client::with_issuer(options, Arc::new(issuer));
+        Platform { client: self.client.clone(), identity, names: Arc::new(StaticResolver(HashMap::new())) }
+    }
+
+    /// The mounted Secret of a member's egress, as the member's operator writes it.
+    fn member_keys(&self, folder: &Path, relay: SocketAddr) -> PathBuf {
+        let keys = folder.join("keys");
+        std::fs::create_dir_all(&keys).unwrap();
+        let key = ClusterKey::derive(&self.root.branch(zen_verify::signing_keys::BRANCH), &cluster(), 1);
+        let member = Member { cluster: cluster(), relay: Some(relay.to_string()), keys: vec![key] };
+        std::fs::write(keys.join(zen_pod::keys::MEMBER), &*member.to_json()).unwrap();
+        keys
     }
 
     /// The mounted Secret of a component.
@@ -238,6 +265,11 @@ fn domain() -> TrustDomain {
     "zen-mesh.local".parse().unwrap()
 }
 
+/// A member of this hub.
+pub fn cluster() -> ClusterId {
+    "team-a/eu".parse().unwrap()
+}
+
 fn id(component: Component) -> SpiffeId {
     SpiffeId::workload(&domain(), NAMESPACE, component.account()).unwrap()
 }
@@ -245,7 +277,8 @@ fn id(component: Component) -> SpiffeId {
 /// As one pod sees the operator.
 struct PodIssuer {
     operator: Operator,
-    component: Component,
+    issuer: Arc<Ca>,
+    id: SpiffeId,
 }
 
 impl std::fmt::Debug for PodIssuer {
@@ -265,13 +298,12 @@ impl PodIssuer {
     fn sign(&self, request: &CertificateRequest) -> Result<Certificate, Error> {
         self.there()?;
         let due = match request.usage {
-            Usage::Workload => Names::Workload(id(self.component)),
+            Usage::Workload => Names::Workload(self.id.clone()),
             Usage::Serving => Names::Server([INTAKE.to_owned()].into()),
         };
         let csr = SigningRequest::from_pem(&request.csr).expect("a request");
         csr.check(&due).expect("the names are due");
-        let signed =
-            self.operator.issuer.sign_csr(&csr, &due, Timestamp::now(), Duration::from_hours(1)).expect("signed");
+        let signed = self.issuer.sign_csr(&csr, &due, Timestamp::now(), Duration::from_hours(1)).expect("signed");
         let roots = self.operator.bundle.clone();
         Ok(Certificate { chain: signed.chain_pem, roots, not_after: signed.validity.until })
     }
@@ -280,7 +312,7 @@ impl PodIssuer {
 impl Issuer for PodIssuer {
     fn who<'a>(&'a self, _: Option<&'a Identity>) -> Answering<'a, Who> {
         let who = Who {
-            spiffe_id: id(self.component).to_string(),
+            spiffe_id: self.id.to_string(),
             serving_names: vec![INTAKE.to_owned()],
             lifetime_seconds: 3600,
             issuer: None,
@@ -383,10 +415,23 @@ impl Egress {
     pub async fn start(&mut self, stage: &Stage) {
         let folder = self.volumes.path();
         let (keys, run) = (stage.keys(folder), folder.join("run"));
-        let mut arguments = common("zen-egress", &self.name, &keys, &run);
+        let platform = stage.platform(Component::Egress, &self.name, &run).await;
+        self.run(platform, &keys, &run).await;
+    }
+
+    /// As the egress of the member [`cluster`], on the same API server.
+    pub async fn start_in_member(&mut self, stage: &Stage, relay: SocketAddr) {
+        let folder = self.volumes.path();
+        let (keys, run) = (stage.member_keys(folder, relay), folder.join("run"));
+        let id = SpiffeId::member(&domain(), &cluster(), NAMESPACE, Component::Egress.account()).unwrap();
+        let platform = stage.platform_of(id, Arc::clone(&stage.operator.member), &run);
+        self.run(platform, &keys, &run).await;
+    }
+
+    async fn run(&mut self, platform: Platform, keys: &Path, run: &Path) {
+        let mut arguments = common("zen-egress", &self.name, keys, run);
         arguments.extend(["--link".to_owned(), self.link.to_string()]);
         let arguments = zen_egress::pod::Arguments::parse_from(arguments);
-        let platform = stage.platform(Component::Egress, &self.name, &run).await;
         let starting = Box::pin(zen_egress::pod::Pod::start(arguments, platform));
         let pod = tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap();
         self.addresses = Some(pod.addresses());
