@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn refusals() {
-        use ObjectReason::{Invalid, NotSupported, UnknownField};
+        use ObjectReason::{Invalid, UnknownField};
         for (value, field, expected) in [
             (json!([]), "", Invalid),
             (json!({"trustdomain": "x"}), "trustdomain", UnknownField),
