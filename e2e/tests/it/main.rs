@@ -14,6 +14,7 @@ mod examples;
 mod identity;
 mod lifetime;
 mod live;
+mod member;
 mod mesh;
 mod pods;
 mod rights;

@@ -95,6 +95,12 @@ impl Stage {
         Self { hub, ..Self::of(&["--set", &values]).await }
     }
 
+    /// A cluster that joins a hub whose root has this fingerprint.
+    pub async fn member(fingerprint: &str) -> Self {
+        let pins = format!("member.rootFingerprints=[\"{fingerprint}\"]");
+        Self::of(&["--set", "member.enabled=true", "--set-json", &pins]).await
+    }
+
     /// The root of the CA and this age identity are in folders, as volumes of another store would bring them.
     pub async fn with_keys_in_files(age: &zen_lock::Identity) -> Self {
         let csi = |at: &str| format!("{at}.volume.csi.driver=secrets-store.csi.k8s.io");
@@ -217,8 +223,14 @@ impl Stage {
         self.kubectl(&["wait", "-n", "team-a", kind, name, &condition, "--timeout=60s"]).await;
     }
 
-    /// The operator's whole process, on this one's threads.
+    /// The operator's whole process, on this one's threads; returns when pods could start.
     pub async fn start_operator(&mut self) {
+        self.spawn_operator().await;
+        self.operator_has_made().await;
+    }
+
+    /// As [`Stage::start_operator`], and does not wait.
+    pub async fn spawn_operator(&mut self) {
         let (port, identity) = (self.control.port().to_string(), self.identity.to_string());
         let hub = self.hub.to_string();
         let arguments =
@@ -237,6 +249,10 @@ impl Stage {
         };
         let (client, shutdown) = (self.client("zen-operator"), self.shutdown.clone());
         self.operator = Some(tokio::spawn(async move { Box::pin(run(serve, client, listeners, &shutdown)).await }));
+    }
+
+    /// Waits until pods could start.
+    pub async fn operator_has_made(&mut self) {
         let secrets: Api<Secret> = Api::namespaced(self.admin(), NAMESPACE);
         let trust: Api<ConfigMap> = Api::namespaced(self.admin(), NAMESPACE);
         until("the operator has made what pods mount", async || {
@@ -253,6 +269,12 @@ impl Stage {
     /// The roots of the mesh.
     pub fn bundle(&self) -> &str {
         &self.bundle
+    }
+
+    /// What a pod of this account gets from the identity service.
+    pub async fn identity_of(&self, account: &'static str) -> zen_pki::Identity {
+        let (_, platform) = self.pod(account, &format!("{account}-0"), ANY).await;
+        timeout(PATIENCE, platform.identity.obtain()).await.expect("a certificate in time")
     }
 
     /// How the operator ended by itself.
