@@ -2,6 +2,7 @@
 
 mod look;
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -142,15 +143,18 @@ fn steps(ready: &Ready, bundle: &Bundle, namespace: &str) -> String {
         "# The member takes a bundle of no other hub when it is told the fingerprint of this one's root:\n",
     );
     for fingerprint in &ready.fingerprints {
-        text.push_str(&format!("#   {fingerprint}\n"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "#   {fingerprint}");
     }
     let pins = json!(ready.fingerprints);
-    text + &format!(
+    let _ = write!(
+        text,
         "# In the member cluster, if it is not installed yet (and spec.recipient is this one's key):\n\
          #   helm install zen-mesh charts/zen-mesh -n {namespace} --create-namespace --set member.enabled=true \\\n\
          #     --set mesh.trustDomain={} --set-json 'member.rootFingerprints={pins}'\n",
         clear.trust_domain
-    )
+    );
+    text
 }
 
 /// The Secret alone.

@@ -35,7 +35,7 @@ pub(super) struct Line {
 impl Line {
     /// An issuing CA that is about to be handed over.
     pub(super) fn issued(&self, inner: &Inner, signed: &Signed, key: &[u8; 32], again: bool) -> Record {
-        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        let key = hex::encode(key);
         tracing::info!(
             target: "zen_operator::audit",
             request_id = self.request_id,

@@ -62,9 +62,9 @@ fn is_members(mesh: &Mesh, peer: &SpiffeId) -> bool {
 
 /// The API without its transport.
 pub(super) fn router(inner: Arc<Inner>) -> Router {
-    let routes: [(&str, MethodRouter<Arc<Inner>>); 2] = [(REDEEM, post(redeemed)), (SYNC, post(synced))];
+    let paths: [(&str, MethodRouter<Arc<Inner>>); 2] = [(REDEEM, post(redeemed)), (SYNC, post(synced))];
     let router =
-        routes.into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route.fallback(none)));
+        paths.into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route.fallback(none)));
     router.fallback(none).with_state(inner)
 }
 
@@ -80,6 +80,7 @@ impl<R: Into<Refused>> From<R> for No {
 
 impl No {
     /// Something that the hub needs is away.
+    #[expect(clippy::needless_pass_by_value, reason = "errors come by value")]
     pub(super) fn unavailable(detail: impl ToString) -> Self {
         Self(TrustRefusal::IssuerUnavailable.into(), detail.to_string())
     }

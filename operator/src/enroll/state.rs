@@ -94,7 +94,7 @@ impl Enrollment {
         let mut status = self.status.clone();
         if let Some(bundle) = &mut status.bundle {
             bundle.used_at = Some(time(used.at));
-            bundle.used_by = Some(used.by.iter().map(|byte| format!("{byte:02x}")).collect());
+            bundle.used_by = Some(hex::encode(used.by));
             bundle.data = None;
         }
         let version = match status.key_version {
@@ -140,15 +140,9 @@ fn used(bundle: &BundleStatus) -> Option<Used> {
     Some(Used { by, at: used_at })
 }
 
-fn digest(hex: &str) -> Option<[u8; 32]> {
+fn digest(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&hex[2 * index..2 * index + 2], 16).ok()?;
-    }
-    Some(bytes)
+    hex::decode_to_slice(text, &mut bytes).ok().map(|()| bytes)
 }
 
 /// As the API server writes it: whole seconds.

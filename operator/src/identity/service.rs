@@ -87,8 +87,7 @@ async fn who(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             serving_names: current.settings.serving(component).into_iter().flatten().cloned().collect(),
             lifetime_seconds: current.settings.lifetime.as_secs(),
             // cert-manager's issuers are exchanged by whoever keeps them.
-            issuer: (current.settings.cert_manager.is_none())
-                .then(|| current.issuer(line.pod_name()).fingerprint()),
+            issuer: (current.settings.cert_manager.is_none()).then(|| current.issuer(line.pod_name()).fingerprint()),
         })
         .into_response(),
         Err(No(reason, detail)) => {

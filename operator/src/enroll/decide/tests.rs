@@ -59,6 +59,7 @@ fn summary(enrollment: &Enrollment, setup: &Setup, connected: Option<bool>) -> S
 
 /// T-01: what is made, what is void, and what is said, from nothing but what there is.
 #[test]
+#[expect(clippy::too_many_lines, clippy::type_complexity, reason = "one table")]
 fn what_is_done_about_an_enrollment() {
     let keys = json!([{"version": 8}, {"version": 7, "until": "2026-01-01T00:59:59Z"}]);
     let overlap = json!([{"version": 8}, {"version": 7, "until": "2026-01-01T01:00:01Z"}]);

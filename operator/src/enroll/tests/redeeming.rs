@@ -114,6 +114,7 @@ async fn requests_at_one_time_are_one_redemption() {
 
 /// Every refusal leaves the bundle as it was: afterwards it is redeemed.
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn what_is_not_the_holders_request_is_refused_with_its_reason() {
     let stage = Stage::start().await;
     for id in [ID, "team-b/prod-eu"] {

@@ -60,9 +60,9 @@ impl State {
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
         let there = self.objects.insert(key.to_owned(), object.clone()).is_some();
         if there {
-            self.watch.modified(object.clone())
+            self.watch.modified(object.clone());
         } else {
-            self.watch.added(object.clone())
+            self.watch.added(object.clone());
         }
         object
     }
@@ -129,6 +129,7 @@ impl Stage {
         Self::with(&format!("hub: {{url: 'https://{NAME}:8445', relay: 'relay.example.com:9446'}}"), true).await
     }
 
+    #[expect(clippy::similar_names, reason = "a stage has a state")]
     pub(super) async fn with(hub: &str, leads: bool) -> Self {
         let mut cluster = Cluster::new();
         let ahead = Arc::new(AtomicU64::new(0));

@@ -62,6 +62,9 @@ fn written(at: Timestamp) -> String {
     serde_json::to_value(super::super::state::time(at)).expect("JSON").as_str().expect("text").to_owned()
 }
 
+/// What it is, its path, body and proof, who sends it, and the code.
+type Row<'a> = (&'a str, &'a str, (Vec<u8>, String), Option<&'a Identity>, &'a str);
+
 #[tokio::test]
 async fn what_is_not_the_members_request_is_refused_with_its_reason() {
     let stage = Stage::start().await;
@@ -88,7 +91,7 @@ async fn what_is_not_the_members_request_is_refused_with_its_reason() {
     let (body, proof) = of(&plain);
     let late = Timestamp(now.0 - 360_000);
     let made_up = format!("{}-{}", id.split('-').next().expect("an id"), member.key.version() + 1);
-    let rows: Vec<(&str, &str, (Vec<u8>, String), Option<&Identity>, &str)> = vec![
+    let rows: Vec<Row<'_>> = vec![
         ("no certificate", &own, (body.clone(), proof.clone()), None, "ClientCertificateMissing"),
         ("another tenant's certificate", &own, (body.clone(), proof.clone()), Some(&foreign), "ClusterForeign"),
         ("another tenant's path", &theirs, (body.clone(), proof.clone()), Some(&identity), "ClusterForeign"),
