@@ -8,13 +8,15 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 
-use crate::cluster::state::{Mode, State};
+use crate::cluster::state::{Contained, Mode, State};
 use crate::cluster::{contained, install};
 use crate::{images, run};
 
 /// The package of these tests.
 pub const PACKAGE: &str = "zen-e2e-node";
 
+/// The tests of two clusters.
+const CLUSTERS: &str = "clusters::";
 /// Of the mesh's pods; hooks included.
 const SELECTOR: &str = "app.kubernetes.io/name=zen-mesh";
 /// Of each container.
@@ -90,12 +92,44 @@ impl Temporary {
         let mut test =
             run::cargo(&["test", "--package", PACKAGE, "--no-fail-fast", "--", "--test-threads=1", "--show-output"]);
         test.env("ZEN_NODE", &folder).env("ZEN_CLUSTER_BIN", &cluster.bin).env("ZEN_IMAGES", images::folder());
-        let result = install::install(&state, &install::Options::TESTS).and_then(|()| run::done(&mut test));
+        // Of two clusters: after all others, so that the second one takes nothing from them.
+        test.args(["--skip", CLUSTERS]);
+        let result = install::install(&state, &install::Options::TESTS)
+            .and_then(|()| run::done(&mut test))
+            .and_then(|()| self.with_a_member(&cluster));
         if result.is_err()
             && let Err(error) = note(&state)
         {
             eprintln!("xtask: {error:#}");
         }
+        result
+    }
+
+    /// The tests of a hub and its member: this cluster and another one, which has images and no mesh yet.
+    fn with_a_member(&self, hub: &Contained) -> anyhow::Result<()> {
+        let member = Self::new()?;
+        let folder = member.folder.join("cluster");
+        let result = State::open(Some(&folder)).and_then(|state| {
+            let cluster = contained::up(&state, Mode::Node)?;
+            for image in images::build(images::Options::TESTS)? {
+                contained::load(&cluster, &image.archive)?;
+            }
+            let mut test =
+                run::cargo(&["test", "--package", PACKAGE, CLUSTERS, "--", "--test-threads=1", "--show-output"]);
+            test.env("ZEN_NODE", self.folder.join("cluster")).env("ZEN_MEMBER", &folder);
+            test.env("ZEN_CLUSTER_BIN", &hub.bin).env("ZEN_IMAGES", images::folder());
+            let result = run::done(&mut test);
+            if result.is_err()
+                && let Err(error) = note(&state)
+            {
+                eprintln!("xtask: {error:#}");
+            }
+            result
+        });
+        if result.is_err() {
+            eprintln!("xtask: the logs of the member are in {}", folder.join("log").display());
+        }
+        member.end(result.is_ok())?;
         result
     }
 

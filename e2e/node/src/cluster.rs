@@ -59,7 +59,21 @@ impl Cluster {
     /// The one in the folder `ZEN_NODE`, or in `target/cluster`.
     pub async fn open() -> Result<Self> {
         let default = || crate::root().join("target/cluster");
-        let folder = std::env::var_os("ZEN_NODE").map_or_else(default, PathBuf::from);
+        Self::at(std::env::var_os("ZEN_NODE").map_or_else(default, PathBuf::from)).await
+    }
+
+    /// Another one beside it, in the folder `ZEN_MEMBER`: without a mesh.
+    pub async fn open_member() -> Result<Self> {
+        let folder = std::env::var_os("ZEN_MEMBER");
+        Self::at(
+            folder
+                .map(PathBuf::from)
+                .context("ZEN_MEMBER names no second cluster; see `cargo xtask test --only node`")?,
+        )
+        .await
+    }
+
+    async fn at(folder: PathBuf) -> Result<Self> {
         let missing = || format!("no self-contained node in {}: `cargo xtask cluster up` starts one", folder.display());
         let text = std::fs::read(folder.join("cluster.json")).with_context(missing)?;
         let record: Record = serde_json::from_slice(&text).with_context(missing)?;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails as the test does")]
 
 mod away;
+mod clusters;
 mod delivery;
 mod ground;
 mod install;

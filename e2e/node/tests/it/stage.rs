@@ -41,6 +41,28 @@ spec:
     Source::new(cluster, &format!("/{namespace}/github"), SECRET).await.unwrap()
 }
 
+/// The Service `ci` of a namespace, with this target behind it.
+pub fn service(namespace: &str, target: &Upstream) -> String {
+    let address = target.address();
+    format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: ci, namespace: {namespace}}}
+spec: {{ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: ci-test, namespace: {namespace}, labels: {{kubernetes.io/service-name: ci}}}}
+addressType: IPv4
+ports: [{{name: http, port: {}}}]
+endpoints: [{{addresses: [{}], targetRef: {{kind: Pod, name: test, namespace: {namespace}}}}}]
+",
+        address.port(),
+        address.ip()
+    )
+}
+
 /// Waits until these are in effect at every replica.
 pub async fn programmed(cluster: &Cluster, namespace: &str, objects: &[&str]) {
     for object in objects {
@@ -53,7 +75,7 @@ pub async fn programmed(cluster: &Cluster, namespace: &str, objects: &[&str]) {
 pub struct Stage {
     pub namespace: Namespace,
     pub source: Source,
-    target: Upstream,
+    pub target: Upstream,
 }
 
 impl Stage {
@@ -63,26 +85,8 @@ impl Stage {
     pub async fn new(cluster: &Cluster, prefix: &str) -> Self {
         let namespace = Namespace::new(cluster, prefix).await.unwrap();
         let target = Upstream::http_at(cluster.host_ip().parse().unwrap()).await;
-        let (name, address) = (&namespace.name, target.address());
-        let service = format!(
-            "
-apiVersion: v1
-kind: Service
-metadata: {{name: ci, namespace: {name}}}
-spec: {{ports: [{{name: http, port: 80}}]}}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {{name: ci-test, namespace: {name}, labels: {{kubernetes.io/service-name: ci}}}}
-addressType: IPv4
-ports: [{{name: http, port: {}}}]
-endpoints: [{{addresses: [{}], targetRef: {{kind: Pod, name: test, namespace: {name}}}}}]
-",
-            address.port(),
-            address.ip()
-        );
-        cluster.apply(&service).await.unwrap();
-        let source = apply(cluster, name).await;
+        cluster.apply(&service(&namespace.name, &target)).await.unwrap();
+        let source = apply(cluster, &namespace.name).await;
         let stage = Self { namespace, source, target };
         // The way is open: what follows is not about beginnings.
         let first = stage.source.deliver("first", SOON).await.unwrap();

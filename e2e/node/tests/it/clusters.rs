@@ -1,0 +1,209 @@
+//! Two clusters, each with a control plane, a node and a network of its own: a hub takes webhooks in, and a member into whose
+//! network there is no way delivers them (T-01, T-06, T-07, D-02, W-12).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::time::{Instant, sleep, timeout};
+use zen_e2e_node::{Cluster, Load, Mesh, NAME, Namespace, Part, Passage, Source, reference, until};
+use zen_testkit::Upstream;
+
+use crate::stage::{SECRET, SOON, Stage, programmed, service};
+
+/// The member's name at its hub.
+const CLUSTER: &str = "prod-eu";
+/// Ports of the hub's node.
+const HUB: u16 = 30845;
+const RELAY: u16 = 30946;
+/// Longer than a lease and the link's keep-alive.
+const PARTITION: Duration = Duration::from_secs(45);
+/// What is promised of a cluster that is disabled.
+const REVOKED: Duration = Duration::from_secs(5);
+
+async fn helm(cluster: &Cluster, values: &[String]) {
+    let operator = reference("zen-operator").unwrap();
+    let registry = format!("image.registry={}", operator.rsplit_once('/').unwrap().0);
+    let mut arguments =
+        vec!["upgrade", "--install", NAME, "charts/zen-mesh", "--namespace", NAME, "--create-namespace"];
+    // What runs is waited for below: a member is not ready before it is enrolled.
+    arguments.extend(["--no-hooks", "--set", &registry]);
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    cluster.helm(&arguments).await.unwrap();
+}
+
+/// The hub's root as a member pins it.
+async fn fingerprint(hub: &Cluster) -> String {
+    let get = ["get", "configmap", "zen-mesh-trust", "--namespace", NAME, "--output", "jsonpath={.data.ca\\.crt}"];
+    let pem = hub.kubectl(&get).await.unwrap();
+    let (_, body) = pem.split_once("-----BEGIN CERTIFICATE-----").unwrap();
+    let body: String = body.split_once("-----END").unwrap().0.split_whitespace().collect();
+    hex::encode(digest(&SHA256, &STANDARD.decode(body).unwrap()).as_ref())
+}
+
+async fn phase(hub: &Cluster, namespace: &str, wanted: &str) {
+    until(&format!("the enrollment is {wanted}"), SOON, async || {
+        let get = ["get", "ce", CLUSTER, "--namespace", namespace, "--output", "jsonpath={.status.phase}"];
+        let phase = hub.kubectl(&get).await?;
+        anyhow::ensure!(phase == wanted, "it is {phase}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+}
+
+fn destination(namespace: &str) -> String {
+    format!(
+        "
+apiVersion: zen-mesh.io/v1alpha1
+kind: Destination
+metadata: {{name: ci, namespace: {namespace}}}
+spec:
+  target: {{service: {{name: ci, port: 80, path: /hooks, scheme: http}}}}
+  mode: Relay
+  cluster: {CLUSTER}
+  delivery: {{retry: {{transient: {{attempts: 100, initial: 1s, factor: 1}}}}}}
+"
+    )
+}
+
+fn webhook(namespace: &str) -> String {
+    format!(
+        "
+apiVersion: v1
+kind: Secret
+metadata: {{name: github, namespace: {namespace}}}
+stringData: {{secret: {SECRET}}}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {{name: github, namespace: {namespace}}}
+spec:
+  verification: {{provider: github, secrets: [{{secretRef: {{name: github, key: secret}}}}]}}
+  routes: [{{destinations: [{{name: ci}}]}}]
+"
+    )
+}
+
+#[tokio::test]
+async fn a_member_delivers_what_its_hub_took_in() {
+    let (hub, member) = (Cluster::open().await.unwrap(), Cluster::open_member().await.unwrap());
+    let at: IpAddr = member.host_ip().parse().unwrap();
+    let to = |port: u16| SocketAddr::new(hub.node_ip().parse().unwrap(), port);
+    let (control, relay) = (Passage::new(at, to(HUB)).await.unwrap(), Passage::new(at, to(RELAY)).await.unwrap());
+
+    helm(
+        &hub,
+        &[
+            "hub.enabled=true".to_owned(),
+            format!("hub.url=https://host.test:{}", control.port()),
+            format!("hub.relay=host.test:{}", relay.port()),
+            format!("hub.service.type=NodePort,hub.service.nodePort={HUB}"),
+            format!("hub.relayService.type=NodePort,hub.relayService.nodePort={RELAY}"),
+            "ingester.replicas=3".to_owned(),
+        ],
+    )
+    .await;
+    helm(
+        &member,
+        &[
+            "member.enabled=true".to_owned(),
+            format!("member.rootFingerprints={{{}}}", fingerprint(&hub).await),
+            format!("member.hubPorts={{{},{}}}", control.port(), relay.port()),
+            "audit.enabled=false,zenLock.enabled=false".to_owned(),
+        ],
+    )
+    .await;
+
+    // The four steps of `zen enroll --help`.
+    let recipient =
+        until("the member has a key", SOON, async || member.zen(&["enroll", "recipient"], None).await.map(Some));
+    let recipient = recipient.await.unwrap();
+    let tenant = Namespace::new(&hub, "clusters").await.unwrap();
+    let name = &tenant.name;
+    let enrollment = format!(
+        "
+apiVersion: zen-mesh.io/v1alpha1
+kind: ClusterEnrollment
+metadata: {{name: {CLUSTER}, namespace: {name}}}
+spec: {{recipient: {}}}
+",
+        recipient.trim()
+    );
+    hub.apply(&enrollment).await.unwrap();
+    let bundle = hub.zen(&["enroll", CLUSTER, "--namespace", name], None).await.unwrap();
+    let began = Instant::now();
+    member.apply(&bundle).await.unwrap();
+    phase(&hub, name, "Enrolled").await;
+    println!("enrolled {:.1?} after the bundle was applied", began.elapsed());
+    let members = Mesh::of(&member);
+    members.whole(Part::Egress, 2, &[], SOON).await.unwrap();
+    Mesh::of(&hub).whole(Part::Ingester, 3, &[], SOON).await.unwrap();
+    println!("its egresses are ready after {:.1?}", began.elapsed());
+
+    let target = Upstream::http_at(at).await;
+    member.kubectl(&["create", "namespace", name]).await.unwrap();
+    member.apply(&(service(name, &target) + "---" + &destination(name))).await.unwrap();
+    hub.apply(&(webhook(name) + "---" + &destination(name))).await.unwrap();
+    programmed(&member, name, &["destination/ci"]).await;
+    programmed(&hub, name, &["webhook/github", "destination/ci"]).await;
+    let source = Source::new(&hub, &format!("/{name}/github"), SECRET).await.unwrap();
+    let stage = Stage { namespace: tenant, source, target };
+    let first = stage.source.deliver("first", SOON).await.unwrap();
+    stage.all_of(&[first].into(), SOON).await;
+
+    let load = Load::of("relay", stage.source.clone());
+    load.flows(200).await;
+    stage.account("three ingesters, two egresses, one address", &load.stop().await, SOON).await;
+    for pod in Mesh::of(&hub).pods(Part::Ingester).await.unwrap() {
+        let own = stage.source.at(pod.intake().unwrap());
+        let id = own.deliver(&format!("of-{}", pod.name), SOON).await.unwrap();
+        stage.all_of(&[id].into(), SOON).await;
+    }
+
+    let load = Load::of("killed", stage.source.clone());
+    load.flows(50).await;
+    let egress = members.pods(Part::Egress).await.unwrap().remove(0);
+    let container = member.container(NAME, &egress.name, Part::Egress.name()).await.unwrap();
+    member.kill_container(&container).await.unwrap();
+    load.flows(100).await;
+    stage.account("an egress killed", &load.stop().await, SOON).await;
+
+    let load = Load::of("partition", stage.source.clone());
+    load.flows(50).await;
+    for way in [&control, &relay] {
+        way.cut();
+    }
+    sleep(PARTITION).await;
+    load.flows(50).await;
+    for way in [&control, &relay] {
+        way.heal();
+    }
+    let healed = Instant::now();
+    load.flows(50).await;
+    let tally = load.stop().await;
+    assert!(tally.refused.is_empty(), "intake does not depend on members: {tally}");
+    stage.account(&format!("cut off for {PARTITION:?}"), &tally, SOON).await;
+    println!("everything is delivered {:.1?} after the partition healed", healed.elapsed());
+
+    // Revoked: its streams end, what comes waits, and nothing is lost.
+    let disable = r#"{"spec":{"disabled":true}}"#;
+    let patch = ["patch", "ce", CLUSTER, "--namespace", &stage.namespace.name, "--type=merge", "--patch", disable];
+    hub.kubectl(&patch).await.unwrap();
+    let disabled = Instant::now();
+    // Who is refused dials again, so that it is the streams' end that is seen and not that nobody connects.
+    let mut open = relay.connections();
+    timeout(REVOKED, open.wait_for(|open| *open == 0)).await.expect("its streams end").unwrap();
+    println!("its streams ended {:.1?} after it was disabled", disabled.elapsed());
+    let seen = stage.target.received().len();
+    for number in 0..20 {
+        stage.source.deliver(&format!("disabled-{number}"), SOON).await.unwrap();
+    }
+    sleep(REVOKED).await;
+    assert_eq!(stage.target.received().len(), seen, "nothing is leased to it");
+    phase(&hub, &stage.namespace.name, "Disabled").await;
+}
