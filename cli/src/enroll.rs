@@ -27,7 +27,7 @@ const FINGERPRINTS: &str = "zen-mesh.io/hub-fingerprints";
 const LOOK: Duration = Duration::from_millis(500);
 const SELF_HELP: &str = "bundles are made by the hub, in its cluster: name the hub's kubeconfig in KUBECONFIG and its context with --context";
 
-/// Let a cluster into the mesh: print the bundle of a ClusterEnrollment as a manifest for that cluster.
+/// Let a cluster into the mesh: print the bundle of a `ClusterEnrollment` as a manifest for that cluster.
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -44,13 +44,13 @@ The bundle is worth nothing without the member's private key, and can be used on
 pub struct Enroll {
     #[command(subcommand)]
     which: Option<Which>,
-    /// The ClusterEnrollment.
+    /// The `ClusterEnrollment`.
     #[arg(value_name = "NAME", required = true)]
     name: Option<String>,
     /// The kubeconfig's context of the hub [default: the current one].
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
-    /// The tenant: the namespace of the ClusterEnrollment [default: the context's].
+    /// The tenant: the namespace of the `ClusterEnrollment` [default: the context's].
     #[arg(short, long, value_name = "NS")]
     namespace: Option<String>,
     /// The namespace that the mesh is installed in at the member.

@@ -92,13 +92,13 @@ async fn it_waits_for_the_hub_and_not_for_ever() {
     server.expect(get(), Reply::ok(enrollment(&json!({}), &Value::Null)));
     server.expect(get(), Reply::ok(enrollment(&json!({}), &bundle(true, false))));
     let api: Api<ClusterEnrollment> = Api::namespaced(server.client(), "team-a");
-    let ready = wait(&api, "team-a", "prod-eu", Duration::from_secs(60)).await.expect("made");
+    let ready = wait(&api, "team-a", "prod-eu", Duration::from_mins(1)).await.expect("made");
     assert_eq!(ready.fingerprints, ["ab"]);
     server.expect(get(), Reply::not_found());
-    let gone = wait(&api, "team-a", "prod-eu", Duration::from_secs(60)).await.expect_err("none").to_string();
+    let gone = wait(&api, "team-a", "prod-eu", Duration::from_mins(1)).await.expect_err("none").to_string();
     assert!(gone.starts_with("there is no ClusterEnrollment team-a/prod-eu") && gone.contains("hint:"), "{gone}");
     server.allow(get(), Reply::ok(enrollment(&json!({}), &Value::Null)));
-    let late = wait(&api, "team-a", "prod-eu", Duration::from_secs(60)).await.expect_err("late").to_string();
+    let late = wait(&api, "team-a", "prod-eu", Duration::from_mins(1)).await.expect_err("late").to_string();
     assert!(late.starts_with("there is no bundle after 60 s: the hub has not looked"), "{late}");
     server.finish();
 }

@@ -22,7 +22,10 @@ pub fn with_hub_issuers(roots: &str, issuers: &str) -> Result<String, Error> {
     TrustRoots::from_pem(roots)?.pin(Scope::Hub, &parsed)?;
     let mut bundle = roots.trim_end().to_owned();
     for block in blocks(issuers, LABEL) {
-        bundle.push_str(&format!("\n-----BEGIN {ISSUER}-----\n{}\n-----END {ISSUER}-----", block.trim()));
+        let block = block.trim();
+        for part in ["\n-----BEGIN ", ISSUER, "-----\n", block, "\n-----END ", ISSUER, "-----"] {
+            bundle.push_str(part);
+        }
     }
     bundle.push('\n');
     Ok(bundle)

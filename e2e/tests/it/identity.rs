@@ -41,7 +41,7 @@ pub fn replica_with(client: &Client, settings: Settings) -> Service {
     let service = Service::new(client.clone(), Source::Secret, settings, &mut Registry::default());
     let writer = Writer::new(client.clone(), Leadership::unguarded(), "zen-operator-0", Metrics::default());
     let running = service.clone();
-    tokio::spawn(async move { running.run().await });
+    tokio::spawn(async move { Box::pin(running.run()).await });
     let keeping = service.clone();
     tokio::spawn(async move { keeping.keep(&writer, None).await });
     service

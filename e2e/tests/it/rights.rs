@@ -158,8 +158,8 @@ async fn rotation(stage: &Stage) {
     until("it is over", async || {
         let object = config_maps.get(name).await.unwrap();
         let text = &object.data.unwrap()[zen_rotation::record::STATE];
-        let state: zen_rotation::record::State = serde_json::from_str(text).unwrap();
-        state.active.is_none() && !state.ended.is_empty()
+        let record: zen_rotation::record::State = serde_json::from_str(text).unwrap();
+        record.active.is_none() && !record.ended.is_empty()
     })
     .await;
     let secrets: Api<Secret> = Api::namespaced(stage.admin(), NAMESPACE);

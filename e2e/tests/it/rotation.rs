@@ -85,7 +85,7 @@ fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
     let service = Service::new(client.clone(), source, settings, &mut Registry::default());
     let writer = Writer::new(client.clone(), Leadership::unguarded(), "zen-operator-0", writer::Metrics::default());
     let (running, keeping, kept) = (service.clone(), service.clone(), writer.clone());
-    tokio::spawn(async move { running.run().await });
+    tokio::spawn(async move { Box::pin(running.run()).await });
     tokio::spawn(async move { keeping.keep(&kept, None).await });
     let pods = Pods::watch(client.clone(), mesh, 9902, service.bundles());
     let parts = Parts {

@@ -19,6 +19,7 @@ pub(super) struct Facts {
 
 /// The issuing CA that is there.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub(super) struct Issuer {
     pub(super) validity: Validity,
     /// Whether its key is stored as the custody of the root asks for, and under this root's key.

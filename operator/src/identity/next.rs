@@ -47,7 +47,7 @@ pub(crate) struct Next {
     /// Whether there is another Secret, usable or not.
     pub(crate) is_there: bool,
     /// Of the one that comes, where it can be used and verifies under the trust bundle.
-    pub(crate) next: Option<(String, Validity)>,
+    pub(crate) coming: Option<(String, Validity)>,
 }
 
 impl Service {
@@ -82,7 +82,7 @@ impl Service {
             Some((ca.fingerprint(), ca.validity()))
         };
         let is_there = self.0.next.borrow().object.is_some();
-        Next { issuer: of(&self.0.issuer), is_there, next: of(&self.0.next) }
+        Next { issuer: of(&self.0.issuer), is_there, coming: of(&self.0.next) }
     }
 
     /// Makes it; one that is there stays.

@@ -30,7 +30,7 @@ pub(super) fn inventory(
             state: Standing::InUse,
         });
     }
-    let issuers = [(ISSUER, &next.issuer, Standing::InUse), (ISSUER_NEXT, &next.next, Standing::Next)];
+    let issuers = [(ISSUER, &next.issuer, Standing::InUse), (ISSUER_NEXT, &next.coming, Standing::Next)];
     for (name, issuer, state) in issuers {
         if let Some((fingerprint, validity)) = issuer {
             certificates.push(Certificate {

@@ -178,7 +178,7 @@ impl<F: Field> Desk<F> {
             Step::Over => Ok(LOOK),
             Step::Wait(until) => Ok(until.since(now)),
             Step::Enter(phase) => {
-                let new = next.next.as_ref().map(|(new, _)| new.as_str());
+                let new = next.coming.as_ref().map(|(new, _)| new.as_str());
                 let new = new.filter(|_| active.rotation.phase == Phase::Planned);
                 let entered = state.entered(phase.clone(), new, &std::mem::take(&mut self.detail), now);
                 self.store(&entered).await?;
@@ -206,7 +206,7 @@ impl<F: Field> Desk<F> {
     async fn observe(&mut self, active: &Active, next: &Next, pods: &[Pod]) -> Observed {
         let now = self.parts.service.now();
         let issuer = next.issuer.as_ref().map(|(issuer, _)| issuer.as_str());
-        let coming = next.next.as_ref().map(|(next, _)| next.as_str()).filter(|next| *next != active.old);
+        let coming = next.coming.as_ref().map(|(next, _)| next.as_str()).filter(|next| *next != active.old);
         let new = active.new.as_deref();
         let is_promoted = new.is_some() && issuer == new;
         let trust = if is_promoted {

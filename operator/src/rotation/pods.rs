@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use http_body_util::Full;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
@@ -68,7 +69,7 @@ impl Pods {
         let host = format!("{service}.{}.svc", self.mesh.namespace());
         let name = ServerName::try_from(host.clone()).map_err(|error| away(&error))?;
         let request = ::http::Request::builder().uri(NOWHERE).header(::http::header::HOST, host);
-        let request = request.body(Default::default()).map_err(|error| away(&error))?;
+        let request = request.body(Full::default()).map_err(|error| away(&error))?;
         let answer = exchange(address, name, tls, request, TIMEOUT, MAX_BODY).await;
         presented(&answer.map_err(|error| unheard(&error))?)
     }

@@ -79,11 +79,14 @@ impl Field for Script {
     }
 }
 
+/// A process that leads: its identity service, its controller, and what ends it.
+type Leader = (Replica, JoinHandle<Result<(), writer::Error>>, CancellationToken);
+
 /// A leader with its pods.
 struct Stage {
     cluster: Cluster,
     script: Script,
-    leader: Option<(Replica, JoinHandle<Result<(), writer::Error>>, CancellationToken)>,
+    leader: Option<Leader>,
     first: String,
 }
 
@@ -230,10 +233,10 @@ async fn an_issuing_ca_is_exchanged_by_a_canary_first() {
     assert_eq!(phases, whole.iter().copied().filter(|phase| phases.contains(phase)).collect::<Vec<_>>(), "in order");
     assert!(phases.contains(&"probing") && phases.contains(&"verifying"), "{phases:?}");
     assert_eq!(canary, [PODS[0]], "one of four goes first");
-    let state = stage.state();
-    assert_eq!(state.ended[0].reason, RotationReason::RotationFinished);
-    assert_eq!(state.ended[0].old, stage.first);
-    let new = state.ended[0].new.clone().expect("made");
+    let ended = stage.state().ended.remove(0);
+    assert_eq!(ended.reason, RotationReason::RotationFinished);
+    assert_eq!(ended.old, stage.first);
+    let new = ended.new.expect("made");
     assert!(stage.issuers().iter().all(|issuer| *issuer == new));
     until(|| stage.cluster.object(ISSUER_NEXT).is_none()).await;
     assert_eq!(stage.service().issuer_of("zen-egress-9"), Some(new), "who comes later too");
@@ -265,9 +268,9 @@ async fn a_crash_at_any_step_changes_nothing() {
                 }
             })
             .await;
-        let state = stage.state();
-        assert_eq!(state.ended[0].reason, RotationReason::RotationFinished, "{crash}");
-        let new = state.ended[0].new.clone().expect("made");
+        let ended = stage.state().ended.remove(0);
+        assert_eq!(ended.reason, RotationReason::RotationFinished, "{crash}");
+        let new = ended.new.expect("made");
         assert!(stage.issuers().iter().all(|issuer| *issuer == new), "{crash}");
         // There is nothing to do in these, so that they are not seen from outside.
         assert!(crashed || ["trusting", "overlap"].contains(&crash), "{crash}");

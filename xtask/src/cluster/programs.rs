@@ -78,7 +78,9 @@ fn custom_resources(source: &Path, bin: &Path) -> anyhow::Result<()> {
     for kind in ["certificaterequests", "clusterissuers", "issuers"] {
         let path = module.join(format!("deploy/crds/cert-manager.io_{kind}.yaml"));
         let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
-        all.push_str(&format!("---\n{text}\n"));
+        for part in ["---\n", &text, "\n"] {
+            all.push_str(part);
+        }
     }
     let path = bin.join("cert-manager.crds.yaml");
     fs::write(&path, all).with_context(|| format!("failed to write {}", path.display()))

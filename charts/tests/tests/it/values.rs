@@ -347,7 +347,7 @@ fn whole_pod(section: &str, pointer: &'static str) -> Row {
 
 fn hub() -> Vec<Row> {
     const SERVICE: &str = "Service/zen-operator-hub";
-    let on = [r#"hub.enabled=true"#, r#"hub.url="https://hub.example.com:8445""#];
+    let on = ["hub.enabled=true", r#"hub.url="https://hub.example.com:8445""#];
     let with = |more: &[&str], at: &str, pointer: &'static str, expected: Value| {
         let set: Vec<_> = on.iter().copied().chain(more.iter().copied()).collect();
         row(&set, at, pointer, expected)

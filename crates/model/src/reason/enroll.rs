@@ -149,6 +149,14 @@ impl EnrollRefusal {
                 "The request came without the certificate of the member's operator.",
                 "Use an operator of the hub's release; a load balancer before the hub must pass TLS through.",
             ),
+            Self::ProofInvalid | Self::KeyNotAccepted | Self::NotLeader => self.of_sync(),
+        };
+        Row { code, area: Area::Enroll, status, meaning, hint }
+    }
+
+    /// What is said to a member that is enrolled already.
+    const fn of_sync(self) -> (&'static str, u16, &'static str, &'static str) {
+        match self {
             Self::ProofInvalid => (
                 "ProofInvalid",
                 403,
@@ -161,14 +169,13 @@ impl EnrollRefusal {
                 "The proof is by no version of the cluster's keys that counts now.",
                 "The cluster was enrolled anew, or its ClusterEnrollment was made again: change spec.bundle and apply the new bundle.",
             ),
-            Self::NotLeader => (
+            _ => (
                 "NotLeader",
                 503,
                 "This replica of the hub's operator does not lead, and the leader alone enrolls.",
                 "Connect again, which a member does by itself. If this lasts, look at the Lease zen-operator of the hub.",
             ),
-        };
-        Row { code, area: Area::Enroll, status, meaning, hint }
+        }
     }
 
     /// The stable code.

@@ -86,6 +86,9 @@ impl Member {
     }
 
     /// As it is written.
+    ///
+    /// # Panics
+    /// Never: strings and numbers are JSON.
     pub fn to_json(&self) -> Zeroizing<Vec<u8>> {
         let keys = self
             .keys

@@ -89,77 +89,97 @@ spec:
     )
 }
 
-#[tokio::test]
-async fn a_member_delivers_what_its_hub_took_in() {
-    let (hub, member) = (Cluster::open().await.unwrap(), Cluster::open_member().await.unwrap());
-    let at: IpAddr = member.host_ip().parse().unwrap();
-    let to = |port: u16| SocketAddr::new(hub.node_ip().parse().unwrap(), port);
-    let (control, relay) = (Passage::new(at, to(HUB)).await.unwrap(), Passage::new(at, to(RELAY)).await.unwrap());
+/// Both clusters, and the ways from the member to its hub.
+struct Pair {
+    hub: Cluster,
+    member: Cluster,
+    control: Passage,
+    relay: Passage,
+}
 
-    helm(
-        &hub,
-        &[
+impl Pair {
+    /// Opens the hub to members and installs the member, which waits for a bundle.
+    async fn install() -> Self {
+        let (hub, member) = (Cluster::open().await.unwrap(), Cluster::open_member().await.unwrap());
+        let at: IpAddr = member.host_ip().parse().unwrap();
+        let to = |port: u16| SocketAddr::new(hub.node_ip().parse().unwrap(), port);
+        let (control, relay) = (Passage::new(at, to(HUB)).await.unwrap(), Passage::new(at, to(RELAY)).await.unwrap());
+        let values = [
             "hub.enabled=true".to_owned(),
             format!("hub.url=https://host.test:{}", control.port()),
             format!("hub.relay=host.test:{}", relay.port()),
             format!("hub.service.type=NodePort,hub.service.nodePort={HUB}"),
             format!("hub.relayService.type=NodePort,hub.relayService.nodePort={RELAY}"),
             "ingester.replicas=3".to_owned(),
-        ],
-    )
-    .await;
-    helm(
-        &member,
-        &[
+        ];
+        helm(&hub, &values).await;
+        let values = [
             "member.enabled=true".to_owned(),
             format!("member.rootFingerprints={{{}}}", fingerprint(&hub).await),
             format!("member.hubPorts={{{},{}}}", control.port(), relay.port()),
             "audit.enabled=false,zenLock.enabled=false".to_owned(),
-        ],
-    )
-    .await;
+        ];
+        helm(&member, &values).await;
+        Self { hub, member, control, relay }
+    }
 
-    // The four steps of `zen enroll --help`.
-    let recipient =
-        until("the member has a key", SOON, async || member.zen(&["enroll", "recipient"], None).await.map(Some));
-    let recipient = recipient.await.unwrap();
-    let tenant = Namespace::new(&hub, "clusters").await.unwrap();
-    let name = &tenant.name;
-    let enrollment = format!(
-        "
+    /// The four steps of `zen enroll --help`. Returns the tenant.
+    async fn enroll(&self) -> Namespace {
+        let recipient = until("the member has a key", SOON, async || {
+            self.member.zen(&["enroll", "recipient"], None).await.map(Some)
+        });
+        let recipient = recipient.await.unwrap();
+        let tenant = Namespace::new(&self.hub, "clusters").await.unwrap();
+        let name = &tenant.name;
+        let enrollment = format!(
+            "
 apiVersion: zen-mesh.io/v1alpha1
 kind: ClusterEnrollment
 metadata: {{name: {CLUSTER}, namespace: {name}}}
 spec: {{recipient: {}}}
 ",
-        recipient.trim()
-    );
-    hub.apply(&enrollment).await.unwrap();
-    let bundle = hub.zen(&["enroll", CLUSTER, "--namespace", name], None).await.unwrap();
-    let began = Instant::now();
-    member.apply(&bundle).await.unwrap();
-    phase(&hub, name, "Enrolled").await;
-    println!("enrolled {:.1?} after the bundle was applied", began.elapsed());
-    let members = Mesh::of(&member);
-    members.whole(Part::Egress, 2, &[], SOON).await.unwrap();
-    Mesh::of(&hub).whole(Part::Ingester, 3, &[], SOON).await.unwrap();
-    println!("its egresses are ready after {:.1?}", began.elapsed());
+            recipient.trim()
+        );
+        self.hub.apply(&enrollment).await.unwrap();
+        let bundle = self.hub.zen(&["enroll", CLUSTER, "--namespace", name], None).await.unwrap();
+        let began = Instant::now();
+        self.member.apply(&bundle).await.unwrap();
+        phase(&self.hub, name, "Enrolled").await;
+        println!("enrolled {:.1?} after the bundle was applied", began.elapsed());
+        Mesh::of(&self.member).whole(Part::Egress, 2, &[], SOON).await.unwrap();
+        println!("its egresses are ready after {:.1?}", began.elapsed());
+        Mesh::of(&self.hub).whole(Part::Ingester, 3, &[], SOON).await.unwrap();
+        tenant
+    }
 
-    let target = Upstream::http_at(at).await;
-    member.kubectl(&["create", "namespace", name]).await.unwrap();
-    member.apply(&(service(name, &target) + "---" + &destination(name))).await.unwrap();
-    hub.apply(&(webhook(name) + "---" + &destination(name))).await.unwrap();
-    programmed(&member, name, &["destination/ci"]).await;
-    programmed(&hub, name, &["webhook/github", "destination/ci"]).await;
-    let source = Source::new(&hub, &format!("/{name}/github"), SECRET).await.unwrap();
-    let stage = Stage { namespace: tenant, source, target };
-    let first = stage.source.deliver("first", SOON).await.unwrap();
-    stage.all_of(&[first].into(), SOON).await;
+    /// A Webhook at the hub, and a Destination in both, whose target is in the member.
+    async fn stage(&self, tenant: Namespace) -> Stage {
+        let target = Upstream::http_at(self.member.host_ip().parse().unwrap()).await;
+        let name = &tenant.name;
+        self.member.kubectl(&["create", "namespace", name]).await.unwrap();
+        self.member.apply(&(service(name, &target) + "---" + &destination(name))).await.unwrap();
+        self.hub.apply(&(webhook(name) + "---" + &destination(name))).await.unwrap();
+        programmed(&self.member, name, &["destination/ci"]).await;
+        programmed(&self.hub, name, &["webhook/github", "destination/ci"]).await;
+        let source = Source::new(&self.hub, &format!("/{name}/github"), SECRET).await.unwrap();
+        let stage = Stage { namespace: tenant, source, target };
+        let first = stage.source.deliver("first", SOON).await.unwrap();
+        stage.all_of(&[first].into(), SOON).await;
+        stage
+    }
+}
+
+#[tokio::test]
+async fn a_member_delivers_what_its_hub_took_in() {
+    let pair = Pair::install().await;
+    let stage = pair.stage(pair.enroll().await).await;
+    let Pair { hub, member, control, relay } = &pair;
+    let members = Mesh::of(member);
 
     let load = Load::of("relay", stage.source.clone());
     load.flows(200).await;
     stage.account("three ingesters, two egresses, one address", &load.stop().await, SOON).await;
-    for pod in Mesh::of(&hub).pods(Part::Ingester).await.unwrap() {
+    for pod in Mesh::of(hub).pods(Part::Ingester).await.unwrap() {
         let own = stage.source.at(pod.intake().unwrap());
         let id = own.deliver(&format!("of-{}", pod.name), SOON).await.unwrap();
         stage.all_of(&[id].into(), SOON).await;
@@ -175,12 +195,12 @@ spec: {{recipient: {}}}
 
     let load = Load::of("partition", stage.source.clone());
     load.flows(50).await;
-    for way in [&control, &relay] {
+    for way in [control, relay] {
         way.cut();
     }
     sleep(PARTITION).await;
     load.flows(50).await;
-    for way in [&control, &relay] {
+    for way in [control, relay] {
         way.heal();
     }
     let healed = Instant::now();
@@ -205,5 +225,5 @@ spec: {{recipient: {}}}
     }
     sleep(REVOKED).await;
     assert_eq!(stage.target.received().len(), seen, "nothing is leased to it");
-    phase(&hub, &stage.namespace.name, "Disabled").await;
+    phase(hub, &stage.namespace.name, "Disabled").await;
 }

@@ -120,17 +120,15 @@ impl Cluster {
                 }),
             );
         }
-        for (path, name) in [(SECRETS, ISSUER_NEXT)] {
-            let state = Arc::clone(&cluster.state);
-            let gone = move |_: &Received| {
-                let mut state = state.lock().expect("no panic");
-                if let Some(object) = state.objects.remove(name) {
-                    state.watches[name].deleted(object);
-                }
-                json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})
-            };
-            cluster.server.allow(Call::delete(&format!("{path}/{name}")), Reply::with(gone));
-        }
+        let state = Arc::clone(&cluster.state);
+        let gone = move |_: &Received| {
+            let mut state = state.lock().expect("no panic");
+            if let Some(object) = state.objects.remove(ISSUER_NEXT) {
+                state.watches[ISSUER_NEXT].deleted(object);
+            }
+            json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+        };
+        cluster.server.allow(Call::delete(&format!("{SECRETS}/{ISSUER_NEXT}")), Reply::with(gone));
         cluster.server.allow(Call::post(EVENTS), Reply::stored());
         cluster.server.allow(Call::patch(EVENTS).under(), Reply::stored());
         cluster
@@ -165,7 +163,7 @@ impl Cluster {
             Service::with_clock(self.server.client(), source, receiver, &mut registry, Arc::clone(&self.clock));
         let running = tokio::spawn({
             let service = service.clone();
-            async move { service.run().await }
+            async move { Box::pin(service.run()).await }
         });
         let writer =
             Writer::new(self.server.client(), Leadership::unguarded(), "zen-operator-0", writer::Metrics::default());
