@@ -1,6 +1,7 @@
 //! Two clusters, each with a control plane, a node and a network of its own: a hub takes webhooks in, and a member into whose
 //! network there is no way delivers them (T-01, T-06, T-07, D-02, W-12).
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -210,20 +211,40 @@ async fn a_member_delivers_what_its_hub_took_in() {
     stage.account(&format!("cut off for {PARTITION:?}"), &tally, SOON).await;
     println!("everything is delivered {:.1?} after the partition healed", healed.elapsed());
 
-    // Revoked: its streams end, what comes waits, and nothing is lost.
-    let disable = r#"{"spec":{"disabled":true}}"#;
-    let patch = ["patch", "ce", CLUSTER, "--namespace", &stage.namespace.name, "--type=merge", "--patch", disable];
-    hub.kubectl(&patch).await.unwrap();
-    let disabled = Instant::now();
-    // Who is refused dials again, so that it is the streams' end that is seen and not that nobody connects.
+    revoked_and_enrolled_anew(&pair, &stage).await;
+}
+
+/// Its streams end, what comes waits, and nothing is lost: with another bundle it delivers what waited.
+async fn revoked_and_enrolled_anew(pair: &Pair, stage: &Stage) {
+    let Pair { hub, member, relay, .. } = pair;
+    let name = &stage.namespace.name;
+    let change = async |spec: &str| {
+        let patch = ["patch", "ce", CLUSTER, "--namespace", name, "--type=merge", "--patch", spec];
+        hub.kubectl(&patch).await.unwrap();
+    };
     let mut open = relay.connections();
-    timeout(REVOKED, open.wait_for(|open| *open == 0)).await.expect("its streams end").unwrap();
-    println!("its streams ended {:.1?} after it was disabled", disabled.elapsed());
+    let streams = *open.borrow_and_update();
+    assert_eq!(streams, 2, "one of each egress");
+    let disabled = Instant::now();
+    change(r#"{"spec":{"disabled":true}}"#).await;
+    // Who is refused dials again: that the streams ended is seen, and not that nobody connects.
+    timeout(REVOKED, open.wait_for(|open| *open < streams)).await.expect("its streams end").unwrap();
+    println!("its first stream ended {:.1?} after it was disabled", disabled.elapsed());
+    sleep(REVOKED.saturating_sub(disabled.elapsed())).await;
     let seen = stage.target.received().len();
+    let mut waiting = BTreeSet::new();
     for number in 0..20 {
-        stage.source.deliver(&format!("disabled-{number}"), SOON).await.unwrap();
+        waiting.insert(stage.source.deliver(&format!("disabled-{number}"), SOON).await.unwrap());
     }
+    phase(hub, name, "Disabled").await;
     sleep(REVOKED).await;
     assert_eq!(stage.target.received().len(), seen, "nothing is leased to it");
-    phase(hub, &stage.namespace.name, "Disabled").await;
+
+    change(r#"{"spec":{"disabled":false,"bundle":"2"}}"#).await;
+    let bundle = hub.zen(&["enroll", CLUSTER, "--namespace", name], None).await.unwrap();
+    let anew = Instant::now();
+    member.apply(&bundle).await.unwrap();
+    stage.all_of(&waiting, SOON).await;
+    println!("what waited is delivered {:.1?} after another bundle was applied", anew.elapsed());
+    phase(hub, name, "Enrolled").await;
 }
