@@ -66,9 +66,11 @@ fn policies_deny_by_default() {
     let identity = json!({"from": asking, "ports": [{"port": 8443, "protocol": "TCP"}]});
     let metrics = json!({"from": [{"namespaceSelector": {}}], "ports": [{"port": 9901, "protocol": "TCP"}]});
     assert_eq!(operator["ingress"], json!([identity, metrics]));
-    assert_eq!(operator["egress"][2], json!({"to": planes, "ports": [{"port": 9902, "protocol": "TCP"}]}));
-    assert_eq!(operator["egress"][3], json!({"to": [peer("audit")], "ports": [{"port": 9445, "protocol": "TCP"}]}));
-    assert_eq!(operator["egress"].as_array().map(Vec::len), Some(4));
+    let ports = |ports: &[u16]| ports.iter().map(|port| json!({"port": port, "protocol": "TCP"})).collect::<Vec<_>>();
+    assert_eq!(operator["egress"][2], json!({"to": planes, "ports": ports(&[9902, 9901, 8443])}));
+    assert_eq!(operator["egress"][3], json!({"to": [peer("zenlock-webhook")], "ports": ports(&[8443])}));
+    assert_eq!(operator["egress"][4], json!({"to": [peer("audit")], "ports": ports(&[9445])}));
+    assert_eq!(operator["egress"].as_array().map(Vec::len), Some(5));
     let hooks = &rendering.object("NetworkPolicy/zen-mesh-hooks")["spec"];
     assert_eq!((&hooks["policyTypes"], &hooks["ingress"]), (&json!(["Ingress", "Egress"]), &Value::Null));
 }
