@@ -226,7 +226,7 @@ impl TrustRefusal {
                 "IssuerUnfit",
                 503,
                 "The issuer gave another certificate than the one that was asked for, or one that nobody of the mesh would take.",
-                "The operator's log says what differs. Is mesh.certificates.certManager.ca the certificate of the issuing CA itself?",
+                "Look into the operator's log for what differs; mesh.certificates.certManager.ca must be the certificate of the issuing CA itself.",
             ),
             _ => (
                 "IssuerUnavailable",
