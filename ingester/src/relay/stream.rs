@@ -86,6 +86,8 @@ pub(super) async fn run(parts: &Parts, session: IngesterSession, admitted: Admit
             // Revoked, or this process's feed has ended: with it the peers' leases would have nobody to speak for them. A
             // process that ends still passes on what they settle.
             if end.is_cancelled() {
+                // This process's own feed may be the first to notice, when it has nothing out.
+                stream.drain();
                 tokio::select! {
                     () = &mut reading => {}
                     () = &mut others => {}
