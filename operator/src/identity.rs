@@ -178,7 +178,7 @@ impl Current {
 
     /// The one that the operator's own are from: nobody is to meet it before the canary was shown to work.
     fn own(&self) -> &Ca {
-        let everybody = self.rotation.active.as_ref().is_some_and(record::Active::everybody);
+        let everybody = self.rotation.issuing().is_some_and(record::Active::everybody);
         self.next.as_ref().filter(|_| everybody).unwrap_or(&self.ca)
     }
 }

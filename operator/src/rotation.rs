@@ -12,7 +12,9 @@ mod desk;
 pub mod field;
 mod metrics;
 mod pods;
+mod probe;
 mod rates;
+mod subject;
 #[cfg(test)]
 mod tests;
 

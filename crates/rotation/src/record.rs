@@ -122,22 +122,24 @@ impl State {
     /// Whether a pod of this name is to have its certificate from the new issuing CA. Follows from the phase that is stored
     /// alone, so that every replica of the operator and every restart answer the same.
     pub fn uses_new(&self, pod: &str) -> bool {
-        self.active.as_ref().is_some_and(|active| match &active.rotation.phase {
-            Phase::Canary { pods } | Phase::Probing { pods } => active.issues() && pods.contains(pod),
-            _ => active.everybody(),
-        })
+        self.issuing().is_some_and(|active| active.uses_new(pod))
     }
 
-    /// Takes a request up: what is stored next.
+    /// What goes on, where another issuing CA takes part in it.
+    pub fn issuing(&self) -> Option<&Active> {
+        self.active.as_ref().filter(|active| active.issues())
+    }
+
+    /// Takes a request up: what is stored next. `old` names what is to be exchanged, or says in words why that cannot be.
     #[must_use]
-    pub fn answered(&self, request: &Request, old: Option<&str>, before: Rate, now: Timestamp) -> Self {
+    pub fn answered(&self, request: &Request, old: Result<&str, &str>, before: Rate, now: Timestamp) -> Self {
         let mut next = self.clone();
         let (accepted, message) = match (request.action, &mut next.active) {
             (Action::Start, Some(active)) => {
                 (false, format!("a rotation of {} goes on already", active.rotation.subject.label()))
             }
             (Action::Start, none) => match old {
-                Some(old) => {
+                Ok(old) => {
                     *none = Some(Active {
                         rotation: Rotation::new(request.subject.clone(), request.plan, now),
                         old: old.to_owned(),
@@ -149,7 +151,7 @@ impl State {
                     });
                     (true, "it begins".to_owned())
                 }
-                None => (false, format!("{} cannot be rotated here", request.subject.label())),
+                Err(why) => (false, format!("{} cannot be rotated here: {why}", request.subject.label())),
             },
             (Action::Abort, Some(active)) if active.rotation.subject != request.subject => {
                 (false, format!("what goes on is a rotation of {}", active.rotation.subject.label()))
@@ -221,13 +223,20 @@ impl Active {
         matches!(self.rotation.subject, Subject::IssuingCa(None) | Subject::Root)
     }
 
+    /// Whether a pod of this name is to use the new, by the phase that is stored.
+    pub fn uses_new(&self, pod: &str) -> bool {
+        match &self.rotation.phase {
+            Phase::Canary { pods } | Phase::Probing { pods } => pods.contains(pod),
+            _ => self.everybody(),
+        }
+    }
+
     /// Whether also who comes now is to use the new.
     pub const fn everybody(&self) -> bool {
-        self.issues()
-            && matches!(
-                self.rotation.phase,
-                Phase::RollingOut | Phase::Verifying | Phase::Overlap | Phase::Retiring | Phase::Finished
-            )
+        matches!(
+            self.rotation.phase,
+            Phase::RollingOut | Phase::Verifying | Phase::Overlap | Phase::Retiring | Phase::Finished
+        )
     }
 
     /// Who goes first, while that is of interest.
@@ -263,7 +272,7 @@ mod tests {
     }
 
     fn started() -> State {
-        State::default().answered(&request(Action::Start), Some("old"), NOTHING, Timestamp(0))
+        State::default().answered(&request(Action::Start), Ok("old"), NOTHING, Timestamp(0))
     }
 
     fn at(phase: Phase) -> State {
@@ -299,15 +308,15 @@ mod tests {
     fn one_at_a_time_and_each_request_once() {
         let answer = |state: &State| state.answer.clone().expect("an answer").accepted;
         assert!(answer(&started()));
-        assert!(!answer(&started().answered(&request(Action::Start), Some("old"), NOTHING, Timestamp(1))));
-        assert!(!answer(&State::default().answered(&request(Action::Start), None, NOTHING, Timestamp(1))));
-        assert!(!answer(&State::default().answered(&request(Action::Abort), Some("old"), NOTHING, Timestamp(1))));
-        let aborted = started().answered(&request(Action::Abort), Some("old"), NOTHING, Timestamp(1));
+        assert!(!answer(&started().answered(&request(Action::Start), Ok("old"), NOTHING, Timestamp(1))));
+        assert!(!answer(&State::default().answered(&request(Action::Start), Err("why"), NOTHING, Timestamp(1))));
+        assert!(!answer(&State::default().answered(&request(Action::Abort), Ok("old"), NOTHING, Timestamp(1))));
+        let aborted = started().answered(&request(Action::Abort), Ok("old"), NOTHING, Timestamp(1));
         assert!(answer(&aborted) && aborted.active.expect("it goes on").aborted);
-        let late = at(Phase::Retiring).answered(&request(Action::Abort), Some("old"), NOTHING, Timestamp(1));
+        let late = at(Phase::Retiring).answered(&request(Action::Abort), Ok("old"), NOTHING, Timestamp(1));
         assert!(!answer(&late) && !late.active.expect("it goes on").aborted, "no way back");
         let other = Request { subject: Subject::Root, ..request(Action::Abort) };
-        assert!(!answer(&started().answered(&other, Some("old"), NOTHING, Timestamp(1))));
+        assert!(!answer(&started().answered(&other, Ok("old"), NOTHING, Timestamp(1))));
     }
 
     #[test]

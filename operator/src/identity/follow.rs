@@ -104,7 +104,7 @@ fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Resu
 
 /// The issuing CA that comes: the one that the rotation has made, and no other.
 fn coming(inner: &Inner, rotation: &State, roots: &TrustRoots, domain: &TrustDomain) -> Option<Ca> {
-    let wanted = rotation.active.as_ref().filter(|active| active.issues())?.new.as_deref()?;
+    let wanted = rotation.issuing()?.new.as_deref()?;
     let secret = inner.next.borrow().object.clone()?;
     let now = inner.now();
     let usable = inner.source.issuer(&secret, inner.mesh.namespace(), domain, now).and_then(|ca| {

@@ -8,17 +8,16 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
-use zen_model::Timestamp;
 use zen_pki::Identity;
 use zen_rotation::record::{self, Active, Answer, Request, State};
-use zen_rotation::{
-    Member, Newcomers, Observed, Phase, Probes, Rate, Step, Subject, Which, Work, decide, inventory, is_raised,
-};
+use zen_rotation::{Observed, Phase, Probes, Rate, Step, Work, decide, inventory, is_raised};
 
 use super::announce::announce;
-use super::field::{Field, Pod, Presented, Unheard};
+use super::field::{Field, Pod, Presented};
+use super::probe::Round;
+use super::subject::{Look, Scene};
 use super::{Parts, rates};
-use crate::identity::{Next, NextError};
+use crate::identity::NextError;
 use crate::{Object, writer};
 
 /// While nothing goes on, requests aside: certificates are looked at this often.
@@ -27,8 +26,6 @@ const LOOK: Duration = Duration::from_mins(1);
 const ECHO: Duration = Duration::from_secs(1);
 /// Pods that are met at one time.
 const AT_ONCE: usize = 16;
-/// A pod that does not answer is asked so often in a round of probes.
-const TRIES: usize = 3;
 
 /// Why a step was not done.
 #[derive(Debug, thiserror::Error)]
@@ -62,14 +59,6 @@ pub(super) struct Desk<F> {
     inventory: inventory::Inventory,
 }
 
-/// What came of a round of probes.
-enum Round {
-    Passed,
-    /// It says nothing about the new: somebody did not answer.
-    Open(String),
-    Failed(String),
-}
-
 impl<F: Field> Desk<F> {
     pub(super) fn new(parts: Parts<F>) -> Self {
         let (met, inventory) = (HashMap::new(), inventory::Inventory::default());
@@ -81,16 +70,16 @@ impl<F: Field> Desk<F> {
         let Some(state) = self.state.clone() else { return self.begin().await };
         // The pods are met as the operator, which has to have a certificate.
         let identity = self.parts.service.identity().await;
-        let next = self.parts.service.next();
         let now = self.parts.service.now();
         if let Some(request) = self.request(&state) {
             let before = rates::total(self.rates().await.into_values());
-            let old = old(&request.subject, &next).filter(|_| self.parts.service.rotates());
+            let old = self.scene(&[], &identity).old(&request.subject);
+            let old = old.as_deref().map_err(String::as_str);
             return self.answer(state.answered(&request, old, before, now)).await;
         }
         match &state.active {
-            Some(active) => self.go_on(&state, active, &next, &identity).await,
-            None => self.idle(&state, &next, &identity).await,
+            Some(active) => self.go_on(&state, active, &identity).await,
+            None => self.idle(&state, &identity).await,
         }
     }
 
@@ -143,44 +132,36 @@ impl<F: Field> Desk<F> {
         Ok(Duration::ZERO)
     }
 
-    async fn idle(&mut self, state: &State, next: &Next, identity: &Identity) -> Result<Duration, Error> {
-        if next.is_there {
-            // Of a rotation that is over.
-            self.parts.service.drop_next(&self.parts.writer).await?;
+    async fn idle(&mut self, state: &State, identity: &Identity) -> Result<Duration, Error> {
+        let scene = self.scene(&[], identity);
+        if scene.clean().await? {
             return Ok(ECHO);
         }
         let now = self.parts.service.now();
-        let subject = Subject::IssuingCa(None);
-        if self.parts.service.rotates()
-            && let Some((old, _)) = next.issuer.as_ref().filter(|(_, validity)| now >= validity.renew_at())
-            && let before = rates::total(self.rates().await.into_values())
-            && let Some(due) = state.scheduled(&subject, old, before, now)
-        {
-            return self.answer(due).await;
+        let due = scene.due();
+        for (subject, old) in due {
+            let before = rates::total(self.rates().await.into_values());
+            if let Some(due) = state.scheduled(&subject, &old, before, now) {
+                return self.answer(due).await;
+            }
         }
         self.meet(identity).await;
-        self.publish(next, None).await?;
+        self.publish(None).await?;
         Ok(LOOK)
     }
 
-    async fn go_on(
-        &mut self,
-        state: &State,
-        active: &Active,
-        next: &Next,
-        identity: &Identity,
-    ) -> Result<Duration, Error> {
+    async fn go_on(&mut self, state: &State, active: &Active, identity: &Identity) -> Result<Duration, Error> {
         let pods = self.meet(identity).await;
-        self.publish(next, Some(active)).await?;
-        let observed = self.observe(active, next, &pods).await;
+        self.publish(Some(active)).await?;
+        let look = self.scene(&pods, identity).look(active).await;
+        let new = look.new.clone().filter(|_| active.rotation.phase == Phase::Planned);
+        let observed = self.observe(active, look).await;
         let now = observed.now;
         match decide(&active.rotation, &observed) {
             Step::Over => Ok(LOOK),
             Step::Wait(until) => Ok(until.since(now)),
             Step::Enter(phase) => {
-                let new = next.coming.as_ref().map(|(new, _)| new.as_str());
-                let new = new.filter(|_| active.rotation.phase == Phase::Planned);
-                let entered = state.entered(phase.clone(), new, &std::mem::take(&mut self.detail), now);
+                let entered = state.entered(phase.clone(), new.as_deref(), &std::mem::take(&mut self.detail), now);
                 self.store(&entered).await?;
                 (self.probes, self.since) = (Probes::default(), None);
                 let mut shown = active.clone();
@@ -196,33 +177,17 @@ impl<F: Field> Desk<F> {
                 Ok(Duration::ZERO)
             }
             Step::Do(work, until) => {
-                self.work(&work, active, &pods, identity).await?;
+                match work {
+                    Work::Probe => self.probe(active, &pods, identity).await,
+                    work => self.scene(&pods, identity).work(active, &work).await?,
+                }
                 Ok(until.since(now))
             }
         }
     }
 
     /// How things are, for the decision.
-    async fn observe(&mut self, active: &Active, next: &Next, pods: &[Pod]) -> Observed {
-        let now = self.parts.service.now();
-        let issuer = next.issuer.as_ref().map(|(issuer, _)| issuer.as_str());
-        let coming = next.coming.as_ref().map(|(next, _)| next.as_str()).filter(|next| *next != active.old);
-        let new = active.new.as_deref();
-        let is_promoted = new.is_some() && issuer == new;
-        let trust = if is_promoted {
-            Which::New
-        } else if coming.is_some() && (new.is_none() || coming == new) {
-            // Whoever trusts the root trusts what it signed.
-            Which::Both
-        } else {
-            Which::Old
-        };
-        let member = |pod: &Pod| {
-            let presents = self.met.get(&pod.uid).and_then(|met| met.issuer.as_deref());
-            Member { ready: pod.ready, trusts: trust, uses_new: new.is_some() && presents == new }
-        };
-        let members = pods.iter().map(|pod| (pod.name.to_string(), member(pod))).collect();
-        let use_new = is_promoted || (active.everybody() && coming.is_some());
+    async fn observe(&mut self, active: &Active, look: Look) -> Observed {
         let rates = self.rates().await;
         let since = self.since.get_or_insert_with(|| rates.clone());
         let passed = rates.iter().map(|(uid, rate)| rates::between(since.get(uid).copied().unwrap_or_default(), *rate));
@@ -232,74 +197,42 @@ impl<F: Field> Desk<F> {
             self.detail = format!("{} of {} requests failed", passed.failures, passed.requests);
         }
         Observed {
-            now,
-            is_made: coming.is_some(),
-            newcomers: Newcomers { trust, use_new },
-            members,
+            now: self.parts.service.now(),
+            is_made: look.is_made,
+            newcomers: look.newcomers,
+            members: look.members,
             probes: self.probes,
             errors_raised,
-            // What the old has signed verifies under the same root, and who holds it is asked to exchange it.
-            old_until: None,
+            old_until: look.old_until,
             aborted: active.aborted,
         }
     }
 
-    async fn work(&mut self, work: &Work, active: &Active, pods: &[Pod], identity: &Identity) -> Result<(), Error> {
-        let (service, writer) = (&self.parts.service, &self.parts.writer);
-        match work {
-            Work::Make => service.make_next(writer).await?,
-            Work::Trust(Which::New) => service.promote_next(writer).await?,
-            Work::Trust(Which::Old) => service.drop_next(writer).await?,
-            // The phase that is stored says it, and pods ask whose certificate they are to have.
-            Work::Trust(Which::Both) | Work::Use { .. } => {}
-            Work::Probe => {
-                let (label, detail) = match self.probe(active, pods, identity).await {
-                    Round::Passed => {
-                        self.probes.passed += 1;
-                        self.detail.clear();
-                        ("passed", String::new())
-                    }
-                    Round::Open(detail) => {
-                        self.probes.passed = 0;
-                        self.detail.clone_from(&detail);
-                        ("open", detail)
-                    }
-                    Round::Failed(detail) => {
-                        self.probes.failed = true;
-                        self.detail.clone_from(&detail);
-                        ("failed", detail)
-                    }
-                };
-                self.parts.metrics.probed(label);
-                tracing::info!(result = label, detail, passed = self.probes.passed, "a round of probes");
+    /// A round of probes, and what is remembered of it.
+    async fn probe(&mut self, active: &Active, pods: &[Pod], identity: &Identity) {
+        let (label, detail) = match self.scene(pods, identity).probe(active).await {
+            Round::Passed => {
+                self.probes.passed += 1;
+                self.detail.clear();
+                ("passed", String::new())
             }
-        }
-        Ok(())
+            Round::Open(detail) => {
+                self.probes.passed = 0;
+                self.detail.clone_from(&detail);
+                ("open", detail)
+            }
+            Round::Failed(detail) => {
+                self.probes.failed = true;
+                self.detail.clone_from(&detail);
+                ("failed", detail)
+            }
+        };
+        self.parts.metrics.probed(label);
+        tracing::info!(result = label, detail, passed = self.probes.passed, "a round of probes");
     }
 
-    /// Real handshakes: with each that uses the new, whose chain and times are checked, and with everybody else as one that
-    /// uses it.
-    async fn probe(&self, active: &Active, pods: &[Pod], identity: &Identity) -> Round {
-        let service = &self.parts.service;
-        let as_new = match service.as_of_next() {
-            Ok(as_new) => as_new,
-            Err(error) => return Round::Open(error.to_string()),
-        };
-        let now = service.now();
-        // One of the user's own has another issuer, and none that this is about.
-        let serves = self.parts.workloads.borrow().content.as_ref().is_none_or(|all| all.intake.tls_secret.is_empty());
-        let is_in = |pod: &Pod| active.canary().is_none_or(|canary| canary.contains(&*pod.name));
-        let rounds = pods.iter().filter(|pod| pod.ready).cloned().map(|pod| {
-            let (field, as_new) = (self.parts.field.clone(), as_new.clone());
-            let user = is_in(&pod).then(|| (identity.clone(), active.new.clone(), serves));
-            async move { probe(&field, &pod, user, &as_new, now).await }
-        });
-        let rounds = few(rounds.collect()).await;
-        rounds.into_iter().fold(Round::Passed, |worst, round| match (worst, round) {
-            (failed @ Round::Failed(_), _) | (_, failed @ Round::Failed(_)) => failed,
-            (open @ Round::Open(_), _) | (_, open @ Round::Open(_)) => open,
-            (Round::Passed, Round::Passed) => Round::Passed,
-        })
+    fn scene<'a>(&'a self, pods: &'a [Pod], identity: &'a Identity) -> Scene<'a, F> {
+        Scene { parts: &self.parts, met: &self.met, pods, identity }
     }
 
     /// Meets every pod; who does not answer is remembered as it was.
@@ -329,9 +262,9 @@ impl<F: Field> Desk<F> {
     }
 
     /// For `kubectl zen certs`.
-    async fn publish(&mut self, next: &Next, active: Option<&Active>) -> Result<(), Error> {
-        let pods = self.parts.field.pods();
-        let inventory = super::certificates::inventory(&self.parts.service, &pods, &self.met, next, active);
+    async fn publish(&mut self, active: Option<&Active>) -> Result<(), Error> {
+        let (pods, next) = (self.parts.field.pods(), self.parts.service.next());
+        let inventory = super::certificates::inventory(&self.parts.service, &pods, &self.met, &next, active);
         if inventory == self.inventory {
             return Ok(());
         }
@@ -362,62 +295,7 @@ impl<F: Field> Desk<F> {
     }
 }
 
-/// Fingerprint of what is to be exchanged; none where that is not for us.
-fn old<'a>(subject: &Subject, next: &'a Next) -> Option<&'a str> {
-    match subject {
-        Subject::IssuingCa(None) => next.issuer.as_ref().map(|(issuer, _)| issuer.as_str()),
-        Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => None,
-    }
-}
-
 /// What comes of all of these, a few at one time.
-async fn few<T, W: Future<Output = T>>(work: Vec<W>) -> Vec<T> {
+pub(super) async fn few<T, W: Future<Output = T>>(work: Vec<W>) -> Vec<T> {
     stream::iter(work).buffer_unordered(AT_ONCE).collect().await
-}
-
-/// One pod: as one that uses the new, where it does (`user`), and as one that meets who does.
-async fn probe<F: Field>(
-    field: &F,
-    pod: &Pod,
-    user: Option<(Identity, Option<String>, bool)>,
-    as_new: &Identity,
-    now: Timestamp,
-) -> Round {
-    if let Some((identity, new, serves)) = user {
-        let judge = |met: Result<Presented, Unheard>| match met {
-            Ok(met) if met.issuer != new => Round::Open(format!("{} presents the old", pod.name)),
-            Ok(met) if met.validity.from <= now && now < met.validity.until => Round::Passed,
-            Ok(_) => Round::Failed(format!("{}: its certificate is of another time", pod.name)),
-            Err(Unheard::Away(error)) => Round::Open(format!("{}: {error}", pod.name)),
-            Err(Unheard::Refused(error)) => Round::Failed(format!("{}: {error}", pod.name)),
-        };
-        let met = judge(greet(field, pod, &identity).await);
-        let visited = if serves { field.visit(pod).await } else { None };
-        match (met, visited) {
-            // Who may reach the intake is the network's to say: no answer says nothing here.
-            (Round::Passed, None | Some(Err(Unheard::Away(_)))) => {}
-            (Round::Passed, Some(visited)) => match judge(visited) {
-                Round::Passed => {}
-                other => return other,
-            },
-            (other, _) => return other,
-        }
-    }
-    match greet(field, pod, as_new).await {
-        Ok(_) => Round::Passed,
-        Err(Unheard::Away(error)) => Round::Open(format!("{}: {error}", pod.name)),
-        Err(Unheard::Refused(error)) => Round::Failed(format!("{} does not take the new: {error}", pod.name)),
-    }
-}
-
-/// Once more where there is no handshake: a connection may just have broken.
-async fn greet<F: Field>(field: &F, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
-    let mut last = field.greet(pod, identity).await;
-    for _ in 1..TRIES {
-        if last.is_ok() {
-            break;
-        }
-        last = field.greet(pod, identity).await;
-    }
-    last
 }

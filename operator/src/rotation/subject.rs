@@ -1,0 +1,92 @@
+//! What differs between the things that are exchanged: how each is made, who trusts and uses it, and how it is probed. The rest is
+//! the same for all, and [`Desk`](super::desk::Desk)'s.
+
+mod issuer;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use zen_model::Timestamp;
+use zen_pki::Identity;
+use zen_rotation::record::Active;
+use zen_rotation::{Member, Newcomers, Subject, Work};
+
+use super::Parts;
+use super::desk::Error;
+use super::field::{Field, Pod, Presented};
+use super::probe::Round;
+
+/// Where it takes place: everything that a subject has to do with.
+pub(super) struct Scene<'a, F> {
+    pub(super) parts: &'a Parts<F>,
+    /// What each pod presented last, by UID.
+    pub(super) met: &'a HashMap<Arc<str>, Presented>,
+    pub(super) pods: &'a [Pod],
+    /// The operator, as it is now.
+    pub(super) identity: &'a Identity,
+}
+
+/// How a subject stands.
+#[derive(Debug, Default)]
+pub(super) struct Look {
+    /// Whether the new was made and verifies by itself.
+    pub(super) is_made: bool,
+    /// What the new is called; it is stored once that is made.
+    pub(super) new: Option<String>,
+    pub(super) newcomers: Newcomers,
+    /// By name.
+    pub(super) members: BTreeMap<String, Member>,
+    /// Until when something that was made with the old can be met.
+    pub(super) old_until: Option<Timestamp>,
+}
+
+impl<F: Field> Scene<'_, F> {
+    /// What is to be exchanged, by its name; in words why it cannot be.
+    pub(super) fn old(&self, subject: &Subject) -> Result<String, String> {
+        match subject {
+            Subject::IssuingCa(None) => issuer::old(self),
+            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
+                Err("this release does not do that".to_owned())
+            }
+        }
+    }
+
+    /// What is to be exchanged because of its age, the most urgent first, each with its name.
+    pub(super) fn due(&self) -> Vec<(Subject, String)> {
+        issuer::due(self).map(|old| (Subject::IssuingCa(None), old)).into_iter().collect()
+    }
+
+    /// How it stands.
+    pub(super) async fn look(&self, active: &Active) -> Look {
+        match active.rotation.subject {
+            Subject::IssuingCa(None) => issuer::look(self, active),
+            // Of another release: it is taken back.
+            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
+                Look::default()
+            }
+        }
+    }
+
+    /// Does this. Again does no harm.
+    pub(super) async fn work(&self, active: &Active, work: &Work) -> Result<(), Error> {
+        match active.rotation.subject {
+            Subject::IssuingCa(None) => issuer::work(self, work).await,
+            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => Ok(()),
+        }
+    }
+
+    /// A round of probes.
+    pub(super) async fn probe(&self, active: &Active) -> Round {
+        match active.rotation.subject {
+            Subject::IssuingCa(None) => issuer::probe(self, active).await,
+            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
+                Round::Open("this release does not do that".to_owned())
+            }
+        }
+    }
+
+    /// While nothing goes on: puts away what a rotation that is over has left. Whether there was something.
+    pub(super) async fn clean(&self) -> Result<bool, Error> {
+        issuer::clean(self).await
+    }
+}
