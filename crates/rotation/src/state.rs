@@ -51,11 +51,30 @@ pub struct Plan {
     pub patience_seconds: u32,
     /// How often things are looked at while nothing changes.
     pub interval_seconds: u32,
+    /// How long the old counts beside the new at least, once everybody uses the new. None: as long as that subject needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_seconds: Option<u32>,
+    /// How long what a member cluster was told to trust takes to reach each of its pods: their kubelets bring it.
+    #[serde(default = "settle")]
+    pub settle_seconds: u32,
+}
+
+/// A kubelet brings a changed ConfigMap within two minutes, and a pod looks at it twice a minute.
+const fn settle() -> u32 {
+    180
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { canary_percent: 10, probes: 3, soak_seconds: 60, patience_seconds: 600, interval_seconds: 5 }
+        Self {
+            canary_percent: 10,
+            probes: 3,
+            soak_seconds: 60,
+            patience_seconds: 600,
+            interval_seconds: 5,
+            overlap_seconds: None,
+            settle_seconds: settle(),
+        }
     }
 }
 
@@ -160,6 +179,16 @@ impl Plan {
     /// How many of so many go first.
     pub(crate) fn canary(&self, members: usize) -> usize {
         (members * usize::from(self.canary_percent.min(100))).div_ceil(100).max(1)
+    }
+
+    /// How long the old counts beside the new, where that is said.
+    pub fn overlap(&self) -> Option<Duration> {
+        self.overlap_seconds.map(|seconds| Duration::from_secs(seconds.into()))
+    }
+
+    /// How long what is trusted takes to reach the pods of a member cluster.
+    pub const fn settle(&self) -> Duration {
+        Duration::from_secs(self.settle_seconds as u64)
     }
 
     pub(crate) const fn patience(&self) -> Duration {

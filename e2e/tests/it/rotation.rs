@@ -129,7 +129,14 @@ async fn send(load: Arc<Load>, address: std::net::SocketAddr, roots: rustls::Roo
 }
 
 async fn ask(config_maps: &Api<ConfigMap>, id: &str) {
-    let plan = Plan { canary_percent: 25, probes: 2, soak_seconds: 3, patience_seconds: 60, interval_seconds: 1 };
+    let plan = Plan {
+        canary_percent: 25,
+        probes: 2,
+        soak_seconds: 3,
+        patience_seconds: 60,
+        interval_seconds: 1,
+        ..Plan::default()
+    };
     let request = Request { id: id.to_owned(), action: Action::Start, subject: Subject::IssuingCa(None), plan };
     let patch = json!({"data": {record::REQUEST: serde_json::to_string(&request).unwrap()}});
     config_maps.patch(record::CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();

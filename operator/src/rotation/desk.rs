@@ -73,7 +73,7 @@ impl<F: Field> Desk<F> {
         let now = self.parts.service.now();
         if let Some(request) = self.request(&state) {
             let before = rates::total(self.rates().await.into_values());
-            let old = self.scene(&[], &identity).old(&request.subject);
+            let old = self.scene(&[], &identity).old(&request.subject).await;
             let old = old.as_deref().map_err(String::as_str);
             return self.answer(state.answered(&request, old, before, now)).await;
         }
@@ -138,7 +138,7 @@ impl<F: Field> Desk<F> {
             return Ok(ECHO);
         }
         let now = self.parts.service.now();
-        let due = scene.due();
+        let due = scene.due().await;
         for (subject, old) in due {
             let before = rates::total(self.rates().await.into_values());
             if let Some(due) = state.scheduled(&subject, &old, before, now) {
@@ -153,7 +153,7 @@ impl<F: Field> Desk<F> {
     async fn go_on(&mut self, state: &State, active: &Active, identity: &Identity) -> Result<Duration, Error> {
         let pods = self.meet(identity).await;
         self.publish(Some(active)).await?;
-        let look = self.scene(&pods, identity).look(active).await;
+        let look = self.scene(&pods, identity).look(active).await?;
         let new = look.new.clone().filter(|_| active.rotation.phase == Phase::Planned);
         let observed = self.observe(active, look).await;
         let now = observed.now;
@@ -192,7 +192,8 @@ impl<F: Field> Desk<F> {
         let since = self.since.get_or_insert_with(|| rates.clone());
         let passed = rates.iter().map(|(uid, rate)| rates::between(since.get(uid).copied().unwrap_or_default(), *rate));
         let passed = rates::total(passed);
-        let errors_raised = is_raised(active.before, passed);
+        // What the old is kept for by then may take weeks, in which requests fail for other reasons.
+        let errors_raised = active.rotation.phase != Phase::Overlap && is_raised(active.before, passed);
         if errors_raised {
             self.detail = format!("{} of {} requests failed", passed.failures, passed.requests);
         }

@@ -42,7 +42,7 @@ pub(super) struct Look {
 
 impl<F: Field> Scene<'_, F> {
     /// What is to be exchanged, by its name; in words why it cannot be.
-    pub(super) fn old(&self, subject: &Subject) -> Result<String, String> {
+    pub(super) async fn old(&self, subject: &Subject) -> Result<String, String> {
         match subject {
             Subject::IssuingCa(None) => issuer::old(self),
             Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
@@ -52,17 +52,17 @@ impl<F: Field> Scene<'_, F> {
     }
 
     /// What is to be exchanged because of its age, the most urgent first, each with its name.
-    pub(super) fn due(&self) -> Vec<(Subject, String)> {
+    pub(super) async fn due(&self) -> Vec<(Subject, String)> {
         issuer::due(self).map(|old| (Subject::IssuingCa(None), old)).into_iter().collect()
     }
 
     /// How it stands.
-    pub(super) async fn look(&self, active: &Active) -> Look {
+    pub(super) async fn look(&self, active: &Active) -> Result<Look, Error> {
         match active.rotation.subject {
-            Subject::IssuingCa(None) => issuer::look(self, active),
+            Subject::IssuingCa(None) => Ok(issuer::look(self, active)),
             // Of another release: it is taken back.
             Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
-                Look::default()
+                Ok(Look::default())
             }
         }
     }

@@ -309,9 +309,13 @@ fn what_is_stored_is_read_again() {
         concat!(
             r#"{"subject":{"kind":"issuingCa","cluster":"team-a/eu"},"started":"2023-11-14T22:13:20.000Z","#,
             r#""phase":{"name":"probing","pods":["a"]},"since":"2023-11-14T22:13:29.000Z","#,
-            r#""plan":{"canaryPercent":10,"probes":3,"soakSeconds":60,"patienceSeconds":600,"intervalSeconds":5}}"#
+            r#""plan":{"canaryPercent":10,"probes":3,"soakSeconds":60,"patienceSeconds":600,"intervalSeconds":5,"#,
+            r#""settleSeconds":180}}"#
         )
     );
+    assert_eq!(serde_json::from_str::<Rotation>(&text).expect("read"), rotation);
+    // One that a release before has stored goes on.
+    let text = text.replace(r#","settleSeconds":180"#, "");
     assert_eq!(serde_json::from_str::<Rotation>(&text).expect("read"), rotation);
     let back = rotation.enter(Phase::RollingBack { failure: R::ErrorsRaised }, START);
     let text = serde_json::to_string(&back).expect("written");
