@@ -1,14 +1,16 @@
 //! The parts of a process that run side by side, each with a name.
 
+use std::collections::HashMap;
 use std::future::Future;
 
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::{Instant, timeout_at};
 
 /// Running parts. Dropping it stops them all.
 #[derive(Debug, Default)]
 pub struct Tasks {
-    set: JoinSet<&'static str>,
+    set: JoinSet<()>,
+    running: HashMap<task::Id, &'static str>,
 }
 
 impl Tasks {
@@ -19,36 +21,42 @@ impl Tasks {
 
     /// Runs a part. The name is for people: "the NAME ended".
     pub fn spawn(&mut self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.set.spawn(async move {
-            task.await;
-            name
-        });
+        let id = self.set.spawn(task).id();
+        self.running.insert(id, name);
     }
 
     /// Waits until one ends, which none does by itself while the process serves; returns what is to be said about it.
     /// Safe to cancel.
     pub async fn first_end(&mut self) -> String {
-        match self.set.join_next().await {
-            Some(Ok(name)) => format!("the {name} ended"),
-            Some(Err(error)) => format!("a part of the process failed: {error}"),
+        match self.join_next().await {
+            Some((name, Ok(()))) => format!("the {name} ended"),
+            Some((name, Err(error))) => format!("the {name} failed: {error}"),
             None => "nothing is left to run".to_owned(),
         }
     }
 
-    /// Waits until these have ended, at the longest until the deadline. They have to be told to end.
+    /// Waits until those of these that run have ended, at the longest until the deadline. They have to be told to end.
     pub async fn ended(&mut self, names: &[&str], deadline: Instant) {
-        let mut left = names.to_vec();
-        while !left.is_empty() {
-            match timeout_at(deadline, self.set.join_next()).await {
-                Ok(Some(Ok(name))) => left.retain(|waited| *waited != name),
-                Ok(Some(Err(error))) => tracing::warn!(%error, "a part failed while the process ended"),
+        while self.running.values().any(|name| names.contains(name)) {
+            match timeout_at(deadline, self.join_next()).await {
+                Ok(Some((_, Ok(())))) => {}
+                Ok(Some((name, Err(error)))) => {
+                    tracing::warn!(%error, part = name, "a part failed while the process ended");
+                }
                 Ok(None) => return,
                 Err(_) => {
+                    let left: Vec<_> = self.running.values().filter(|name| names.contains(name)).copied().collect();
                     tracing::warn!(parts = left.join(", "), "not all in flight could be finished in time");
                     return;
                 }
             }
         }
+    }
+
+    async fn join_next(&mut self) -> Option<(&'static str, Result<(), JoinError>)> {
+        let ended = self.set.join_next_with_id().await?;
+        let (id, result) = ended.map_or_else(|error| (error.id(), Err(error)), |(id, ())| (id, Ok(())));
+        Some((self.running.remove(&id).unwrap_or("part"), result))
     }
 
     /// Stops what still runs.
@@ -75,5 +83,18 @@ mod tests {
         tasks.spawn("link", tokio::time::sleep(Duration::from_secs(1)));
         tasks.ended(&["link"], deadline + Duration::from_secs(3)).await;
         assert_eq!(Instant::now(), deadline + Duration::from_secs(1));
+    }
+
+    /// Not every process has every part: one that was never there keeps nobody from ending.
+    #[tokio::test(start_paused = true)]
+    async fn does_not_wait_for_what_does_not_run() {
+        let mut tasks = Tasks::new();
+        let began = Instant::now();
+        tasks.spawn("admin", std::future::pending());
+        tasks.spawn("feed", async {});
+        tasks.ended(&["feed", "egress"], began + Duration::from_secs(9)).await;
+        tasks.spawn("relay", async { panic!("as a part that fails") });
+        tasks.ended(&["relay"], began + Duration::from_secs(9)).await;
+        assert_eq!(Instant::now(), began);
     }
 }

@@ -51,5 +51,9 @@ async fn keep(
         async move { stream.pump(session.sender, frames(session.receiver).boxed()).await }
     };
     dialer.keep_connected_until(unwanted, on_session).await;
+    if stream.drains() {
+        // A feed that has ended would be begun anew, again and again, for as long as the last of them settles.
+        std::future::pending::<()>().await;
+    }
     address
 }

@@ -295,6 +295,11 @@ impl Stream {
         self.draining.cancelled().await;
     }
 
+    /// Whether nothing more is to come.
+    pub(super) fn drains(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
     /// Notes that a feed grants no more, and says so to the egress when it is true of all of them.
     async fn no_more(&self, of: Option<u64>) {
         let all = {
