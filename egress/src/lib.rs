@@ -115,6 +115,8 @@ pub struct Egress {
     lanes: Mutex<HashMap<Box<str>, Arc<Lane>>>,
     /// Rises with every change of the keys towards targets.
     rekeyed: AtomicU64,
+    /// Of this process.
+    incarnation: u64,
 }
 
 impl Egress {
@@ -127,6 +129,7 @@ impl Egress {
             hosts,
             lanes: Mutex::default(),
             rekeyed: AtomicU64::new(0),
+            incarnation: fastrand::u64(1..),
         })
     }
 
@@ -155,7 +158,8 @@ impl Egress {
     /// What this egress says of itself on a link, for whoever dials with it.
     pub fn side(&self) -> zen_link::Egress {
         let Options { instance, max_leases, max_bytes, .. } = self.parts.options.clone();
-        zen_link::Egress { instance, max_leases, max_bytes, claim: zen_link::Claim::Own }
+        let (incarnation, claim) = (self.incarnation, zen_link::Claim::Own);
+        zen_link::Egress { instance, incarnation, max_leases, max_bytes, claim }
     }
 
     /// Serves one session until its peer ends it, or until it has drained after `shutdown`.

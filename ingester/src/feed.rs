@@ -10,6 +10,7 @@ mod dispatch;
 mod lane;
 mod session;
 mod share;
+mod suspects;
 
 use std::pin::Pin;
 use std::sync::Arc;

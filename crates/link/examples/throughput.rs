@@ -34,7 +34,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let (stop, stopped) = oneshot::channel::<()>();
-    let side = Egress { instance: "egress".into(), max_leases: 4096, max_bytes: 64 << 20, claim: Claim::Own };
+    let side =
+        Egress { instance: "egress".into(), incarnation: 0, max_leases: 4096, max_bytes: 64 << 20, claim: Claim::Own };
     let listening =
         tokio::spawn(serve(listener, server, side, Options::default(), Metrics::default(), settle_all, async {
             let _ = stopped.await;

@@ -75,6 +75,9 @@ pub struct Hello {
     /// Of an ingester that leases for the stream of a member which it has taken; honoured from an ingester alone.
     #[prost(message, optional, tag = "6")]
     pub behalf: Option<Behalf>,
+    /// Random, of the egress process: who comes back under the same has not died meanwhile. 0: not told.
+    #[prost(fixed64, tag = "7")]
+    pub incarnation: u64,
 }
 
 /// For whom an ingester leases at another.

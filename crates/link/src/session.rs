@@ -75,6 +75,8 @@ impl fmt::Debug for Judge {
 pub struct Egress {
     /// Names this process in the peer's logs.
     pub instance: String,
+    /// Of this process, random; 0: not told. What is lost with a session counts against an event only if the process died.
+    pub incarnation: u64,
     /// At most so many leases outstanding.
     pub max_leases: u32,
     /// At most about so many bytes of records outstanding.
@@ -312,6 +314,7 @@ impl Side for Egress {
             instance: self.instance.clone(),
             proof,
             behalf,
+            incarnation: self.incarnation,
         };
         send(sender, FromEgress { hello: Some(hello.clone()), ..FromEgress::default() }).await?;
         let welcome = receiver.first().await?.welcome.ok_or(Error::NoGreeting)?;

@@ -27,6 +27,7 @@ use zen_queue::{LeaseToken, Leased};
 use super::lane::{Divided, LEASES_PER_SLOT, Lane, Offer, Probe};
 use super::session::{Held, Session};
 use super::share::{Share, divide};
+use super::suspects::Suspects;
 use super::{Carrier, Handle, Heard, Parts};
 
 /// The configuration, expired leases and what nobody told us are looked at so often.
@@ -54,6 +55,7 @@ pub(super) struct Dispatcher {
     lanes: HashMap<u64, Lane>,
     ids: HashMap<ObjectKey, u64>,
     sessions: HashMap<u64, Session>,
+    suspects: Suspects,
     /// Lanes with something due, in turn.
     line: VecDeque<u64>,
     /// Lanes to look at again at a time.
@@ -88,6 +90,7 @@ impl Dispatcher {
             lanes: HashMap::new(),
             ids: HashMap::new(),
             sessions: HashMap::new(),
+            suspects: Suspects::default(),
             line: VecDeque::new(),
             timers: BTreeSet::new(),
             running: FuturesUnordered::new(),

@@ -1,6 +1,7 @@
 //! One connected egress: its window, and what it holds.
 
 use std::collections::{HashMap, HashSet};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,6 +17,7 @@ use zen_queue::LeaseToken;
 use super::Carrier;
 use super::board::SessionView;
 use super::lane::Room;
+use super::suspects::Process;
 
 /// An egress may not ask for more than this to be kept ready for it.
 const MAX_WINDOW_LEASES: u32 = 65_536;
@@ -76,6 +78,8 @@ pub(super) struct Held {
 
 pub(super) struct Session {
     pub(super) carrier: Carrier,
+    /// Where the peer says which it is.
+    pub(super) process: Option<Process>,
     /// Bounded by [`Session::is_overrun`].
     outgoing: Outgoing,
     pub(super) held: HashMap<LeaseToken, Held>,
@@ -116,7 +120,13 @@ impl Session {
         ended: oneshot::Sender<()>,
     ) -> Self {
         let window = frame::Window { max_leases: hello.max_leases, max_bytes: hello.max_bytes };
+        let scope = match &carrier {
+            Carrier::Relay(admitted) => admitted.cluster.to_string(),
+            Carrier::Link | Carrier::InProcess => view.peer.clone(),
+        };
+        let process = NonZeroU64::new(hello.incarnation).map(|incarnation| Process { scope, incarnation });
         let mut session = Self {
+            process,
             outgoing,
             reader,
             carrier,

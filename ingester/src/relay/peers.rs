@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
-use zen_link::frame::Behalf;
+use zen_link::frame::{Behalf, Hello};
 use zen_link::{Claim, Dialer, EgressSession};
 
 use super::Parts;
@@ -15,7 +15,7 @@ use crate::links;
 
 /// Keeps a feed with each peer, for as long as it is polled. A peer that is gone from the addresses is not dialled again; its
 /// feed goes on until its ingester ends it, which still has events.
-pub(super) async fn follow(parts: &Parts, stream: &Arc<Stream>, admitted: &Admitted, instance: &str) {
+pub(super) async fn follow(parts: &Parts, stream: &Arc<Stream>, admitted: &Admitted, hello: &Hello) {
     let behalf = Behalf {
         tenant: admitted.cluster.tenant().to_string(),
         cluster: admitted.cluster.cluster().to_string(),
@@ -23,8 +23,13 @@ pub(super) async fn follow(parts: &Parts, stream: &Arc<Stream>, admitted: &Admit
     };
     // The egress's own name: every ingester then divides a Destination's slots alike. The window follows when it is known how
     // many feeds share it.
-    let side =
-        zen_link::Egress { instance: instance.to_owned(), max_leases: 1, max_bytes: 1, claim: Claim::Behalf(behalf) };
+    let side = zen_link::Egress {
+        instance: hello.instance.clone(),
+        incarnation: hello.incarnation,
+        max_leases: 1,
+        max_bytes: 1,
+        claim: Claim::Behalf(behalf),
+    };
     let keep = |address: SocketAddr, wanted: watch::Receiver<bool>| {
         let dialer = Dialer::new(address.into(), Arc::clone(&parts.tls), side.clone(), parts.metrics.clone());
         let dialer = dialer.with_options(parts.options.clone());

@@ -68,10 +68,18 @@ struct Feed {
 /// Serves the stream until either side ends it. With `end` it is drained: this process goes, and the egress connects elsewhere.
 pub(super) async fn run(parts: &Parts, session: IngesterSession, admitted: Admitted, end: CancellationToken) {
     let IngesterSession { peer, hello, sender, receiver, .. } = session;
-    let instance: String = hello.instance.chars().take(128).collect();
     let stream = Stream::new(&hello, sender);
-    let own = own_feed(parts, &stream, admitted.clone(), peer.to_string(), instance.clone());
-    let others = peers::follow(parts, &stream, &admitted, &instance);
+    // The windows follow when it is known how many feeds share them.
+    let hello = Hello {
+        version: VERSION,
+        max_leases: 1,
+        max_bytes: 1,
+        instance: hello.instance.chars().take(128).collect(),
+        incarnation: hello.incarnation,
+        ..Hello::default()
+    };
+    let own = own_feed(parts, &stream, admitted.clone(), peer.to_string(), hello.clone());
+    let others = peers::follow(parts, &stream, &admitted, &hello);
     let drained = async {
         end.cancelled().await;
         tracing::info!(%peer, "this process ends: a member's stream is drained");
@@ -109,13 +117,13 @@ pub(super) async fn run(parts: &Parts, session: IngesterSession, admitted: Admit
 }
 
 /// The feed of this process, over channels.
-async fn own_feed(parts: &Parts, stream: &Arc<Stream>, admitted: Admitted, peer: String, instance: String) {
+async fn own_feed(parts: &Parts, stream: &Arc<Stream>, admitted: Admitted, peer: String, hello: Hello) {
     let (to_stream, from_feed) = mpsc::channel(FRAMES);
     let (to_feed, from_stream) = mpsc::channel(FRAMES);
     let link = feed::Link {
         carrier: Carrier::Relay(admitted),
         peer,
-        hello: Hello { version: VERSION, max_leases: 1, max_bytes: 1, instance, ..Hello::default() },
+        hello,
         outgoing: to_stream,
         incoming: ReceiverStream::new(from_stream).boxed(),
     };

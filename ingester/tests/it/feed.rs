@@ -15,6 +15,7 @@ use zen_link::frame::{FromEgress, FromIngester, Hello, Lease, Settled, Token};
 use zen_model::observe::Observation;
 use zen_model::settle::{Attempt, Class};
 use zen_model::{DeadReason, Event, Settlement, Timestamp};
+use zen_queue::MAX_LOST_LEASES;
 
 use crate::kit::{Intake, keys};
 
@@ -61,9 +62,18 @@ impl Fed {
     }
 
     pub fn connect_as(&self, carrier: Carrier, instance: &str, max_leases: u32) -> Egress {
+        self.connect_with(carrier, Hello { max_leases, instance: instance.into(), ..Hello::default() })
+    }
+
+    /// A session of the process that calls itself so.
+    fn connect_again(&self, incarnation: u64) -> Egress {
+        self.connect_with(Carrier::Link, Hello { max_leases: 1000, incarnation, ..Hello::default() })
+    }
+
+    fn connect_with(&self, carrier: Carrier, hello: Hello) -> Egress {
         let (outgoing, frames) = mpsc::channel(4);
         let (sender, incoming) = mpsc::channel(4);
-        let hello = Hello { version: 1, max_leases, max_bytes: 1 << 24, instance: instance.into(), ..Hello::default() };
+        let hello = Hello { version: 1, max_bytes: 1 << 24, ..hello };
         let incoming = Box::pin(ReceiverStream::new(incoming));
         let link = Link { carrier, peer: "spiffe://test/egress".into(), hello, outgoing, incoming };
         let handle = self.handle.clone();
@@ -327,6 +337,26 @@ async fn a_session_that_ends_gives_its_leases_back_at_once() {
 }
 
 /// A silent egress loses its leases to time, a renewing one keeps them.
+/// D-04, D-02: a line that breaks says nothing about the events; egresses that never come back do.
+#[tokio::test(start_paused = true)]
+async fn a_delivery_is_poison_where_egresses_die_with_it_and_not_where_a_line_breaks() {
+    let fed = Fed::with([sample("ci", |_| {})]);
+    fed.intake.queue.put("a", &["a/ci"], b"x");
+    let broken = async |incarnation| {
+        let mut egress = fed.connect_again(incarnation);
+        assert_eq!(egress.take().await.len(), 1, "due again at once");
+        drop(egress);
+    };
+    for _ in 0..3 * MAX_LOST_LEASES {
+        broken(7).await;
+    }
+    for incarnation in 8..8 + u64::from(MAX_LOST_LEASES) {
+        broken(incarnation).await;
+    }
+    assert_eq!(fed.connect_again(100).take().await.len(), 0, "the sixth, the first included, that did not come back");
+    assert_eq!(fed.intake.queue.dead("a/ci"), [DeadReason::Poison]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn leases_expire_unless_renewed() {
     let fed = Fed::with([sample("ci", |_| {})]);

@@ -53,7 +53,7 @@ pub fn ingester() -> Ingester {
 }
 
 pub fn egress() -> Egress {
-    Egress { instance: "egress-0".into(), max_leases: 1000, max_bytes: 64 << 20, claim: Claim::Own }
+    Egress { instance: "egress-0".into(), incarnation: 0, max_leases: 1000, max_bytes: 64 << 20, claim: Claim::Own }
 }
 
 /// A listener that hands its sessions over.

@@ -16,8 +16,19 @@ use super::super::board::SessionView;
 use super::super::convert;
 use super::super::lane::Probe;
 use super::super::session::{Held, Outgoing, Session};
+use super::super::suspects::Verdict;
 use super::super::{Carrier, Heard, Link};
 use super::{Dispatcher, Done, enqueue, judge};
+
+/// What becomes of a lease whose session ends.
+enum Fate {
+    /// Due again; the queue counts it.
+    Abandoned,
+    /// Due again, and nothing is wrong with it.
+    Taken,
+    /// A dead letter.
+    Poison,
+}
 
 impl Dispatcher {
     /// Takes what was heard; the settlements of all frames become one call.
@@ -64,31 +75,57 @@ impl Dispatcher {
             draining: false.into(),
         });
         self.parts.board.connected(id, Arc::clone(&view));
-        self.sessions
-            .insert(id, Session::new(carrier, &hello, Outgoing::to(outgoing), reader.abort_handle(), view, ended));
+        let session = Session::new(carrier, &hello, Outgoing::to(outgoing), reader.abort_handle(), view, ended);
+        if let Some(process) = &session.process {
+            self.suspects.lives(process);
+        }
+        self.sessions.insert(id, session);
         self.redivide();
     }
 
-    /// What the session held is due again at once, uncharged but counted towards `Poison`.
+    /// What the session held is due again at once, uncharged, and counted towards `Poison` where the process does not come back.
     pub(super) fn disconnect(&mut self, id: u64) {
-        self.end(id, |_| true);
+        let Some(session) = self.sessions.get(&id) else { return };
+        if !session.held.is_empty() {
+            tracing::info!(peer = session.view.peer, leases = session.held.len(), "egress session ended with leases");
+            self.parts.metrics.lost_leases.inc_by(session.held.len() as u64);
+        }
+        let process = session.process.clone();
+        let mut suspects = std::mem::take(&mut self.suspects);
+        self.end(id, |token, held| match &process {
+            // Whether it was attempted is not known: the queue decides what that means.
+            _ if held.begun => Fate::Abandoned,
+            None => Fate::Abandoned,
+            Some(process) => match suspects.lost(token.delivery, process) {
+                Verdict::Again => Fate::Taken,
+                Verdict::Poison => Fate::Poison,
+                Verdict::Unknown => Fate::Abandoned,
+            },
+        });
+        self.suspects = suspects;
     }
 
-    /// Ends a session. Of what it held, what `lost` says counts towards `Poison`; the rest was taken from it.
-    fn end(&mut self, id: u64, lost: impl Fn(&Held) -> bool) {
+    /// Ends a session, and gives what it held the fate that it is to have.
+    fn end(&mut self, id: u64, mut fate: impl FnMut(&LeaseToken, &Held) -> Fate) {
         let Some(session) = self.sessions.remove(&id) else { return };
         self.parts.board.disconnected(id);
-        let (lost, taken): (Vec<_>, Vec<_>) = session.held.iter().partition(|(_, held)| lost(held));
-        if !lost.is_empty() {
-            tracing::info!(peer = session.view.peer, leases = lost.len(), "egress session ended with leases");
-            self.parts.metrics.lost_leases.inc_by(lost.len() as u64);
-            self.parts.queue.abandon(&lost.into_iter().map(|(token, _)| *token).collect::<Vec<_>>());
+        let (mut abandoned, mut ended) = (Vec::new(), Vec::new());
+        for (token, held) in &session.held {
+            let settlement = match fate(token, held) {
+                Fate::Abandoned => {
+                    abandoned.push(*token);
+                    continue;
+                }
+                Fate::Taken => Settlement::Release { after: Duration::ZERO, reason: ReleaseReason::Drain },
+                Fate::Poison => Settlement::Dead { reason: DeadReason::Poison },
+            };
+            ended.push(Settled { token: *token, settlement, attempt: None });
         }
-        if !taken.is_empty() {
-            let settlement = Settlement::Release { after: Duration::ZERO, reason: ReleaseReason::Drain };
-            let release =
-                |(token, _): (&LeaseToken, _)| Settled { token: *token, settlement: settlement.clone(), attempt: None };
-            self.settle(taken.into_iter().map(release).collect());
+        if !abandoned.is_empty() {
+            self.parts.queue.abandon(&abandoned);
+        }
+        if !ended.is_empty() {
+            self.settle(ended);
         }
         for (token, held) in &session.held {
             self.returned(*token, *held);
@@ -158,7 +195,7 @@ impl Dispatcher {
             tracing::warn!(peer, reason = code, "a member's stream is closed");
             self.parts.metrics.closed(reason);
             // Nothing is wrong with the events. Only where a repeat does harm, what has begun is not for anybody else.
-            self.end(id, |held| held.begun);
+            self.end(id, |_, held| if held.begun { Fate::Abandoned } else { Fate::Taken });
         }
     }
 
@@ -169,6 +206,9 @@ impl Dispatcher {
             // Late: the lease expired. The queue decides what it is worth.
             return session.was_late(&settled.token);
         };
+        if !matches!(settled.settlement, Settlement::Release { .. }) {
+            self.suspects.settled(settled.token.delivery);
+        }
         let Some(mut lane) = self.lanes.remove(&held.lane) else { return true };
         lane.returned();
         let now = self.origin.elapsed();

@@ -21,7 +21,7 @@ use crate::fleet::{Load, delivered, id, missing};
 use crate::kit::{keys, until};
 
 fn side(claim: Claim) -> zen_link::Egress {
-    zen_link::Egress { instance: "egress-0".into(), max_leases: u32::MAX, max_bytes: u64::MAX, claim }
+    zen_link::Egress { instance: "egress-0".into(), incarnation: 0, max_leases: u32::MAX, max_bytes: u64::MAX, claim }
 }
 
 async fn dial(hub: &Hub, identity: &Identity, claim: Claim) -> Result<Session<zen_link::Egress>, Error> {
