@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,7 @@ enum Way {
 
 /// The same, once the keys are with the egress.
 enum Carried {
-    Link(TcpListener),
+    Link(TcpListener, keys::Followed),
     Relay(Following, BoxFuture<'static, ()>),
 }
 
@@ -74,12 +75,12 @@ impl Way {
         }
     }
 
-    fn keys(self, folder: &Path) -> Result<(Carried, Keyed), Error> {
+    fn keys(self, folder: &Path, registry: &mut Registry) -> Result<(Carried, Keyed), Error> {
         Ok(match self {
             Self::Link(listener, signing) => {
-                let link = Arc::new(signing.link());
+                let (link, followed) = (signing.link(), keys::Followed::register(signing.clone(), registry));
                 let targets = move |key: &ObjectKey| Arc::new(signing.destination(key));
-                (Carried::Link(listener), Keyed { link, targets: Arc::new(targets) })
+                (Carried::Link(listener, followed), Keyed { link, targets: Arc::new(targets) })
             }
             Self::Relay(member) => {
                 // Each session brings the key that it has proven; this ring is for none of them.
@@ -124,7 +125,7 @@ impl Pod {
         } else {
             let listener = bind("link", arguments.link)?;
             let link = address("link", &listener)?;
-            (Way::Link(listener, keys::signing(&arguments.pod.keys)?), Some(link))
+            (Way::Link(listener, keys::signing(&arguments.pod.keys, &arguments.pod.pod_name)?), Some(link))
         };
         let member = way.member();
         let plane = if member.is_some() { Plane::Member } else { Plane::Egress };
@@ -134,7 +135,7 @@ impl Pod {
         let mut registry = ground.registry();
         ground.unsealing.register(&mut registry);
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
-        let (way, keys) = way.keys(&arguments.pod.keys)?;
+        let (way, keys) = way.keys(&arguments.pod.keys, &mut registry)?;
         let egress = Egress::new(
             Parts {
                 snapshot: cluster.snapshot(),
@@ -159,7 +160,10 @@ impl Pod {
 
         let end = CancellationToken::new();
         match way {
-            Carried::Link(listener) => {
+            Carried::Link(listener, followed) => {
+                let rekeyed = Arc::clone(&egress);
+                let following = keys::follow(arguments.pod.keys.clone(), followed, move || rekeyed.rekey());
+                ground.tasks.spawn("signing keys", following);
                 // Only ingesters of this mesh get in (T-05).
                 let tls = zen_pki::mtls_server(&identity, mesh.permitted(&[Action::Link]))?;
                 ground.tasks.spawn(LINK, egress.serve(listener, tls, link_metrics, end.clone()));

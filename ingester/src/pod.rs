@@ -110,7 +110,7 @@ impl Pod {
         let intake = listener.as_ref().map(|listener| address("intake", listener)).transpose()?;
 
         // Durable: keys, events.
-        let signing = keys::signing(&arguments.pod.keys).map_err(ground::Error::from)?;
+        let signing = keys::signing(&arguments.pod.keys, &arguments.pod.pod_name).map_err(ground::Error::from)?;
         let signing = Arc::new(signing);
         let keyring = keys::data(&arguments.pod.keys, &arguments.state).map_err(ground::Error::from)?;
         let options = embedded::Options { unique_ids: true, ..embedded::Options::default() };
@@ -140,6 +140,10 @@ impl Pod {
             term: TERM,
         };
         let replica = Replica::start(parts, &mut registry, &ground.readiness, &mut ground.tasks, &ends);
+        let (followed, egress) =
+            (keys::Followed::register((*signing).clone(), &mut registry), Arc::clone(&replica.egress));
+        let following = keys::follow(arguments.pod.keys.clone(), followed, move || egress.rekey());
+        ground.tasks.spawn("signing keys", following);
         ground.metrics.complete(registry);
 
         // The others.

@@ -74,7 +74,7 @@ impl Replica {
     /// Registers its metrics below `registry`, takes the gate `queue`, and runs on `tasks`.
     pub fn start(parts: Parts, registry: &mut Registry, readiness: &Readiness, tasks: &mut Tasks, ends: &Ends) -> Self {
         let Parts { instance, snapshot, queue, signing, observer, limits, term } = parts;
-        let link_keys = Arc::new(signing.link());
+        let link_keys = signing.link();
         let options = zen_egress::Options {
             instance: instance.clone(),
             drain_limit: limits.attempts,

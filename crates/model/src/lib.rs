@@ -12,6 +12,7 @@ pub mod reason;
 pub mod retry;
 pub mod secret;
 pub mod settle;
+pub mod signing;
 pub mod time;
 
 pub use cluster::{ClusterId, ClusterIdError};

@@ -23,7 +23,7 @@ use zen_pki::Identity;
 use zen_runtime::admin::{self, Pending};
 use zen_runtime::{Gate, Readiness, Shutdown, Tasks, limits, listen};
 
-use crate::keys::MemberError;
+use crate::keys::{MemberError, SigningError};
 use crate::{Arguments, Platform, platform, unseal};
 
 /// How often a gate that stays closed says why.
@@ -87,6 +87,9 @@ pub enum Error {
     /// A mounted key.
     #[error(transparent)]
     Key(#[from] zen_seal::Error),
+    /// The signing keys.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     /// What a member's operator has mounted.
     #[error(transparent)]
     Member(#[from] MemberError),

@@ -3,11 +3,16 @@
 //!
 //! No part of the signed text but the event id may contain a dot, and the hash after it has a fixed length, so that no
 //! two different sets of fields give one text.
+//!
+//! While keys are exchanged a target gets several such values with a space between them, the newest first, as in Standard
+//! Webhooks: it takes the event when one verifies, and `k` says which of its keys that is. A reader that knows of no list and
+//! takes the fields as they come ends with the last, which is of the key that it had all along.
 
 use std::fmt;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::{constant_time, hkdf, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,8 +23,18 @@ use crate::nonce::nonce;
 /// The header's name, lower case.
 pub const HEADER: &str = "x-zen-signature";
 
-/// A key ring: signs with the newest key, verifies with any.
-pub struct Keys(Vec<(Box<str>, hmac::Key)>);
+/// A key ring: signs with the first of its keys or with all of them, verifies with any. Whoever holds it follows when it is
+/// exchanged.
+pub struct Keys(ArcSwap<Ring>);
+
+struct Ring {
+    keys: Vec<(Box<str>, hmac::Key)>,
+    /// So many of them sign, from the first.
+    signing: usize,
+}
+
+/// More values than this are no list of ours.
+const MOST: usize = zen_model::signing::MOST;
 
 /// Why a key ring cannot be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,8 +71,57 @@ pub enum Error {
 }
 
 impl Keys {
-    /// Keys newest first, each with its id (`[A-Za-z0-9_-]`, 1 to 32).
+    /// Keys newest first, each with its id (`[A-Za-z0-9_-]`, 1 to 32). The first signs.
     pub fn new(keys: Vec<(String, Secret)>) -> Result<Self, InvalidKeys> {
+        Ring::new(keys, 1).map(|ring| Self(ArcSwap::from_pointee(ring)))
+    }
+
+    /// As [`Keys::new`], but each of them signs: towards somebody of whom it is not known which of them he has.
+    pub fn signing_with_each(keys: Vec<(String, Secret)>) -> Result<Self, InvalidKeys> {
+        let signing = keys.len();
+        Ring::new(keys, signing).map(|ring| Self(ArcSwap::from_pointee(ring)))
+    }
+
+    /// Puts other keys in the place of these, for everybody who holds this ring.
+    pub fn replace(&self, with: &Self) {
+        self.0.store(with.0.load_full());
+    }
+
+    /// The header's value for an event, whose content hash is the SHA-256 of its body (32 bytes). A fresh random nonce
+    /// each time.
+    pub fn sign(&self, event_id: &str, content_hash: &[u8], now: Timestamp) -> String {
+        self.0.load().sign(event_id, content_hash, now, nonce)
+    }
+
+    /// Checks a value against the event, or several with a space between them, of which one has to verify. `tolerance` bounds
+    /// the age both ways.
+    pub fn verify(
+        &self,
+        value: &str,
+        event_id: &str,
+        content_hash: &[u8],
+        now: Timestamp,
+        tolerance: Duration,
+    ) -> Result<(), Error> {
+        let ring = self.0.load();
+        let mut why = None;
+        for (at, value) in value.split(' ').enumerate() {
+            if at >= MOST {
+                return Err(Error::Malformed);
+            }
+            match ring.verify(value, event_id, content_hash, now, tolerance) {
+                Ok(()) => return Ok(()),
+                Err(Error::Malformed) => return Err(Error::Malformed),
+                // What a key says that is known here counts for more than one that is not.
+                Err(error) => why = why.filter(|known| *known != Error::UnknownKey).or(Some(error)),
+            }
+        }
+        Err(why.unwrap_or(Error::Malformed))
+    }
+}
+
+impl Ring {
+    fn new(keys: Vec<(String, Secret)>, signing: usize) -> Result<Self, InvalidKeys> {
         let mut ring: Vec<(Box<str>, hmac::Key)> = Vec::with_capacity(keys.len());
         for (id, secret) in keys {
             if !is_token(&id, 32) {
@@ -71,38 +135,32 @@ impl Keys {
             }
             ring.push((id.into(), hmac::Key::new(hmac::HMAC_SHA256, secret.expose())));
         }
-        if ring.is_empty() { Err(InvalidKeys::Empty) } else { Ok(Self(ring)) }
+        if ring.is_empty() { Err(InvalidKeys::Empty) } else { Ok(Self { keys: ring, signing }) }
     }
 
-    /// The id of the key that signs.
-    pub fn newest(&self) -> &str {
-        &self.0[0].0
-    }
-
-    /// The header's value for an event, whose content hash is the SHA-256 of its body (32 bytes). A fresh random nonce
-    /// each time.
-    pub fn sign(&self, event_id: &str, content_hash: &[u8], now: Timestamp) -> String {
-        self.sign_with_nonce(event_id, content_hash, now, nonce())
-    }
-
-    fn sign_with_nonce(&self, event_id: &str, content_hash: &[u8], now: Timestamp, nonce: [u8; 16]) -> String {
-        let (id, key) = &self.0[0];
+    fn sign(&self, event_id: &str, content_hash: &[u8], now: Timestamp, nonce: impl Fn() -> [u8; 16]) -> String {
         // v=1,t=<20>,n=<22>,k=<32>,s=<43>: never grows.
-        let mut value = String::with_capacity(136);
-        // Writing to a String cannot fail.
-        let _ = write!(value, "v=1,t={}", now.as_secs());
-        let time = 6..value.len();
-        value.push_str(",n=");
-        URL_SAFE_NO_PAD.encode_string(nonce, &mut value);
-        let nonce = time.end + 3..value.len();
-        let mac = mac(key, [&value[time], &value[nonce], id], event_id, content_hash);
-        let _ = write!(value, ",k={id},s=");
-        URL_SAFE_NO_PAD.encode_string(mac, &mut value);
+        let mut value = String::with_capacity(136 * self.signing);
+        for (id, key) in &self.keys[..self.signing] {
+            if !value.is_empty() {
+                value.push(' ');
+            }
+            // Writing to a String cannot fail.
+            let _ = write!(value, "v=1,t=");
+            let time = value.len();
+            let _ = write!(value, "{}", now.as_secs());
+            let time = time..value.len();
+            value.push_str(",n=");
+            URL_SAFE_NO_PAD.encode_string(nonce(), &mut value);
+            let nonce = time.end + 3..value.len();
+            let mac = mac(key, [&value[time], &value[nonce], id], event_id, content_hash);
+            let _ = write!(value, ",k={id},s=");
+            URL_SAFE_NO_PAD.encode_string(mac, &mut value);
+        }
         value
     }
 
-    /// Checks a value against the event. `tolerance` bounds the age both ways.
-    pub fn verify(
+    fn verify(
         &self,
         value: &str,
         event_id: &str,
@@ -118,7 +176,7 @@ impl Keys {
             Ok(32) => {}
             _ => return Err(Error::Malformed),
         }
-        let (_, key) = self.0.iter().find(|(id, _)| **id == *fields.key).ok_or(Error::UnknownKey)?;
+        let (_, key) = self.keys.iter().find(|(id, _)| **id == *fields.key).ok_or(Error::UnknownKey)?;
         let expected = mac(key, [fields.time, fields.nonce, fields.key], event_id, content_hash);
         constant_time::verify_slices_are_equal(&sent, expected.as_ref()).map_err(|_| Error::Mismatch)?;
         if time.abs_diff(now) > tolerance { Err(Error::Stale) } else { Ok(()) }
@@ -129,7 +187,7 @@ impl Keys {
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keys")?;
-        f.debug_list().entries(self.0.iter().map(|(id, _)| id)).finish()
+        f.debug_list().entries(self.0.load().keys.iter().map(|(id, _)| id)).finish()
     }
 }
 
@@ -222,7 +280,7 @@ mod tests {
     /// W-12, against the text of the specification, computed here by hand.
     #[test]
     fn signs_the_documented_text() {
-        let value = keys(&["v2", "v1"]).sign_with_nonce("evt.1", &HASH, NOW, [0; 16]);
+        let value = keys(&["v2", "v1"]).0.load().sign("evt.1", &HASH, NOW, || [0; 16]);
         let text = format!("1.1700000000.AAAAAAAAAAAAAAAAAAAAAA.v2.evt.1.{}", "07".repeat(32));
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"key-of-sixteen-bytes-v2");
         let mac = URL_SAFE_NO_PAD.encode(hmac::sign(&key, text.as_bytes()));
@@ -235,9 +293,51 @@ mod tests {
         let (old, ring) = (keys(&["v1"]), keys(&["v2", "v1"]));
         let value = old.sign("e", &HASH, NOW);
         assert_eq!(ring.verify(&value, "e", &HASH, NOW, TOLERANCE), Ok(()));
-        assert_eq!(ring.newest(), "v2");
         assert_eq!(old.verify(&ring.sign("e", &HASH, NOW), "e", &HASH, NOW, TOLERANCE), Err(Error::UnknownKey));
         assert_ne!(old.sign("e", &HASH, NOW), value, "a fresh nonce each time");
+    }
+
+    /// D-09, W-12: while keys are exchanged a target with either key takes the event; one with neither does not.
+    #[test]
+    fn signs_with_each_key_while_they_are_exchanged() {
+        let each = |ids: &[&str]| {
+            let key = |id: &&str| ((*id).to_owned(), Secret::new(format!("key-of-sixteen-bytes-{id}")));
+            Keys::signing_with_each(ids.iter().map(key).collect()).unwrap()
+        };
+        let value = each(&["v3", "v2", "v1"]).sign("e", &HASH, NOW);
+        let verify = |ids: &[&str], value: &str, now| keys(ids).verify(value, "e", &HASH, now, TOLERANCE);
+        let later = NOW.plus(Duration::from_secs(301));
+        for (ids, now, expected) in [
+            (&["v1"][..], NOW, Ok(())),
+            (&["v2"], NOW, Ok(())),
+            (&["v3"], NOW, Ok(())),
+            (&["v4", "v1"], NOW, Ok(())),
+            (&["v4"], NOW, Err(Error::UnknownKey)),
+            (&["v1"], later, Err(Error::Stale)),
+        ] {
+            assert_eq!(verify(ids, &value, now), expected, "{ids:?}");
+        }
+        let forged = format!("{}s={}", value.rsplit_once("s=").unwrap().0, "A".repeat(43));
+        assert_eq!(verify(&["v1"], &forged, NOW), Err(Error::Mismatch), "the last is of v1");
+        assert_eq!(verify(&["v2"], &forged, NOW), Ok(()));
+        assert_eq!(each(&["v1"]).sign("e", &HASH, NOW).matches("v=1").count(), 1, "as ever while there is one");
+        // A reader that knows of no list: the last of each field counts, and they belong together.
+        let last = value.rsplit(' ').next().unwrap();
+        assert_eq!(parse(last).unwrap().key, "v1");
+        for bad in [format!("{value} "), format!("{value}  {value}"), format!("{value} x"), [&*value; 2].join(" ")] {
+            assert_eq!(verify(&["v4"], &bad, NOW), Err(Error::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn whoever_holds_a_ring_follows() {
+        let ring = keys(&["v1"]);
+        let old = ring.sign("e", &HASH, NOW);
+        ring.replace(&keys(&["v2", "v1"]));
+        assert!(ring.sign("e", &HASH, NOW).contains("k=v2"));
+        assert_eq!(ring.verify(&old, "e", &HASH, NOW, TOLERANCE), Ok(()));
+        ring.replace(&keys(&["v2"]));
+        assert_eq!(ring.verify(&old, "e", &HASH, NOW, TOLERANCE), Err(Error::UnknownKey));
     }
 
     #[test]

@@ -27,21 +27,24 @@ pub(super) fn link(member: &Member) -> Result<Keys, MemberError> {
     Keys::new(keys).map_err(|_| MemberError::Malformed)
 }
 
-/// Keys towards targets, of the newest version as it is when they are asked for (W-12).
+/// Keys towards targets, of every version that counts when they are asked for (W-12): a target with either takes what it gets.
 pub(super) fn targets(following: Following) -> TargetKeys {
     Arc::new(move |destination: &ObjectKey| {
         let member = Arc::clone(&following.borrow());
-        let newest = member.keys.first().map(|key| (key.id().to_owned(), key.destination(destination)));
-        Arc::new(Keys::new(newest.into_iter().collect()).expect("a member has a key, and its derived keys are a ring"))
+        let keys = member.keys.iter().map(|key| (key.id().to_owned(), key.destination(destination)));
+        let ring = Keys::signing_with_each(keys.collect());
+        Arc::new(ring.expect("a member has a key, and its derived keys are a ring"))
     })
 }
 
-/// Has targets see the newest version when there is another.
+/// Has targets see other versions when they count.
 pub(super) async fn rekey(egress: Arc<Egress>, mut following: Following) {
-    let newest = |following: &mut Following| following.borrow_and_update().keys.first().map(|key| key.id().to_owned());
-    let mut known = newest(&mut following);
+    let ids = |following: &mut Following| {
+        following.borrow_and_update().keys.iter().map(|key| key.id().to_owned()).collect::<Vec<_>>()
+    };
+    let mut known = ids(&mut following);
     while following.changed().await.is_ok() {
-        let now = newest(&mut following);
+        let now = ids(&mut following);
         if now != known {
             egress.rekey();
             known = now;
@@ -92,6 +95,24 @@ mod tests {
         let cluster = cluster.parse().expect("a cluster");
         let key = ClusterKey::given(&Secret::new([7; 32]), &cluster, version).expect("32 bytes");
         Member { keys: vec![key], relay: Some("hub:1".to_owned()), cluster }
+    }
+
+    /// D-09: while a member's keys are exchanged, its targets take what they get with either key.
+    #[test]
+    fn a_target_with_either_key_takes_what_it_gets() {
+        use zen_model::Timestamp;
+        let target = ObjectKey::new("a", "ci");
+        let both =
+            Member { keys: [2, 1].map(|version| member("a/eu", version).keys.remove(0)).into(), ..member("a/eu", 2) };
+        let (_, following) = watch::channel(Arc::new(both));
+        let now = Timestamp::now();
+        let signed = targets(following)(&target).sign("e", &[7; 32], now);
+        for version in [1, 2] {
+            let key = member("a/eu", version).keys.remove(0);
+            let ring = Keys::new(vec![(key.id().to_owned(), key.destination(&target))]).expect("a ring");
+            let verified = ring.verify(&signed, "e", &[7; 32], now, Duration::from_mins(5));
+            assert_eq!(verified, Ok(()), "version {version}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use zen_model::{Namespace, ObjectKey};
 use zen_queue::{DeadLetter, EventDetail, EventSummary};
-use zen_verify::signing_keys;
 
 use super::error::Error;
 use super::listing::{self, Narrowed};
@@ -254,10 +253,15 @@ pub(super) async fn signing_key(call: Call) -> Result<Json<Value>, Error> {
     call.may("get", "signingkeys", None).await?;
     let (namespace, name) = call.target.names();
     let key = ObjectKey::new(namespace, name);
-    let derived = call.api.parts.signing_keys.destination_key(&key);
-    let status = json!({
-        "destination": key, "key_id": signing_keys::VERSION, "key": URL_SAFE_NO_PAD.encode(derived.expose()),
-    });
+    let signing = &call.api.parts.signing_keys;
+    let versions = signing.versions();
+    let text = |version: u32| URL_SAFE_NO_PAD.encode(signing.destination_key(&key, version).expose());
+    // While keys are exchanged a target may have any of these.
+    let one =
+        |version: u32| json!({"key_id": version.to_string(), "key": text(version), "until": versions.until(version)});
+    let all: Vec<_> = versions.targets().into_iter().map(one).collect();
+    let current = versions.current;
+    let status = json!({"destination": key, "key_id": current.to_string(), "key": text(current), "keys": all});
     Ok(Json(object("SigningKey", Some(&key.namespace), name, None, &status)))
 }
 

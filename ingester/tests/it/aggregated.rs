@@ -19,7 +19,8 @@ use zen_identity::policy::Action;
 use zen_identity::server::{self, PeerCertificates, require};
 use zen_ingester::admin;
 use zen_ingester::aggregated::{FrontProxy, Parts, Replicas, Reviewer, router};
-use zen_model::{DeadReason, Secret};
+use zen_model::signing::{Older, Versions};
+use zen_model::{DeadReason, Secret, Timestamp};
 use zen_pki::{Ca, Identity, SpiffeId};
 use zen_queue::Queue as _;
 use zen_testkit::api_server::{ApiServer, Call, Reply};
@@ -103,7 +104,7 @@ impl Cluster {
                 client: zen_identity::http::Client::new(&identity).with_timeout(Duration::from_secs(5)),
                 peers: watch::channel(Arc::new(vec![address])).1,
             },
-            signing_keys: Arc::new(SigningKeys::new(Secret::new([7; 32]))),
+            signing_keys: Arc::new(signing_keys()),
         });
         let end = peer.clone().drop_guard();
         Self { replicas, api, certificate, server, peer, _end: end }
@@ -327,6 +328,28 @@ async fn kubectl_finds_its_way() {
     let (status, _, body) =
         cluster.ask("mary", Method::DELETE, &format!("{BASE}/namespaces/a/deadletters"), Value::Null).await;
     assert_eq!((status, body["reason"].as_str()), (405, Some("MethodNotAllowed")));
-    let (_, key) = cluster.get("mary", "namespaces/a/signingkeys/ci").await;
-    assert_eq!(key["status"]["destination"], "a/ci");
+}
+
+/// In the time in which targets may have either.
+fn signing_keys() -> SigningKeys {
+    let older = vec![Older { version: 1, until: Timestamp::from_secs(1_700_000_000) }];
+    SigningKeys::of_pod(Secret::new([7; 32]), "zen-ingester-0", Versions { current: 2, next: None, older })
+}
+
+/// D-09: who administers a target is shown each key that it may have, and until when.
+#[tokio::test]
+async fn the_keys_of_a_target_are_shown_with_their_versions_and_ends() {
+    let cluster = Cluster::start().await;
+    let (status, key) = cluster.get("mary", "namespaces/a/signingkeys/ci").await;
+    let (status_of, keys) = (&key["status"], key["status"]["keys"].as_array().unwrap());
+    assert_eq!(
+        (status, status_of["destination"].as_str(), status_of["key_id"].as_str()),
+        (200, Some("a/ci"), Some("2"))
+    );
+    assert_eq!(keys[0], json!({"key_id": "2", "key": status_of["key"], "until": null}));
+    assert_eq!(
+        (keys.len(), &keys[1]["key_id"], &keys[1]["until"]),
+        (2, &json!("1"), &json!("2023-11-14T22:13:20.000Z"))
+    );
+    assert_ne!(keys[0]["key"], keys[1]["key"]);
 }

@@ -102,7 +102,7 @@ impl Mesh {
             zen_egress::Parts {
                 snapshot: Arc::clone(&self.snapshot),
                 deliverer: Deliverer::new(Arc::new(StaticResolver::default())),
-                link_keys: Arc::new(signing.link()),
+                link_keys: signing.link(),
                 target_keys: Arc::new(move |key| Arc::new(signing.destination(key))),
                 observer: Arc::new(Unwatched),
                 member: None,
