@@ -6,7 +6,7 @@ use crate::run;
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// `path` (default), `fairness`, `backlog`, `reload`, `operator`, `leader`, `admission` or `unseal`, and its options.
+    /// `path` (default), `fairness`, `backlog`, `relay`, `reload`, `operator`, `leader`, `admission` or `unseal`, and its options.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
@@ -20,6 +20,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return run::done(bench.env("ZEN_CLUSTER_BIN", programs));
     }
     let measures = |name| arguments.arguments.iter().any(|argument| argument == name);
+    if measures("relay") {
+        // On the stage of the relay's tests: three ingesters and two egresses with real certificates.
+        let mut relay = run::cargo(&["test", "--release", "--package", "zen-ingester", "--test", "it", "relay::"]);
+        return run::done(relay.args(["--", "--ignored", "--nocapture", "--test-threads=1"]));
+    }
     if measures("leader") {
         return leader();
     }

@@ -210,10 +210,15 @@ impl Load {
 
     /// At these intakes, in turn; the names of the events begin with the path.
     pub fn at(addresses: &[SocketAddr], path: &'static str, sources: usize) -> Self {
+        Self::paced(addresses, path, sources, Duration::ZERO)
+    }
+
+    /// Each source sends its next event so long after an answer.
+    pub fn paced(addresses: &[SocketAddr], path: &'static str, sources: usize, pause: Duration) -> Self {
         let stop = Arc::<AtomicBool>::default();
         let start = |number: usize| {
             let (address, stop) = (addresses[number % addresses.len()], Arc::clone(&stop));
-            tokio::spawn(source(address, path, number, stop))
+            tokio::spawn(source(address, path, number, pause, stop))
         };
         Self { stop: Arc::clone(&stop), sources: (0..sources).map(start).collect() }
     }
@@ -229,7 +234,13 @@ impl Load {
     }
 }
 
-async fn source(address: SocketAddr, path: &str, number: usize, stop: Arc<AtomicBool>) -> BTreeSet<String> {
+async fn source(
+    address: SocketAddr,
+    path: &str,
+    number: usize,
+    pause: Duration,
+    stop: Arc<AtomicBool>,
+) -> BTreeSet<String> {
     let mut accepted = BTreeSet::new();
     let mut connection: Option<TcpStream> = None;
     let mut buffer = Vec::new();
@@ -249,6 +260,9 @@ async fn source(address: SocketAddr, path: &str, number: usize, stop: Arc<Atomic
             buffer.clear();
         }
         accepted.insert(id);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
     }
     accepted
 }

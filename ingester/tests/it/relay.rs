@@ -53,11 +53,22 @@ async fn one_stream_delivers_what_three_ingesters_took_in() {
 /// both take part afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_and_partitions_lose_nothing_and_drain_fairly() {
+    cut_off(stage::TERM * 3 / 2, Duration::ZERO).await;
+}
+
+/// The same for ten minutes, with a tenth of the load: `cargo xtask bench relay`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes more than ten minutes"]
+async fn ten_minutes() {
+    cut_off(Duration::from_mins(10), Duration::from_millis(30)).await;
+}
+
+async fn cut_off(at_least: Duration, pause: Duration) {
     let hub = Hub::new(&["team-a"], "delivery: {concurrency: 32}", 3).await;
     let member = hub.member("team-a/eu");
     let first = member.egress("egress-0", hub.front.address);
     let killed = member.egress("egress-1", hub.front.address);
-    let load = Load::at(&hub.intakes(), "/team-a/hook", 6);
+    let load = Load::paced(&hub.intakes(), "/team-a/hook", 6, pause);
     member.upstream.wait_for(300).await;
     killed.kill();
     let before = member.upstream.received().len();
@@ -75,7 +86,9 @@ async fn kills_and_partitions_lose_nothing_and_drain_fairly() {
     let waiting = hub.waiting();
     until("events wait meanwhile", || hub.waiting() > waiting + 300).await;
     let apart = || SystemTime::now().duration_since(began).unwrap_or_default();
-    until("it lasts longer than every lease and keep-alive", || apart() > stage::TERM * 3 / 2).await;
+    while apart() < at_least {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert!(member.upstream.received().len() <= before + 64, "what was in flight, and no more");
     let (one, two) = (first.attempts(), second.attempts());
     let healed = SystemTime::now();
@@ -88,7 +101,8 @@ async fn kills_and_partitions_lose_nothing_and_drain_fairly() {
     let duplicates: usize = times.values().map(|times| times - 1).sum();
     let (one, two) = (first.attempts() - one, second.attempts() - two);
     println!(
-        "relay: {} events, lost 0, duplicates {duplicates}, {took:?} after the heal; {one} and {two} by the two egresses",
+        "relay: {} events, apart for {at_least:?}, lost 0, duplicates {duplicates}, {took:?} after the heal; {one} and {two} by the two \
+         egresses",
         accepted.len()
     );
     assert!(one.min(two) * 8 > one.max(two), "both take part: {one} and {two}");
@@ -152,7 +166,7 @@ async fn an_ingester_that_ends_drains_its_stream() {
     assert_eq!((repeated, lost), (0, 0), "delivered twice, and leases lost");
 }
 
-/// What the relay costs beside mode `Egress`, on this machine: `cargo test … -- --ignored throughput --nocapture`.
+/// What the relay costs beside mode `Egress`, on this machine: `cargo xtask bench relay`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a figure, not a promise"]
 async fn throughput() {
