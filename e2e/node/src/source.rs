@@ -92,6 +92,11 @@ impl Source {
         })
     }
 
+    /// Where its events go.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
     /// The same, to one replica in place of the Service.
     #[must_use]
     pub fn at(&self, address: SocketAddr) -> Self {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use zen_e2e_node::{Cluster, Load, Mesh, NAME, Namespace, Part, Passage, Source, reference, until};
 use zen_testkit::Upstream;
@@ -173,7 +174,7 @@ spec: {{recipient: {}}}
 #[tokio::test]
 async fn a_member_delivers_what_its_hub_took_in() {
     let pair = Pair::install().await;
-    let stage = pair.stage(pair.enroll().await).await;
+    let mut stage = pair.stage(pair.enroll().await).await;
     let Pair { hub, member, control, relay } = &pair;
     let members = Mesh::of(member);
 
@@ -211,7 +212,40 @@ async fn a_member_delivers_what_its_hub_took_in() {
     stage.account(&format!("cut off for {PARTITION:?}"), &tally, SOON).await;
     println!("everything is delivered {:.1?} after the partition healed", healed.elapsed());
 
+    for what in [&["issuer"][..]] {
+        rotated(&pair, &mut stage, what).await;
+    }
     revoked_and_enrolled_anew(&pair, &stage).await;
+}
+
+/// Everything that is exchanged at the hub is exchanged under load (T-04): no request fails, and what was taken in arrives.
+async fn rotated(pair: &Pair, stage: &mut Stage, what: &[&str]) {
+    let label = what.join(" ");
+    let (now, source) = watch::channel(stage.source.clone());
+    let load = Load::start(&label.replace([' ', '/'], "-"), source);
+    load.flows(50).await;
+    let began = Instant::now();
+    let arguments = [&["rotate"], what, &["--soak", "10", "--wait"]].concat();
+    let rotating = pair.hub.zen(&arguments, None);
+    // Sources that know the mesh's own root are given the one that comes while both count.
+    let following = async {
+        loop {
+            sleep(Duration::from_secs(2)).await;
+            if let Ok(source) = Source::new(&pair.hub, stage.source.path(), SECRET).await {
+                now.send_replace(source);
+            }
+        }
+    };
+    let said = tokio::select! {
+        said = rotating => said.unwrap_or_else(|error| panic!("{label}: {error}")),
+        () = following => unreachable!("it has no end"),
+    };
+    println!("{label} rotated in {:.0?}: {}", began.elapsed(), said.lines().last().unwrap_or_default());
+    load.flows(50).await;
+    let tally = load.stop().await;
+    assert!(tally.refused.is_empty(), "{label}: {tally}");
+    stage.account(&format!("{label} rotated"), &tally, SOON).await;
+    stage.source = Source::new(&pair.hub, stage.source.path(), SECRET).await.unwrap();
 }
 
 /// Its streams end, what comes waits, and nothing is lost: with another bundle it delivers what waited.
