@@ -1,5 +1,8 @@
 //! A hub with several ingesters behind one address, and members of it.
 
+mod front;
+mod member;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,14 +13,9 @@ use arc_swap::ArcSwap;
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use zen_compile::{Enrolled, KeyVersion, Mode, Snapshot, compile};
-use zen_deliver::{Deliverer, StaticResolver};
-use zen_egress::Egress;
-use zen_egress::relay::Relay;
 use zen_identity::policy::Mesh;
 use zen_ingester::ending::{Ending, Ends, Limits};
 use zen_ingester::listener;
@@ -25,18 +23,18 @@ use zen_ingester::relay::Door;
 use zen_ingester::replica::{Addresses, Parts, Relaying, Replica};
 use zen_model::observe::Unwatched;
 use zen_model::{ClusterId, Secret, Timestamp};
-use zen_pki::{Ca, Identity, Scope, SpiffeId};
+use zen_pki::{Ca, Identity, Scope};
 use zen_pod::keys::Member as Membership;
 use zen_queue::embedded::{self, Embedded};
 use zen_runtime::{Readiness, Tasks};
-use zen_seal::cluster::ClusterKey;
 use zen_seal::{Keyring, RootKey};
 use zen_testkit::Upstream;
 use zen_verify::SigningKeys;
-use zen_verify::zen_signature::Keys;
 
 use crate::fleet::{domain, id};
 use crate::kit::{TOKEN, until};
+pub use front::Front;
+pub use member::Member;
 
 /// Of a lease: shorter than the partition of the test.
 pub const TERM: Duration = Duration::from_secs(3);
@@ -381,178 +379,6 @@ pub fn value(registry: &Registry, name: &str, labels: &[(&str, &str)]) -> u64 {
     text::encode(&mut exposition, registry).unwrap();
     let value = zen_runtime::metrics::value(&exposition, name, labels).unwrap_or_default();
     value.to_string().parse().expect("a counter or a gauge of things")
-}
-
-/// A member cluster, with its target.
-pub struct Member {
-    pub cluster: ClusterId,
-    pub issuer: Ca,
-    roots: zen_pki::TrustRoots,
-    branch: RootKey,
-    pub snapshot: Arc<ArcSwap<Snapshot>>,
-    pub upstream: Arc<Upstream>,
-    following: watch::Sender<Arc<Membership>>,
-}
-
-impl Member {
-    pub fn key(&self, version: u32) -> ClusterKey {
-        ClusterKey::derive(&self.branch, &self.cluster, version)
-    }
-
-    fn follow(&self, relay: SocketAddr, versions: &[u32]) {
-        let keys = versions.iter().map(|version| self.key(*version)).collect();
-        let relay = Some(relay.to_string());
-        self.following.send_replace(Arc::new(Membership { cluster: self.cluster.clone(), relay, keys }));
-    }
-
-    /// What the member's operator writes when the hub has rotated.
-    pub fn rotate(&self, versions: &[u32]) {
-        let relay = self.following.borrow().relay.clone();
-        let keys = versions.iter().map(|version| self.key(*version)).collect();
-        self.following.send_replace(Arc::new(Membership { cluster: self.cluster.clone(), relay, keys }));
-    }
-
-    pub fn identity(&self, account: &str) -> Identity {
-        let id = SpiffeId::member(&domain(), &self.cluster, "zen-mesh-member", account).unwrap();
-        let issued = self.issuer.issue_workload(&id, Duration::from_hours(1)).unwrap();
-        Identity::new(&issued, &self.roots).unwrap()
-    }
-
-    pub fn egress(&self, name: &str, _front: SocketAddr) -> EgressPod {
-        let mut registry = Registry::default();
-        let following = self.following.subscribe();
-        let targets = following.clone();
-        let egress = Egress::new(
-            zen_egress::Parts {
-                snapshot: Arc::clone(&self.snapshot),
-                deliverer: Deliverer::new(Arc::new(StaticResolver::default())),
-                link_keys: Arc::new(Keys::new(vec![("none".into(), Secret::new([1; 32]))]).unwrap()),
-                target_keys: Arc::new(move |key| {
-                    let newest = &targets.borrow().keys[0];
-                    Arc::new(Keys::new(vec![(newest.id().to_owned(), newest.destination(key))]).unwrap())
-                }),
-                observer: Arc::new(Unwatched),
-                member: Some(self.cluster.clone()),
-                options: zen_egress::Options { instance: name.to_owned(), ..zen_egress::Options::default() },
-            },
-            registry.sub_registry_with_prefix("zen_egress"),
-        );
-        let identity = self.identity("zen-egress");
-        let relay =
-            Relay { options: options(), ..Relay::new(Arc::clone(&egress), identity, zen_link::Metrics::default()) };
-        let end = CancellationToken::new();
-        let ended = end.clone();
-        let mut rekeyed = following.clone();
-        let serving = tokio::spawn(async move {
-            let rekeying = async {
-                while rekeyed.changed().await.is_ok() {
-                    egress.rekey();
-                }
-            };
-            tokio::select! {
-                done = relay.follow(following, ended) => done.unwrap(),
-                () = rekeying => {}
-            }
-        });
-        EgressPod { end, serving, registry }
-    }
-}
-
-pub struct EgressPod {
-    end: CancellationToken,
-    serving: JoinHandle<()>,
-    registry: Registry,
-}
-
-impl EgressPod {
-    pub fn metric(&self, name: &str) -> u64 {
-        value(&self.registry, name, &[])
-    }
-
-    /// Attempts that were made.
-    pub fn attempts(&self) -> u64 {
-        value(&self.registry, "zen_egress_attempt_seconds_count", &[])
-    }
-
-    /// SIGTERM, and the wait for the end of the process.
-    pub async fn terminate(self) {
-        self.end.cancel();
-        tokio::time::timeout(Duration::from_secs(20), self.serving).await.expect("ends in time").unwrap();
-    }
-
-    /// SIGKILL.
-    pub fn kill(self) {
-        self.serving.abort();
-    }
-}
-
-/// The one address of the hub: connections go to its ingesters in turn. Cut, it forwards nothing, and takes connections all the
-/// same, as a network that drops packets.
-pub struct Front {
-    pub address: SocketAddr,
-    pub backends: Arc<Mutex<Vec<SocketAddr>>>,
-    cut: watch::Sender<bool>,
-    taken: Arc<AtomicUsize>,
-    task: JoinHandle<()>,
-}
-
-impl Front {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (cut, is_cut) = watch::channel(false);
-        let (backends, taken) = (Arc::<Mutex<Vec<SocketAddr>>>::default(), Arc::<AtomicUsize>::default());
-        let (choices, count) = (Arc::clone(&backends), Arc::clone(&taken));
-        let task = tokio::spawn(async move {
-            loop {
-                let (near, _) = listener.accept().await.unwrap();
-                let turn = count.fetch_add(1, Ordering::Relaxed);
-                let backend = {
-                    let choices = choices.lock().unwrap();
-                    choices.get(turn % choices.len().max(1)).copied()
-                };
-                let Some(backend) = backend else { continue };
-                tokio::spawn(forward(near, backend, is_cut.clone()));
-            }
-        });
-        Self { address, backends, cut, taken, task }
-    }
-
-    pub fn cut(&self, cut: bool) {
-        self.cut.send_replace(cut);
-    }
-
-    pub fn only(&self, backend: SocketAddr) {
-        *self.backends.lock().unwrap() = vec![backend];
-    }
-
-    /// Connections that were ever taken.
-    pub fn connections(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn forward(near: TcpStream, backend: SocketAddr, mut cut: watch::Receiver<bool>) {
-    let lost = *cut.borrow();
-    let Ok(far) = TcpStream::connect(backend).await else { return };
-    let (mut near, mut far) = (near, far);
-    let cutting = async {
-        let _ = cut.wait_for(|cut| *cut).await;
-    };
-    if !lost {
-        tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
-            () = cutting => {}
-        }
-    }
-    // Silence: neither end hears of the other, or of an end.
-    std::future::pending::<()>().await;
 }
 
 /// Waits for the streams of a hub.
