@@ -240,7 +240,8 @@ fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
 
 /// Waits for a condition that others bring about, at most 10 s of real time.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
-    for _ in 0..10_000 {
+    // Long enough for a machine that does much else.
+    for _ in 0..40_000 {
         if condition() {
             return;
         }
