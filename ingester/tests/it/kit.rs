@@ -238,9 +238,8 @@ fn parse(bytes: &[u8]) -> Option<(Answer, usize)> {
     Some((Answer { status, headers, body }, end + length))
 }
 
-/// Waits for a condition that others bring about, at most 10 s of real time.
+/// Waits for a condition that others bring about, at most 40 s.
 pub async fn until(what: &str, condition: impl Fn() -> bool) {
-    // Long enough for a machine that does much else.
     for _ in 0..40_000 {
         if condition() {
             return;
