@@ -1,20 +1,20 @@
 //! What the dispatcher shows of itself, to status and metrics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use zen_model::breaker::State;
-use zen_model::{ObjectKey, Timestamp};
+use zen_model::{ClusterId, ObjectKey, Timestamp};
 
 /// State of the feed that others may read at any time. Written on transitions only.
 #[derive(Debug, Default)]
 pub struct Board {
     destinations: Mutex<BTreeMap<ObjectKey, DestinationView>>,
     sessions: Mutex<BTreeMap<u64, Arc<SessionView>>>,
-    /// Rises with every change of a Destination.
+    /// Rises with every change of a Destination, and of whose egresses are there.
     moved: watch::Sender<u64>,
 }
 
@@ -36,6 +36,8 @@ pub struct SessionView {
     pub peer: String,
     /// The name that the egress process gave itself.
     pub instance: String,
+    /// For which cluster it leases; none: for its own.
+    pub cluster: Option<ClusterId>,
     /// Connected since.
     pub since: Timestamp,
     /// Leases outstanding.
@@ -57,7 +59,14 @@ impl Board {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Notice of every change of a Destination's breaker.
+    /// Clusters of which an egress takes leases here.
+    pub fn clusters(&self) -> BTreeSet<ClusterId> {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let taking = sessions.values().filter(|session| !session.draining.load(Relaxed));
+        taking.filter_map(|session| session.cluster.clone()).collect()
+    }
+
+    /// Notice of every change of a Destination's breaker, and of [`Board::clusters`].
     pub fn moves(&self) -> watch::Receiver<u64> {
         self.moved.subscribe()
     }
@@ -80,11 +89,18 @@ impl Board {
     }
 
     pub(super) fn connected(&self, id: u64, view: Arc<SessionView>) {
+        let is_of_member = view.cluster.is_some();
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(id, view);
+        if is_of_member {
+            self.moved.send_modify(|moves| *moves += 1);
+        }
     }
 
     pub(super) fn disconnected(&self, id: u64) {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        let gone = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if gone.is_some_and(|gone| gone.cluster.is_some()) {
+            self.moved.send_modify(|moves| *moves += 1);
+        }
     }
 }
 

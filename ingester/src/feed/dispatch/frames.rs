@@ -69,6 +69,10 @@ impl Dispatcher {
         let view = Arc::new(SessionView {
             peer,
             instance: hello.instance.chars().take(128).collect(),
+            cluster: match &carrier {
+                Carrier::Relay(admitted) => Some(admitted.cluster.clone()),
+                Carrier::Link | Carrier::InProcess => None,
+            },
             since: Timestamp::now(),
             leases: 0.into(),
             bytes: 0.into(),

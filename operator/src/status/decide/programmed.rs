@@ -96,6 +96,11 @@ pub(super) fn programmed(observation: &Observation<'_>, reports: &[Seen<'_>]) ->
         let patience = if problem.reason == ObjectReason::ClusterAway { AWAY } else { PENDING };
         return no(shared(problem.reason.code()), explain([problem.into()]), patience);
     }
+    // Each replica keeps events of its own, and sees for itself whether anybody takes them.
+    let mut told = reports.iter().filter_map(|seen| seen.current).flat_map(|facts| &*facts.problems);
+    if let Some(problem) = told.find(|problem| problem.reason == ObjectReason::ClusterAway.code()) {
+        return no(shared(ObjectReason::ClusterAway.code()), explain([problem.into()]), AWAY);
+    }
     Programmed {
         state: State::True,
         reason: code(ConditionReason::Programmed),

@@ -490,6 +490,16 @@ fn a_destination_of_a_member() {
         assert_eq!(decision.patience.as_secs(), patience, "{expected}");
         assert_eq!(message(&decision, ConditionType::Accepted), words::ACCEPTED);
     }
+    // The enrollment is in order, and one of the ingesters has no stream of its egresses.
+    let away = problem(ObjectReason::ClusterAway, "spec.cluster");
+    let mut case = Case {
+        replicas: vec![Some(facts(3, true, &[])), Some(facts(3, true, &[away.clone()]))],
+        ..Case::new(Kind::Destination)
+    };
+    case.object.mode = Mode::Relay;
+    let decision = case.decided();
+    assert!(summary(&decision).ends_with("ResolvedRefs=True ResolvedRefs, Programmed=False ClusterAway"));
+    assert_eq!(decision.patience.as_secs(), 30);
     // What stands in the way at the hub's own pods comes first.
     let mut case = Case { replicas: vec![None], ..Case::new(Kind::Destination) };
     case.object.mode = Mode::Relay;
