@@ -77,16 +77,23 @@ impl ControlPlane {
 
     /// As [`ControlPlane::start`], with the programs of this folder.
     pub async fn start_from(binaries: &Path) -> Result<Self> {
-        Self::start_with(binaries, &[]).await
+        Self::start_with(binaries, &[], AUDIT).await
     }
 
     /// As [`ControlPlane::start`], with an audit log ([`ControlPlane::audit`]) and aggregated APIs, which it finds by the
     /// `EndpointSlice`s of their Services.
     pub async fn start_observed() -> Result<Self> {
-        Self::start_with(&binaries(), &OBSERVED).await
+        Self::start_with(&binaries(), &OBSERVED, AUDIT).await
     }
 
-    async fn start_with(binaries: &Path, arguments: &[&str]) -> Result<Self> {
+    /// As [`ControlPlane::start_observed`]; what was asked and answered stands in the audit log word for word
+    /// ([`ControlPlane::recorded`]).
+    pub async fn start_recorded() -> Result<Self> {
+        let audit = AUDIT.replace("level: Metadata", "level: RequestResponse");
+        Self::start_with(&binaries(), &OBSERVED, &audit).await
+    }
+
+    async fn start_with(binaries: &Path, arguments: &[&str], audit: &str) -> Result<Self> {
         for program in ["etcd", "kube-apiserver", "kubectl"] {
             if !binaries.join(program).is_file() {
                 bail!("{program} is missing in {}: `cargo xtask test` builds it", binaries.display());
@@ -96,7 +103,7 @@ impl ControlPlane {
         pki::write(folder.path())?;
         let port = free_port()?;
         std::fs::write(folder.path().join("kubeconfig"), kubeconfig(port))?;
-        std::fs::write(folder.path().join("audit.yaml"), AUDIT)?;
+        std::fs::write(folder.path().join("audit.yaml"), audit)?;
         let guard = Command::new("sh")
             .args(["-c", SCRIPT, "control-plane"])
             .args([folder.path(), binaries])
@@ -155,6 +162,12 @@ impl ControlPlane {
     /// Every request so far of one that [`ControlPlane::start_observed`] started.
     pub fn audit(&self) -> Result<Vec<audit::Entry>> {
         audit::read(&self.folder.path().join("audit.log"))
+    }
+
+    /// The audit log as it was written.
+    pub fn recorded(&self) -> Result<Vec<u8>> {
+        let path = self.folder.path().join("audit.log");
+        std::fs::read(&path).with_context(|| format!("failed to read {}", path.display()))
     }
 
     /// The administrator's kubeconfig.

@@ -16,6 +16,7 @@ mod lifetime;
 mod live;
 mod member;
 mod mesh;
+mod payloads;
 mod pods;
 mod rights;
 mod rotation;

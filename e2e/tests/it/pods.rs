@@ -265,11 +265,11 @@ impl Issued {
         Self { ca, chain: pair[at..].to_owned(), key: pair[..at].to_owned() }
     }
 
-    fn roots(&self) -> rustls::RootCertStore {
+    pub fn roots(&self) -> rustls::RootCertStore {
         roots(self.ca.certificate_pem())
     }
 
-    fn secret(&self) -> String {
+    pub fn secret(&self) -> String {
         let block = |text: &str| text.trim().replace('\n', "\n    ");
         format!(
             "

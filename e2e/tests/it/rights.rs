@@ -134,7 +134,7 @@ async fn tenant_roles(stage: &Stage) -> Vec<Value> {
 }
 
 /// The registration, and a request that the API server forwards and the ingester has reviewed.
-async fn aggregated_api(stage: &Stage) {
+pub async fn aggregated_api(stage: &Stage) {
     let ready = json!({"status": {"replicas": 1, "readyReplicas": 1}}).to_string();
     let patch = ["patch", "statefulset", "zen-ingester", "-n", NAMESPACE, "--subresource=status", "--type=merge", "-p"];
     stage.kubectl(&[&patch[..], &[&ready]].concat()).await;
@@ -145,7 +145,7 @@ async fn aggregated_api(stage: &Stage) {
 }
 
 /// One that cannot go on here, because not every pod is where its slice says: it is made, and taken back (T-04).
-async fn rotation(stage: &Stage) {
+pub async fn rotation(stage: &Stage) {
     let request = json!({
         "id": "r", "action": "start", "subject": {"kind": "issuingCa"},
         "plan": {"canaryPercent": 100, "probes": 1, "soakSeconds": 0, "patienceSeconds": 3, "intervalSeconds": 1},

@@ -38,11 +38,14 @@ impl Source {
 
     /// Posts an event; the status of the answer.
     pub async fn post(&mut self, path: &str, body: &str) -> u16 {
-        let request = format!(
-            "POST {path} HTTP/1.1\r\nhost: {INTAKE}\r\nauthorization: Bearer correct-horse\r\n\
-             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        self.post_with(path, "authorization: Bearer correct-horse\r\ncontent-type: application/json", body).await
+    }
+
+    /// As [`Source::post`], with these header lines.
+    pub async fn post_with(&mut self, path: &str, headers: &str, body: &str) -> u16 {
+        let length = body.len();
+        let request =
+            format!("POST {path} HTTP/1.1\r\nhost: {INTAKE}\r\n{headers}\r\ncontent-length: {length}\r\n\r\n{body}");
         self.stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         let (head, length) = loop {

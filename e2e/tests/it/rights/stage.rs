@@ -70,6 +70,9 @@ pub struct Stage {
     unseal: SocketAddr,
     /// Where the operator looks for the ingester's control API.
     control: SocketAddr,
+    /// Where that is, if somebody stands between.
+    behind: Option<SocketAddr>,
+    operator_admin: Option<SocketAddr>,
     /// Where writers look for the audit store.
     audit: SocketAddr,
     bundle: String,
@@ -119,8 +122,16 @@ impl Stage {
         stage
     }
 
+    /// Everything that was asked of the API server, and its answers, are kept ([`Stage::recorded`]).
+    pub async fn with_records(values: &[&str]) -> Self {
+        Self::on(ControlPlane::start_recorded().await.unwrap(), &[VALUES, values].concat()).await
+    }
+
     async fn of(values: &[&str]) -> Self {
-        let control_plane = ControlPlane::start_observed().await.unwrap();
+        Self::on(ControlPlane::start_observed().await.unwrap(), values).await
+    }
+
+    async fn on(control_plane: ControlPlane, values: &[&str]) -> Self {
         let admin = control_plane.client().await.unwrap();
         install(&admin).await;
         for namespace in [NAMESPACE, "team-a"] {
@@ -141,6 +152,8 @@ impl Stage {
             hub: free([127, 0, 0, 1].into()),
             unseal: free(own_address()),
             control: free(own_address()),
+            behind: None,
+            operator_admin: None,
             audit: free([127, 0, 0, 1].into()),
             bundle: String::new(),
             shutdown: Shutdown::manual(),
@@ -198,6 +211,27 @@ impl Stage {
         self.control_plane.audit().unwrap()
     }
 
+    /// The API server's audit log as it was written.
+    pub fn recorded(&self) -> Vec<u8> {
+        self.control_plane.recorded().unwrap()
+    }
+
+    /// From now on the ingester's control API is at the second address, and the operator looks for it at the first.
+    pub fn between_operator_and_ingester(&mut self) -> (SocketAddr, SocketAddr) {
+        let listener = std::net::TcpListener::bind((own_address(), 0)).unwrap();
+        (self.control, *self.behind.insert(listener.local_addr().unwrap()))
+    }
+
+    /// The mesh's issuing CA.
+    pub async fn issuer(&self) -> zen_pki::Ca {
+        let secrets: Api<Secret> = Api::namespaced(self.admin(), NAMESPACE);
+        let secret = secrets.get("zen-mesh-issuer").await.unwrap().data.unwrap();
+        let text = |key: &str| String::from_utf8(secret[key].0.clone()).unwrap();
+        let (domain, key) = ("zen-mesh.local".parse().unwrap(), zen_model::Secret::new(text("tls.key")));
+        let now = zen_model::Timestamp::now();
+        zen_pki::Ca::from_pem(&text("tls.crt"), &key, "zen-mesh-issuer", &domain, now).unwrap()
+    }
+
     pub async fn kubectl(&self, arguments: &[&str]) -> String {
         self.control_plane.kubectl(arguments).await.unwrap()
     }
@@ -247,6 +281,7 @@ impl Stage {
             identity: TcpListener::bind(serve.identity).await.unwrap(),
             hub: TcpListener::bind(serve.hub).await.unwrap(),
         };
+        self.operator_admin = listeners.admin.local_addr().ok();
         let (client, shutdown) = (self.client("zen-operator"), self.shutdown.clone());
         self.operator = Some(tokio::spawn(async move { Box::pin(run(serve, client, listeners, &shutdown)).await }));
     }
@@ -285,7 +320,7 @@ impl Stage {
 
     /// One of each.
     pub async fn start_pods(&mut self) {
-        let control = self.control.to_string();
+        let control = self.behind.unwrap_or(self.control).to_string();
         let (arguments, platform) = self.pod("zen-ingester", "zen-ingester-0", &control).await;
         self.identities.insert("zen-ingester".to_owned(), platform.identity.clone());
         let state = self.folder.path().join("state").to_string_lossy().into_owned();
@@ -298,11 +333,12 @@ impl Stage {
         let (addresses, shutdown) = (pod.addresses(), self.shutdown.clone());
         let serving = tokio::spawn(async move { Box::pin(pod.serve(&shutdown)).await.unwrap() });
         self.ingester = Some((addresses, serving));
-        self.endpoint("zen-ingester-peers", "control", addresses.control).await;
+        self.endpoint("zen-ingester-peers", "control", self.control).await;
 
         let (mut arguments, platform) = self.pod("zen-egress", "zen-egress-0", ANY).await;
         self.identities.insert("zen-egress".to_owned(), platform.identity.clone());
-        arguments.extend(["--link".to_owned(), ANY.to_owned()]);
+        // The API server takes no loopback address into an EndpointSlice.
+        arguments.extend(["--link".to_owned(), format!("{}:0", own_address())]);
         arguments.extend(self.unsealing("zen-egress-0"));
         let arguments = zen_egress::pod::Arguments::parse_from(arguments);
         let pod = timeout(PATIENCE, Box::pin(zen_egress::pod::Pod::start(arguments, platform))).await;
@@ -409,11 +445,40 @@ impl Stage {
     }
 
     pub fn ingester_admin(&self) -> SocketAddr {
-        self.ingester.as_ref().expect("it runs").0.admin
+        self.ingester().admin
     }
 
     pub fn egress_admin(&self) -> SocketAddr {
-        self.egress.as_ref().expect("it runs").0.admin
+        self.egress().admin
+    }
+
+    pub fn ingester(&self) -> zen_ingester::pod::Addresses {
+        self.ingester.as_ref().expect("it runs").0
+    }
+
+    pub fn egress(&self) -> zen_egress::pod::Addresses {
+        self.egress.as_ref().expect("it runs").0
+    }
+
+    /// Health and metrics of the operator.
+    pub fn operator_admin(&self) -> SocketAddr {
+        self.operator_admin.expect("it was started")
+    }
+
+    /// The identity service.
+    pub fn identity_service(&self) -> SocketAddr {
+        self.identity
+    }
+
+    /// Files of the operator's pod.
+    pub fn operator_files(&self) -> PathBuf {
+        self.folder.path().join("operator")
+    }
+
+    /// Says where the egress takes deliveries.
+    pub async fn serve_link(&self) {
+        let link = self.egress().link.expect("it listens");
+        self.endpoint("zen-egress", "link", link).await;
     }
 
     /// Ends everything.
