@@ -225,7 +225,9 @@ impl Stage {
     /// The mesh's issuing CA.
     pub async fn issuer(&self) -> zen_pki::Ca {
         let secrets: Api<Secret> = Api::namespaced(self.admin(), NAMESPACE);
-        let secret = secrets.get("zen-mesh-issuer").await.unwrap().data.unwrap();
+        let read = async || secrets.get_opt("zen-mesh-issuer").await.unwrap();
+        until("the operator has made it", async || read().await.is_some()).await;
+        let secret = read().await.unwrap().data.unwrap();
         let text = |key: &str| String::from_utf8(secret[key].0.clone()).unwrap();
         let (domain, key) = ("zen-mesh.local".parse().unwrap(), zen_model::Secret::new(text("tls.key")));
         let now = zen_model::Timestamp::now();
