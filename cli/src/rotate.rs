@@ -31,6 +31,7 @@ Examples:
   kubectl zen rotate issuer --dry-run          what would be done, with which pods first
   kubectl zen rotate issuer --wait             do it, and show how it goes
   kubectl zen rotate issuer --abort            take back what goes on
+  kubectl zen rotate root --wait               the root, and all below it: an hour and more, with members days
 
 Needs the right to patch the ConfigMap zen-mesh-rotation in the mesh's namespace.")]
 pub struct Rotate {
@@ -69,12 +70,15 @@ pub struct Rotate {
 enum What {
     /// The issuing CA of the pods' certificates.
     Issuer,
+    /// The root, and with it everything below.
+    Root,
 }
 
 impl What {
     fn subject(self) -> Subject {
         match self {
             Self::Issuer => Subject::IssuingCa(None),
+            Self::Root => Subject::Root,
         }
     }
 }

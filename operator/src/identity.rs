@@ -15,8 +15,10 @@ mod member;
 mod metrics;
 mod next;
 mod own;
+mod root;
 mod service;
 mod source;
+mod trusted;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,24 +31,27 @@ use kube::{Api, Client};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use zen_compile::mesh::CertManager;
 use zen_identity::client::Clock;
 use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
 use zen_pki::{Ca, Identity, TrustDomain, TrustRoots, bundle};
-use zen_rotation::record;
+use zen_rotation::{Phase, record};
 
 use crate::{Writer, names};
 pub(crate) use audit::administered;
 pub(crate) use follow::Seen;
 pub(crate) use member::MemberRoot;
 pub(crate) use next::{Error as NextError, Next};
+pub(crate) use root::Roots;
 pub use source::Source;
 
 /// Secret with the root CA (`tls.crt`, `tls.key`), unless it comes from a folder.
 pub const CA: &str = "zen-mesh-ca";
+/// Secret with the root CA that comes in its place, while that is exchanged.
+pub const CA_NEXT: &str = "zen-mesh-ca-next";
 /// Secret with the issuing CA (`tls.crt`, `tls.key`).
 pub const ISSUER: &str = "zen-mesh-issuer";
 /// Secret with the issuing CA that comes in its place, while that is exchanged.
@@ -153,6 +158,8 @@ struct Inner {
     own: watch::Sender<Option<own::Own>>,
     /// Why nothing can be issued or kept, for readiness and the log.
     problem: ArcSwapOption<String>,
+    /// Something of the root changed that no watch shows.
+    wake: Notify,
     limits: limit::Limits,
     audit: audit::Audit,
     metrics: metrics::Metrics,
@@ -180,6 +187,13 @@ impl Current {
     fn own(&self) -> &Ca {
         let everybody = self.rotation.issuing().is_some_and(record::Active::everybody);
         self.next.as_ref().filter(|_| everybody).unwrap_or(&self.ca)
+    }
+
+    /// The one that the operator's serving certificates are from. While the root is exchanged that is the old one for as long as
+    /// it is trusted: a member that was away, and knows no other root, asks here for the new one.
+    fn serves(&self) -> &Ca {
+        let exchange = trusted::exchange(&self.rotation);
+        if exchange.is_some_and(|active| active.rotation.phase != Phase::Retiring) { &self.ca } else { self.own() }
     }
 }
 
@@ -211,6 +225,7 @@ impl Service {
             roots: watch::Sender::new(None),
             own: watch::Sender::new(None),
             problem: ArcSwapOption::empty(),
+            wake: Notify::new(),
             limits: limit::Limits::default(),
             audit: audit::Audit::default(),
             metrics: metrics::Metrics::register(registry),

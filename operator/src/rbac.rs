@@ -21,7 +21,7 @@
 //! | own | configmaps | zen-mesh-certificates | list, create, patch | [`rotation`](crate::rotation) |
 //! | own | secrets | zen-mesh-issuer-next | list, watch, create, patch, delete | the same |
 //! | own | secrets | zen-mesh-root, zen-mesh-ingester-keys, zen-mesh-egress-keys, zen-mesh-issuer | list, watch, create, patch | keys, identity |
-//! | own | secrets | zen-mesh-ca | list, create, patch | identity |
+//! | own | secrets | zen-mesh-ca, zen-mesh-ca-next | list, create, patch, delete | identity, [`rotation`](crate::rotation) |
 //! | own | leases | zen-operator | get, update, create | election; a replace makes a Lease that is missing |
 //! | own | statefulsets, deployments, services, poddisruptionbudgets, networkpolicies | | list, watch | [`World`](crate::world::World) |
 //! | own | statefulsets | zen-ingester | create, patch | [`decide`](crate::decide) |

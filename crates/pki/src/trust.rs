@@ -69,6 +69,13 @@ impl TrustRoots {
         })
     }
 
+    /// One root of a bundle alone, by its [`crate::fingerprint`]; none where that is none of them.
+    pub fn single(bundle: &str, fingerprint: &str) -> Option<Self> {
+        let certificates = CertificateDer::pem_slice_iter(bundle.as_bytes()).filter_map(Result::ok);
+        let root = certificates.into_iter().find(|root| crate::fingerprint(root) == fingerprint)?;
+        Self::from_der(&[root]).ok()
+    }
+
     /// Takes the workloads of a scope from these issuing CAs alone, whatever their subjects say and whatever stands above
     /// them: for an issuer that is not ours (cert-manager). Overlap is several of them; again for one scope replaces them.
     pub fn pin(mut self, scope: Scope, issuers: &[CertificateDer<'_>]) -> Result<Self, Error> {

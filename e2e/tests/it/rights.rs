@@ -68,6 +68,8 @@ spec:
 async fn every_right_is_used_and_every_use_is_granted() {
     let mut stage = Stage::start().await;
     stage.start_operator().await;
+    root(&stage).await;
+    stage.operator_has_made().await;
     stage.start_pods().await;
     until("the ingester is ready", async || ready(stage.ingester_admin()).await.0 == 200).await;
     until("the egress is ready", async || ready(stage.egress_admin()).await.0 == 200).await;
@@ -144,27 +146,50 @@ pub async fn aggregated_api(stage: &Stage) {
     until("the API server forwards", async || stage.admin().request_text(request()).await.is_ok()).await;
 }
 
+/// The root is exchanged before there are pods: it is made, put in the place of the one before, and that deleted (T-04).
+async fn root(stage: &Stage) {
+    let request = json!({
+        "id": "root", "action": "start", "subject": {"kind": "root"},
+        "plan": {"canaryPercent": 100, "probes": 1, "soakSeconds": 0, "patienceSeconds": 60, "intervalSeconds": 1, "overlapSeconds": 0},
+    });
+    assert_eq!(rotated(stage, &request).await, "RotationFinished");
+    let secrets: Api<Secret> = Api::namespaced(stage.admin(), NAMESPACE);
+    let next = zen_operator::identity::CA_NEXT;
+    until("the new is in the place of the old", async || secrets.get_opt(next).await.unwrap().is_none()).await;
+}
+
 /// One that cannot go on here, because not every pod is where its slice says: it is made, and taken back (T-04).
 pub async fn rotation(stage: &Stage) {
     let request = json!({
         "id": "r", "action": "start", "subject": {"kind": "issuingCa"},
         "plan": {"canaryPercent": 100, "probes": 1, "soakSeconds": 0, "patienceSeconds": 3, "intervalSeconds": 1},
     });
-    let config_maps: Api<ConfigMap> = Api::namespaced(stage.admin(), NAMESPACE);
-    let patch = json!({"data": {zen_rotation::record::REQUEST: request.to_string()}});
-    let patch = kube::api::Patch::Merge(&patch);
-    let name = zen_rotation::record::CONFIG_MAP;
-    config_maps.patch(name, &kube::api::PatchParams::default(), &patch).await.unwrap();
-    until("it is over", async || {
-        let object = config_maps.get(name).await.unwrap();
-        let text = &object.data.unwrap()[zen_rotation::record::STATE];
-        let record: zen_rotation::record::State = serde_json::from_str(text).unwrap();
-        record.active.is_none() && !record.ended.is_empty()
-    })
-    .await;
+    rotated(stage, &request).await;
     let secrets: Api<Secret> = Api::namespaced(stage.admin(), NAMESPACE);
     let next = zen_operator::identity::ISSUER_NEXT;
     until("the new is gone", async || secrets.get_opt(next).await.unwrap().is_none()).await;
+}
+
+/// Asks for it, and waits for how it ended.
+async fn rotated(stage: &Stage, request: &Value) -> String {
+    let config_maps: Api<ConfigMap> = Api::namespaced(stage.admin(), NAMESPACE);
+    let name = zen_rotation::record::CONFIG_MAP;
+    until("rotations are kept", async || config_maps.get_opt(name).await.unwrap().is_some()).await;
+    let patch = json!({"data": {zen_rotation::record::REQUEST: request.to_string()}});
+    let patch = kube::api::Patch::Merge(&patch);
+    config_maps.patch(name, &kube::api::PatchParams::default(), &patch).await.unwrap();
+    let record = async || {
+        let object = config_maps.get(name).await.unwrap();
+        let text = &object.data.unwrap()[zen_rotation::record::STATE];
+        serde_json::from_str::<zen_rotation::record::State>(text).unwrap()
+    };
+    let id = request["id"].as_str().unwrap();
+    until("it is over", async || {
+        let record = record().await;
+        record.answer.is_some_and(|answer| answer.id == id) && record.active.is_none() && !record.ended.is_empty()
+    })
+    .await;
+    record().await.ended[0].reason.code().to_owned()
 }
 
 /// A volume of a replica that is gone is emptied by a pod, and marked.

@@ -11,6 +11,8 @@ pub(super) struct Facts {
     /// The root, and whether one may be made.
     pub(super) root: Found<()>,
     pub(super) may_make_root: bool,
+    /// Whether there is one that was to take its place.
+    pub(super) next_root_is_there: bool,
     pub(super) issuer: Found<Issuer>,
     /// Whether the trust bundle is the root's.
     pub(super) bundle_is_current: bool,
@@ -47,6 +49,8 @@ pub(super) enum Step {
     /// Nothing can be done until somebody mends this.
     Blocked(String),
     MakeRoot,
+    /// The one that was to take the place of the root that is gone: an exchange goes on, or was hurried by who deleted the old.
+    AdoptRoot,
     MakeIssuer,
     /// In place of the one that is there, and why.
     ReplaceIssuer(&'static str),
@@ -58,6 +62,7 @@ pub(super) enum Step {
 pub(super) fn decide(facts: &Facts) -> Step {
     match &facts.root {
         Found::Unusable(reason) => return Step::Blocked(reason.clone()),
+        Found::Missing if facts.next_root_is_there => return Step::AdoptRoot,
         Found::Missing if facts.may_make_root => return Step::MakeRoot,
         Found::Missing => return Step::Blocked("the root CA is not where the operator is told to look".to_owned()),
         Found::There(()) => {}
@@ -93,6 +98,7 @@ mod tests {
         Facts {
             root: Found::There(()),
             may_make_root: true,
+            next_root_is_there: false,
             issuer: Found::There(Issuer {
                 validity,
                 is_stored_right: true,
@@ -142,6 +148,17 @@ mod tests {
                 "a root that is lost is made anew before anything else",
                 Facts { root: Found::Missing, ..good() },
                 Step::MakeRoot,
+            ),
+            (
+                "a root that is gone while another was to take its place",
+                Facts { root: Found::Missing, next_root_is_there: true, bundle_is_current: false, ..good() },
+                Step::AdoptRoot,
+            ),
+            ("a root that is there is kept", Facts { next_root_is_there: true, ..good() }, Step::Rest(due)),
+            (
+                "one that cannot be read is left alone all the same",
+                Facts { root: Found::Unusable("why".to_owned()), next_root_is_there: true, ..good() },
+                Step::Blocked("why".to_owned()),
             ),
             (
                 "a folder is never written to",

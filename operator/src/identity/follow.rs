@@ -11,6 +11,7 @@ use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use zen_pki::{Ca, TrustDomain, TrustRoots};
+use zen_rotation::Subject;
 use zen_rotation::record::{self, State};
 
 use super::{Current, Inner};
@@ -104,7 +105,8 @@ fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Resu
 
 /// The issuing CA that comes: the one that the rotation has made, and no other.
 fn coming(inner: &Inner, rotation: &State, roots: &TrustRoots, domain: &TrustDomain) -> Option<Ca> {
-    let wanted = rotation.issuing()?.new.as_deref()?;
+    let active = rotation.issuing()?;
+    let new = active.new.as_deref()?;
     let secret = inner.next.borrow().object.clone()?;
     let now = inner.now();
     let usable = inner.source.issuer(&secret, inner.mesh.namespace(), domain, now).and_then(|ca| {
@@ -112,7 +114,13 @@ fn coming(inner: &Inner, rotation: &State, roots: &TrustRoots, domain: &TrustDom
         Ok(ca)
     });
     match usable {
-        Ok(ca) => Some(ca).filter(|ca| ca.fingerprint() == wanted),
+        // With a root comes whatever issuing CA is beneath it.
+        Ok(ca) if active.rotation.subject == Subject::Root => {
+            let bundle = inner.bundle.borrow().object.as_deref().and_then(text)?;
+            let only = TrustRoots::single(&bundle, new)?;
+            Some(ca).filter(|ca| ca.verify(&only, now).is_ok())
+        }
+        Ok(ca) => Some(ca).filter(|ca| ca.fingerprint() == new),
         Err(reason) => {
             tracing::warn!(%reason, "the next issuing CA cannot be used; the one before counts");
             None

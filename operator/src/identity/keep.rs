@@ -15,7 +15,7 @@ use zen_pki::Ca;
 use super::audit::administered;
 use super::decide::{Facts, Issuer, Step, decide};
 use super::source::{CERTIFICATE, Found, KEY, Root, Source};
-use super::{CA, ISSUER, Inner, follow};
+use super::{CA, ISSUER, Inner, follow, trusted};
 use crate::object::Present;
 use crate::writer::{Error as WriteError, Notice, Requeue};
 use crate::{Object, Writer, names};
@@ -50,13 +50,15 @@ enum Next {
 
 pub(super) async fn forever(inner: &Inner, writer: &Writer, owner: Option<&Value>) {
     let (mut issuer, mut bundle) = (inner.issuer.subscribe(), inner.bundle.subscribe());
-    let mut settings = inner.settings.clone();
+    let (mut rotation, mut settings) = (inner.rotation.subscribe(), inner.settings.clone());
     let mut failures = 0_u32;
     loop {
         let _ = issuer.wait_for(|seen| seen.synced).await;
         let _ = bundle.wait_for(|seen| seen.synced).await;
+        let _ = rotation.wait_for(|seen| seen.synced).await;
         issuer.mark_unchanged();
         bundle.mark_unchanged();
+        rotation.mark_unchanged();
         settings.mark_unchanged();
         let wait = match step(inner, writer, owner).await {
             Ok(Next::Again) => {
@@ -88,6 +90,8 @@ pub(super) async fn forever(inner: &Inner, writer: &Writer, owner: Option<&Value
             () = sleep(wait) => {}
             _ = issuer.changed() => {}
             _ = bundle.changed() => {}
+            _ = rotation.changed() => {}
+            () = inner.wake.notified() => {}
             // An error: nobody changes them any more.
             () = async { if settings.changed().await.is_err() { std::future::pending().await } } => {}
         }
@@ -105,12 +109,23 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
     if let Some(root) = there {
         inner.metrics.root_until(root.ca.validity().until);
     }
-    let trusted = match there.map(|root| inner.settings.borrow().bundle(&root.bundle)).transpose() {
+    // Both read after the root: where that has just been taken away, what takes its place is known.
+    let rotation = inner.rotation.borrow().object.as_deref().and_then(follow::state).unwrap_or_default();
+    let next = if there.is_none() || trusted::beside(&rotation).is_some() {
+        inner.source.next_root(&inner.client, namespace, domain, now).await?
+    } else {
+        None
+    };
+    let beside = next.as_ref().map(|next| (next.certificate_pem(), next.fingerprint()));
+    let beside = beside.as_ref().map(|(pem, fingerprint)| (*pem, fingerprint.as_str()));
+    let roots = there.map(|root| trusted::roots((&root.bundle, &root.ca.fingerprint()), beside, &rotation));
+    let trusted = match roots.as_deref().map(|roots| inner.settings.borrow().bundle(roots)).transpose() {
         Ok(trusted) => trusted,
         Err(error) => return Ok(Next::Blocked(format!("mesh.certificates.certManager.ca: {error}"))),
     };
     let facts = Facts {
-        issuer: look(inner, issuer.as_deref(), there, now),
+        issuer: look(inner, issuer.as_deref(), there, roots.as_deref(), now),
+        next_root_is_there: next.is_some(),
         bundle_is_current: trusted.is_some() && bundle.as_deref().and_then(follow::text) == trusted,
         may_make_root: inner.source == Source::Secret,
         root: match &root {
@@ -128,6 +143,14 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
             if writer.create(&secret(namespace, CA, &made, made.key_pem().expose(), true)).await? {
                 tracing::info!(secret = CA, until = %made.validity().until, "made a root CA");
                 note(inner, CA, "made a root CA", &made);
+            }
+            Ok(Next::Again)
+        }
+        (Step::AdoptRoot, _) => {
+            let Some(next) = &next else { return Ok(Next::Again) };
+            if writer.create(&secret(namespace, CA, next, next.key_pem().expose(), true)).await? {
+                tracing::info!(secret = CA, until = %next.validity().until, "the next root CA is in use");
+                note(inner, CA, "put the next root CA in the place of the one before", next);
             }
             Ok(Next::Again)
         }
@@ -174,8 +197,14 @@ fn note(inner: &Inner, secret: &str, done: &str, made: &Ca) {
     inner.audit.note(record.detail("until", &made.validity().until.to_string()));
 }
 
-/// The issuing CA as the store has it.
-fn look(inner: &Inner, secret: Option<&Secret>, root: Option<&Root>, now: Timestamp) -> Found<Issuer> {
+/// The issuing CA as the store has it; `trusted` are the roots that pods are to trust, PEM.
+fn look(
+    inner: &Inner,
+    secret: Option<&Secret>,
+    root: Option<&Root>,
+    trusted: Option<&str>,
+    now: Timestamp,
+) -> Found<Issuer> {
     let Some(secret) = secret else { return Found::Missing };
     let (namespace, domain) = (inner.mesh.namespace(), inner.mesh.trust_domain());
     let rotates = inner.rotates();
@@ -189,7 +218,7 @@ fn look(inner: &Inner, secret: Option<&Secret>, root: Option<&Root>, now: Timest
     }
     match inner.source.issuer(secret, namespace, domain, now) {
         Ok(ca) => {
-            let roots = root.map(|root| zen_pki::TrustRoots::from_pem(&root.bundle));
+            let roots = trusted.map(zen_pki::TrustRoots::from_pem);
             let is_of_root = roots.is_some_and(|roots| roots.is_ok_and(|roots| ca.verify(&roots, now).is_ok()));
             let is_of_mesh = ca.scope() == Some(&zen_pki::Scope::Hub);
             Found::There(Issuer { validity: ca.validity(), is_stored_right: true, is_of_root, is_of_mesh, rotates })

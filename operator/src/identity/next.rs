@@ -145,7 +145,7 @@ impl Service {
         self.0.current.borrow().as_ref().map(|current| current.issuer(pod).fingerprint())
     }
 
-    fn read(&self, secret: &Secret) -> Result<Ca, String> {
+    pub(super) fn read(&self, secret: &Secret) -> Result<Ca, String> {
         let inner = &self.0;
         inner.source.issuer(secret, inner.mesh.namespace(), inner.mesh.trust_domain(), self.now())
     }

@@ -79,8 +79,9 @@ pub(super) async fn keep(inner: &Inner) {
 }
 
 /// What they are made of: whatever else changes leaves them as they are.
-fn of(current: &Current) -> (String, String, crate::identity::Settings) {
-    (current.own().fingerprint(), current.bundle.clone(), current.settings.clone())
+fn of(current: &Current) -> ([String; 2], String, crate::identity::Settings) {
+    let issuers = [current.own().fingerprint(), current.serves().fingerprint()];
+    (issuers, current.bundle.clone(), current.settings.clone())
 }
 
 /// When to do it again.
@@ -97,7 +98,7 @@ async fn renew(inner: &Inner, current: &Current) -> Result<Timestamp, cert_manag
         served.push(format!("{}.{namespace}.svc", names::OPERATOR_HUB));
         served.extend(current.settings.hub.iter().cloned());
     }
-    let serving = current.own().issue_server_at(&served, now, lifetime)?;
+    let serving = current.serves().issue_server_at(&served, now, lifetime)?;
     let id = inner.mesh.id(Component::Operator);
     for (usage, issued) in [(Usage::Workload, &workload), (Usage::Serving, &serving)] {
         inner.audit.note(audit::own(id, namespace, usage, issued.validity().until));

@@ -11,7 +11,7 @@ use zen_model::Timestamp;
 use zen_pki::{Ca, TrustDomain};
 use zen_seal::{Aad, wrap};
 
-use super::{CA, ISSUER};
+use super::{CA, CA_NEXT, ISSUER};
 
 /// Name of the certificate, and of the key, in a `kubernetes.io/tls` Secret and in a folder.
 pub(super) const CERTIFICATE: &str = "tls.crt";
@@ -57,19 +57,28 @@ impl Source {
         now: Timestamp,
     ) -> Result<Found<Root>, kube::Error> {
         match self {
-            Self::Secret => {
-                // A list of one name: the right to list names is all that is needed.
-                let only = ListParams::default().fields(&format!("metadata.name={CA}"));
-                let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
-                let listed = tokio::time::timeout(TIMEOUT, api.list(&only)).await;
-                let listed = listed.map_err(|_| kube::Error::Service("no answer within 5 s".into()))??;
-                Ok(match listed.items.first() {
-                    None => Found::Missing,
-                    Some(secret) => usable(read(secret, CA, namespace, domain, now).map(Root::of)),
-                })
-            }
+            Self::Secret => Ok(match kept(client, namespace, CA).await? {
+                None => Found::Missing,
+                Some(secret) => usable(read(&secret, CA, namespace, domain, now).map(Root::of)),
+            }),
             Self::Folder(folder) => Ok(usable(read_folder(folder, domain, now))),
         }
+    }
+
+    /// The root that comes in place of this one, where there is one of use.
+    pub(super) async fn next_root(
+        &self,
+        client: &Client,
+        namespace: &str,
+        domain: &TrustDomain,
+        now: Timestamp,
+    ) -> Result<Option<Ca>, kube::Error> {
+        if *self != Self::Secret {
+            return Ok(None);
+        }
+        let secret = kept(client, namespace, CA_NEXT).await?;
+        let ca = secret.map(|secret| read(&secret, CA_NEXT, namespace, domain, now)).transpose();
+        Ok(ca.inspect_err(|reason| tracing::warn!(%reason, "the next root CA cannot be used")).ok().flatten())
     }
 
     /// The issuing CA's key as it is stored, where every replica finds it: in clear beside a root that lies there too, and
@@ -122,13 +131,23 @@ impl Source {
 }
 
 impl Root {
-    fn of(ca: Ca) -> Self {
+    pub(super) fn of(ca: Ca) -> Self {
         Self { bundle: ca.certificate_pem().to_owned(), ca }
     }
 }
 
 fn usable<T>(result: Result<T, String>) -> Found<T> {
     result.map_or_else(Found::Unusable, Found::There)
+}
+
+/// A Secret, as it is now.
+pub(super) async fn kept(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, kube::Error> {
+    // A list of one name: the right to list names is all that is needed.
+    let only = ListParams::default().fields(&format!("metadata.name={name}"));
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let listed = tokio::time::timeout(TIMEOUT, api.list(&only)).await;
+    let listed = listed.map_err(|_| kube::Error::Service("no answer within 5 s".into()))??;
+    Ok(listed.items.into_iter().next())
 }
 
 /// The CA in a `kubernetes.io/tls` Secret, or in words why there is none.

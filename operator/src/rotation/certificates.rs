@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use zen_identity::Component;
+use zen_rotation::Subject;
 use zen_rotation::inventory::{Certificate, Inventory, Kind, Standing};
 use zen_rotation::record::Active;
 
 use super::field::{Pod, Presented};
-use crate::identity::{ISSUER, ISSUER_NEXT, Next, Service};
+use crate::identity::{CA, CA_NEXT, ISSUER, ISSUER_NEXT, Next, Service};
 use crate::names;
 
 pub(super) fn inventory(
@@ -19,16 +20,18 @@ pub(super) fn inventory(
     active: Option<&Active>,
 ) -> Inventory {
     let mut certificates = Vec::new();
+    // Signing keys have no certificate.
+    let active = active.filter(|active| active.issues());
+    let root = active.filter(|active| active.rotation.subject == Subject::Root);
     for (fingerprint, validity) in service.bundle().as_deref().map(zen_pki::certificates).unwrap_or_default() {
-        certificates.push(Certificate {
-            kind: Kind::Root,
-            name: format!("ConfigMap/{}", names::TRUST),
-            fingerprint,
-            issuer: None,
-            from: validity.from,
-            until: validity.until,
-            state: Standing::InUse,
-        });
+        let (name, state) = match root {
+            Some(root) if root.new.as_ref() == Some(&fingerprint) => (format!("Secret/{CA_NEXT}"), Standing::Next),
+            Some(root) if root.everybody() => (format!("Secret/{CA}"), Standing::Old),
+            Some(_) => (format!("Secret/{CA}"), Standing::InUse),
+            None => (format!("ConfigMap/{}", names::TRUST), Standing::InUse),
+        };
+        let (from, until) = (validity.from, validity.until);
+        certificates.push(Certificate { kind: Kind::Root, name, fingerprint, issuer: None, from, until, state });
     }
     let issuers = [(ISSUER, &next.issuer, Standing::InUse), (ISSUER_NEXT, &next.coming, Standing::Next)];
     for (name, issuer, state) in issuers {
@@ -44,7 +47,11 @@ pub(super) fn inventory(
             });
         }
     }
-    let new = active.and_then(|active| active.new.as_deref());
+    let new = match root {
+        // With a root comes an issuing CA of its own.
+        Some(_) => next.coming.as_ref().map(|(issuer, _)| issuer.as_str()),
+        None => active.and_then(|active| active.new.as_deref()),
+    };
     let in_use = next.issuer.as_ref().map(|(issuer, _)| issuer.as_str());
     let mut pods: Vec<_> = pods.iter().collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,6 +1,6 @@
 //! One step after another: what is seen, what is decided, what is stored, what is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(super) struct Desk<F> {
     state: Option<State>,
     /// What each pod presented last, by UID.
     met: HashMap<Arc<str>, Presented>,
+    /// Who has shown that it trusts the new, by UID.
+    took: HashSet<Arc<str>>,
     probes: Probes,
     /// What failed last, in words.
     detail: String,
@@ -61,8 +63,16 @@ pub(super) struct Desk<F> {
 
 impl<F: Field> Desk<F> {
     pub(super) fn new(parts: Parts<F>) -> Self {
-        let (met, inventory) = (HashMap::new(), inventory::Inventory::default());
-        Self { parts, state: None, met, probes: Probes::default(), detail: String::new(), since: None, inventory }
+        Self {
+            parts,
+            state: None,
+            met: HashMap::new(),
+            took: HashSet::new(),
+            probes: Probes::default(),
+            detail: String::new(),
+            since: None,
+            inventory: inventory::Inventory::default(),
+        }
     }
 
     /// Does the next thing; how long nothing has to be done then.
@@ -127,6 +137,7 @@ impl<F: Field> Desk<F> {
         }
         if let Some(active) = next.active.as_ref().filter(|active| active.rotation.phase == Phase::Planned) {
             announce(&self.parts.service, &self.parts.writer, &self.parts.namespace, active).await;
+            self.took.clear();
         }
         self.set(next);
         Ok(Duration::ZERO)
@@ -197,6 +208,10 @@ impl<F: Field> Desk<F> {
         if errors_raised {
             self.detail = format!("{} of {} requests failed", passed.failures, passed.requests);
         }
+        if let Some(lost) = &look.lost {
+            self.detail.clone_from(lost);
+        }
+        self.took = look.took;
         Observed {
             now: self.parts.service.now(),
             is_made: look.is_made,
@@ -205,7 +220,7 @@ impl<F: Field> Desk<F> {
             probes: self.probes,
             errors_raised,
             old_until: look.old_until,
-            aborted: active.aborted,
+            aborted: active.aborted || look.lost.is_some(),
         }
     }
 
@@ -233,7 +248,7 @@ impl<F: Field> Desk<F> {
     }
 
     fn scene<'a>(&'a self, pods: &'a [Pod], identity: &'a Identity) -> Scene<'a, F> {
-        Scene { parts: &self.parts, met: &self.met, pods, identity }
+        Scene { parts: &self.parts, met: &self.met, took: &self.took, pods, identity }
     }
 
     /// Meets every pod; who does not answer is remembered as it was.

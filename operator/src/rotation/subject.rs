@@ -2,8 +2,9 @@
 //! the same for all, and [`Desk`](super::desk::Desk)'s.
 
 mod issuer;
+mod root;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use zen_model::Timestamp;
@@ -21,6 +22,8 @@ pub(super) struct Scene<'a, F> {
     pub(super) parts: &'a Parts<F>,
     /// What each pod presented last, by UID.
     pub(super) met: &'a HashMap<Arc<str>, Presented>,
+    /// Who has shown that it trusts the new, by UID.
+    pub(super) took: &'a HashSet<Arc<str>>,
     pub(super) pods: &'a [Pod],
     /// The operator, as it is now.
     pub(super) identity: &'a Identity,
@@ -38,14 +41,19 @@ pub(super) struct Look {
     pub(super) members: BTreeMap<String, Member>,
     /// Until when something that was made with the old can be met.
     pub(super) old_until: Option<Timestamp>,
+    /// Who has shown that it trusts the new, by UID.
+    pub(super) took: HashSet<Arc<str>>,
+    /// Why nothing is left to go on with, in words: it is taken back.
+    pub(super) lost: Option<String>,
 }
 
 impl<F: Field> Scene<'_, F> {
     /// What is to be exchanged, by its name; in words why it cannot be.
     pub(super) async fn old(&self, subject: &Subject) -> Result<String, String> {
         match subject {
+            Subject::Root => root::old(self).await,
             Subject::IssuingCa(None) => issuer::old(self),
-            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => {
                 Err("this release does not do that".to_owned())
             }
         }
@@ -53,33 +61,37 @@ impl<F: Field> Scene<'_, F> {
 
     /// What is to be exchanged because of its age, the most urgent first, each with its name.
     pub(super) async fn due(&self) -> Vec<(Subject, String)> {
-        issuer::due(self).map(|old| (Subject::IssuingCa(None), old)).into_iter().collect()
+        let issuer = issuer::due(self).map(|old| (Subject::IssuingCa(None), old));
+        // An issuing CA comes with a root.
+        let root = root::due(self).await.map(|old| (Subject::Root, old));
+        root.into_iter().chain(issuer).collect()
     }
 
     /// How it stands.
     pub(super) async fn look(&self, active: &Active) -> Result<Look, Error> {
         match active.rotation.subject {
+            Subject::Root => root::look(self, active).await,
             Subject::IssuingCa(None) => Ok(issuer::look(self, active)),
             // Of another release: it is taken back.
-            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
-                Ok(Look::default())
-            }
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => Ok(Look::default()),
         }
     }
 
     /// Does this. Again does no harm.
     pub(super) async fn work(&self, active: &Active, work: &Work) -> Result<(), Error> {
         match active.rotation.subject {
+            Subject::Root => root::work(self, work).await,
             Subject::IssuingCa(None) => issuer::work(self, work).await,
-            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => Ok(()),
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => Ok(()),
         }
     }
 
     /// A round of probes.
     pub(super) async fn probe(&self, active: &Active) -> Round {
         match active.rotation.subject {
+            Subject::Root => root::probe(self, active).await,
             Subject::IssuingCa(None) => issuer::probe(self, active).await,
-            Subject::IssuingCa(Some(_)) | Subject::Root | Subject::IntakeTls | Subject::SigningKeys(_) => {
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => {
                 Round::Open("this release does not do that".to_owned())
             }
         }
@@ -87,6 +99,6 @@ impl<F: Field> Scene<'_, F> {
 
     /// While nothing goes on: puts away what a rotation that is over has left. Whether there was something.
     pub(super) async fn clean(&self) -> Result<bool, Error> {
-        issuer::clean(self).await
+        Ok(root::clean(self).await? | issuer::clean(self).await?)
     }
 }

@@ -1,6 +1,8 @@
-//! Whole rotations of the issuing CA against a scripted API server, with pods that do what the identity service tells them (T-04).
+//! Whole rotations against a scripted API server, with pods that do what the identity service tells them (T-04).
 
-use std::collections::BTreeMap;
+mod root;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +37,8 @@ struct Pods {
     issuers: BTreeMap<&'static str, String>,
     /// These are not taken by anybody when they present an issuer other than this.
     refuses: Option<(&'static str, String)>,
+    /// These do not take what the operator shows them of the new.
+    distrusts: BTreeSet<&'static str>,
     rate: Rate,
     now: Validity,
     /// What intakes present instead.
@@ -57,8 +61,14 @@ impl Field for Script {
         pods.issuers.keys().map(pod).collect()
     }
 
-    async fn greet(&self, pod: &Pod, _: &Identity) -> Result<Presented, Unheard> {
+    async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
         let pods = self.0.lock().expect("no panic");
+        // What is shown to pods before anybody uses it is good for minutes.
+        let validity = identity.validity();
+        let is_probe = validity.until.since(validity.from) < Duration::from_mins(30);
+        if is_probe && pods.distrusts.contains(&*pod.name) {
+            return Err(Unheard::Refused("unknown CA".to_owned()));
+        }
         let issuer = pods.issuers[&*pod.name].clone();
         if pods.refuses.as_ref().is_some_and(|(name, old)| **name == *pod.name && *old != issuer) {
             return Err(Unheard::Refused("bad certificate".to_owned()));
@@ -98,8 +108,15 @@ impl Stage {
     async fn on(cluster: Cluster) -> Self {
         let now = (cluster.clock)();
         let now = Validity { from: now, until: now.plus(Duration::from_hours(24)) };
-        let pods =
-            Pods { issuers: BTreeMap::new(), refuses: None, rate: Rate::default(), now, serves: None, visits: 0 };
+        let pods = Pods {
+            issuers: BTreeMap::new(),
+            refuses: None,
+            distrusts: BTreeSet::new(),
+            rate: Rate::default(),
+            now,
+            serves: None,
+            visits: 0,
+        };
         let script = Script(Arc::new(Mutex::new(pods)));
         let mut stage = Self { cluster, script, leader: None, first: String::new() };
         stage.lead();
@@ -150,9 +167,16 @@ impl Stage {
     }
 
     fn ask(&self, action: Action) {
-        let plan = Plan { soak_seconds: 30, ..Plan::default() };
+        self.ask_for(action, Subject::IssuingCa(None));
+    }
+
+    fn ask_for(&self, action: Action, subject: Subject) {
+        self.ask_by(action, subject, Plan { soak_seconds: 30, ..Plan::default() });
+    }
+
+    fn ask_by(&self, action: Action, subject: Subject, plan: Plan) {
         let id = format!("{:?}", Instant::now());
-        let request = Request { id, action, subject: Subject::IssuingCa(None), plan };
+        let request = Request { id, action, subject, plan };
         let mut object = self.cluster.object(record::CONFIG_MAP).expect("there");
         object["data"][record::REQUEST] = serde_json::to_string(&request).expect("serializes").into();
         self.cluster.put(object);

@@ -42,6 +42,7 @@ fn binding(name: &str, role: &str) -> Value {
 async fn the_operator_makes_its_own_secrets_and_no_other() {
     for name in [
         "zen-mesh-ca",
+        "zen-mesh-ca-next",
         "zen-mesh-issuer",
         "zen-mesh-issuer-next",
         "zen-mesh-root",

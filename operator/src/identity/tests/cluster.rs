@@ -19,7 +19,7 @@ use zen_rotation::{inventory, record};
 use zen_runtime::lease::Leadership;
 use zen_testkit::api_server::{ApiServer, Call, Received, Reply, Watch};
 
-use super::super::{CA, ISSUER, ISSUER_NEXT, Service, Settings, Source};
+use super::super::{CA, CA_NEXT, ISSUER, ISSUER_NEXT, Service, Settings, Source};
 use crate::{Writer, names, writer};
 
 pub(crate) const SECRETS: &str = "/api/v1/namespaces/zen-mesh/secrets";
@@ -76,6 +76,7 @@ impl Cluster {
         let cluster = Self { server: ApiServer::new(), state: Arc::default(), clock };
         for (path, name) in [
             (SECRETS, CA),
+            (SECRETS, CA_NEXT),
             (SECRETS, ISSUER),
             (SECRETS, ISSUER_NEXT),
             (CONFIG_MAPS, names::TRUST),
@@ -99,6 +100,7 @@ impl Cluster {
         }
         for call in [
             Call::patch(&format!("{SECRETS}/{CA}")),
+            Call::patch(&format!("{SECRETS}/{CA_NEXT}")),
             Call::patch(&format!("{SECRETS}/{ISSUER}")),
             Call::patch(&format!("{SECRETS}/{ISSUER_NEXT}")),
             Call::patch(&format!("{CONFIG_MAPS}/{}", names::TRUST)),
@@ -120,15 +122,17 @@ impl Cluster {
                 }),
             );
         }
-        let state = Arc::clone(&cluster.state);
-        let gone = move |_: &Received| {
-            let mut state = state.lock().expect("no panic");
-            if let Some(object) = state.objects.remove(ISSUER_NEXT) {
-                state.watches[ISSUER_NEXT].deleted(object);
-            }
-            json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})
-        };
-        cluster.server.allow(Call::delete(&format!("{SECRETS}/{ISSUER_NEXT}")), Reply::with(gone));
+        for name in [CA, CA_NEXT, ISSUER_NEXT] {
+            let state = Arc::clone(&cluster.state);
+            let gone = move |_: &Received| {
+                let mut state = state.lock().expect("no panic");
+                if let Some(object) = state.objects.remove(name) {
+                    state.watches[name].deleted(object);
+                }
+                json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})
+            };
+            cluster.server.allow(Call::delete(&format!("{SECRETS}/{name}")), Reply::with(gone));
+        }
         cluster.server.allow(Call::post(EVENTS), Reply::stored());
         cluster.server.allow(Call::patch(EVENTS).under(), Reply::stored());
         cluster

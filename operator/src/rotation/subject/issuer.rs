@@ -50,6 +50,7 @@ pub(super) fn look<F: Field>(scene: &Scene<'_, F>, active: &Active) -> Look {
         members: scene.pods.iter().map(|pod| (pod.name.to_string(), member(pod))).collect(),
         // What the old has signed verifies under the same root, and who holds it is asked to exchange it.
         old_until: None,
+        ..Look::default()
     }
 }
 
