@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, ServerConfig};
 
 use crate::certificate::provider;
 use crate::hub::HubVerifier;
@@ -104,13 +104,7 @@ pub fn named_client(roots: &TrustRoots, identity: Option<&Identity>) -> Result<A
     let config = ClientConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&TLS13])?
         .with_root_certificates(roots.store());
-    let mut config = match identity {
-        Some(identity) => config.with_client_cert_resolver(Arc::new(identity.clone())),
-        None => config.with_no_client_auth(),
-    };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Ok(presenting(config, identity))
 }
 
 /// For a member that asks its hub (T-01): as [`named_client`], and the hub's certificate must be from the hub's own issuing CA.
@@ -125,13 +119,17 @@ pub fn hub_client(
         // See [`HubVerifier`]: the default verifier, and one check more.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(HubVerifier::new(roots, domain)?));
+    Ok(presenting(config, identity))
+}
+
+fn presenting(config: ConfigBuilder<ClientConfig, WantsClientCert>, identity: Option<&Identity>) -> Arc<ClientConfig> {
     let mut config = match identity {
         Some(identity) => config.with_client_cert_resolver(Arc::new(identity.clone())),
         None => config.with_no_client_auth(),
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 /// For the listener that faces webhook sources: TLS 1.3, HTTP/2 and HTTP/1.1, session tickets (W-14).

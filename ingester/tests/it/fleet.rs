@@ -117,27 +117,47 @@ impl Mesh {
     }
 
     fn ingester(&self, name: &str) -> IngesterPod {
+        let (snapshot, signing) = (Arc::clone(&self.snapshot), Arc::clone(&self.signing));
+        let Started { address, replica, registry, mut tasks, state, .. } =
+            Started::new(name, snapshot, signing, zen_ingester::replica::TERM);
+        let tls = mtls_client(&self.identity("zen-ingester"), id("zen-egress")).unwrap();
+        let sessions = replica.link(&mut tasks, self.addresses.subscribe(), tls, zen_link::Metrics::default());
+        IngesterPod { address, replica, sessions, registry, _tasks: tasks, _state: state }
+    }
+}
+
+/// A replica whose intake is open, and what it runs on.
+pub struct Started {
+    pub address: SocketAddr,
+    pub replica: Replica,
+    pub registry: Registry,
+    pub readiness: Readiness,
+    pub ends: Ends,
+    pub tasks: Tasks,
+    pub state: TempDir,
+}
+
+impl Started {
+    pub fn new(name: &str, snapshot: Arc<ArcSwap<Snapshot>>, signing: Arc<SigningKeys>, term: Duration) -> Self {
         let state = tempfile::tempdir().unwrap();
         let queue = Embedded::open(state.path(), Keyring::ephemeral(), embedded::Options::default()).unwrap();
         let mut registry = Registry::default();
         let (mut tasks, ends, readiness) = (Tasks::new(), Ends::default(), Readiness::new());
         let parts = Parts {
             instance: name.to_owned(),
-            snapshot: Arc::clone(&self.snapshot),
+            snapshot,
             queue,
-            signing: Arc::clone(&self.signing),
+            signing,
             observer: Arc::new(Unwatched),
             limits: Limits::POD,
-            term: zen_ingester::replica::TERM,
+            term,
         };
         let replica = Replica::start(parts, &mut registry, &readiness, &mut tasks, &ends);
-        let tls = mtls_client(&self.identity("zen-ingester"), id("zen-egress")).unwrap();
-        let sessions = replica.link(&mut tasks, self.addresses.subscribe(), tls, zen_link::Metrics::default());
         let listener = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (ingester, end) = (replica.ingester.clone(), ends.intake.clone());
         tasks.spawn("intake", async move { ingester.serve(listener, None, end).await });
-        IngesterPod { address, replica, sessions, registry, _tasks: tasks, _state: state }
+        Self { address, replica, registry, readiness, ends, tasks, state }
     }
 }
 

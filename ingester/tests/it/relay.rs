@@ -192,7 +192,7 @@ async fn a_disabled_cluster_loses_its_streams_within_five_seconds() {
     let (member, other) = (hub.member("team-a/eu"), hub.member("team-b/eu"));
     let _egress = member.egress("egress-0", hub.front.address);
     let _other = other.egress("egress-0", hub.front.address);
-    until("both are there", || hub.streams() == 2).await;
+    until("both lease", || hub.lease(2)).await;
     let before = hub.enrolled("team-a/eu");
     let changes: [(&str, Change); 3] = [
         ("disabled", |enrolled| enrolled.enabled = false),
@@ -210,7 +210,7 @@ async fn a_disabled_cluster_loses_its_streams_within_five_seconds() {
         println!("relay: {what}: closed after {took:?}");
         assert!(took < Duration::from_secs(5), "{what}: {took:?}");
         hub.enroll("team-a/eu", Some(before.clone()));
-        until("it is back", || hub.streams() == 2).await;
+        until("it is back", || hub.lease(2)).await;
         hub.forget_closed();
     }
     hub.enroll("team-a/eu", None);

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use zen_e2e_node::{Cluster, Load, Mesh, NAME, Namespace, Part, Passage, Source, reference, until};
 use zen_testkit::Upstream;
 
-use crate::stage::{SECRET, SOON, Stage, programmed, service};
+use crate::stage::{SECRET, SOON, Stage, programmed, service, webhook};
 
 /// The member's name at its hub.
 const CLUSTER: &str = "prod-eu";
@@ -69,24 +69,6 @@ spec:
   mode: Relay
   cluster: {CLUSTER}
   delivery: {{retry: {{transient: {{attempts: 100, initial: 1s, factor: 1}}}}}}
-"
-    )
-}
-
-fn webhook(namespace: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Secret
-metadata: {{name: github, namespace: {namespace}}}
-stringData: {{secret: {SECRET}}}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {{name: github, namespace: {namespace}}}
-spec:
-  verification: {{provider: github, secrets: [{{secretRef: {{name: github, key: secret}}}}]}}
-  routes: [{{destinations: [{{name: ci}}]}}]
 "
     )
 }
@@ -160,7 +142,7 @@ spec: {{recipient: {}}}
         let name = &tenant.name;
         self.member.kubectl(&["create", "namespace", name]).await.unwrap();
         self.member.apply(&(service(name, &target) + "---" + &destination(name))).await.unwrap();
-        self.hub.apply(&(webhook(name) + "---" + &destination(name))).await.unwrap();
+        self.hub.apply(&(webhook(name) + &destination(name))).await.unwrap();
         programmed(&self.member, name, &["destination/ci"]).await;
         programmed(&self.hub, name, &["webhook/github", "destination/ci"]).await;
         let source = Source::new(&self.hub, &format!("/{name}/github"), SECRET).await.unwrap();

@@ -12,9 +12,9 @@ pub const SOON: Duration = Duration::from_mins(2);
 /// Of the Webhook `github`.
 pub const SECRET: &str = "a secret of the end-to-end test";
 
-/// A Webhook, its Secret and a Destination that names the Service `ci`, in effect at every replica.
-pub async fn apply(cluster: &Cluster, namespace: &str) -> Source {
-    let manifests = format!(
+/// A Webhook for the Destination `ci`, and its Secret.
+pub fn webhook(namespace: &str) -> String {
+    format!(
         "
 apiVersion: v1
 kind: Secret
@@ -27,7 +27,15 @@ metadata: {{name: github, namespace: {namespace}}}
 spec:
   verification: {{provider: github, secrets: [{{secretRef: {{name: github, key: secret}}}}]}}
   routes: [{{destinations: [{{name: ci}}]}}]
----
+---"
+    )
+}
+
+/// A Webhook, its Secret and a Destination that names the Service `ci`, in effect at every replica.
+pub async fn apply(cluster: &Cluster, namespace: &str) -> Source {
+    let manifests = webhook(namespace)
+        + &format!(
+            "
 apiVersion: zen-mesh.io/v1alpha1
 kind: Destination
 metadata: {{name: ci, namespace: {namespace}}}
@@ -35,7 +43,7 @@ spec:
   target: {{service: {{name: ci, port: 80, path: /hooks, scheme: http}}}}
   delivery: {{retry: {{transient: {{attempts: 100, initial: 1s, factor: 1}}}}}}
 "
-    );
+        );
     cluster.apply(&manifests).await.unwrap();
     programmed(cluster, namespace, &["webhook/github", "destination/ci"]).await;
     Source::new(cluster, &format!("/{namespace}/github"), SECRET).await.unwrap()

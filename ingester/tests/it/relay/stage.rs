@@ -18,20 +18,17 @@ use tokio::sync::watch;
 use zen_compile::{Enrolled, KeyVersion, Mode, Snapshot, compile};
 use zen_identity::policy::Mesh;
 use zen_ingester::ending::{Ending, Ends, Limits};
-use zen_ingester::listener;
 use zen_ingester::relay::Door;
-use zen_ingester::replica::{Addresses, Parts, Relaying, Replica};
-use zen_model::observe::Unwatched;
+use zen_ingester::replica::{Addresses, Relaying, Replica};
 use zen_model::{ClusterId, Secret, Timestamp};
 use zen_pki::{Ca, Identity, Scope};
 use zen_pod::keys::Member as Membership;
-use zen_queue::embedded::{self, Embedded};
 use zen_runtime::{Readiness, Tasks};
-use zen_seal::{Keyring, RootKey};
+use zen_seal::RootKey;
 use zen_testkit::Upstream;
 use zen_verify::SigningKeys;
 
-use crate::fleet::{domain, id};
+use crate::fleet::{Started, domain, id};
 use crate::kit::{TOKEN, until};
 pub use front::Front;
 pub use member::Member;
@@ -179,20 +176,9 @@ impl Hub {
 
     /// One more ingester, which the others and the front learn of.
     pub async fn add(&mut self, name: &str) {
-        let state = tempfile::tempdir().unwrap();
-        let queue = Embedded::open(state.path(), Keyring::ephemeral(), embedded::Options::default()).unwrap();
-        let mut registry = Registry::default();
-        let (mut tasks, ends, readiness) = (Tasks::new(), Ends::default(), Readiness::new());
-        let parts = Parts {
-            instance: name.to_owned(),
-            snapshot: Arc::clone(&self.snapshot),
-            queue,
-            signing: Arc::clone(&self.signing),
-            observer: Arc::new(Unwatched),
-            limits: Limits::POD,
-            term: TERM,
-        };
-        let replica = Replica::start(parts, &mut registry, &readiness, &mut tasks, &ends);
+        let (snapshot, signing) = (Arc::clone(&self.snapshot), Arc::clone(&self.signing));
+        let Started { address: intake, replica, mut registry, readiness, ends, mut tasks, state } =
+            Started::new(name, snapshot, signing, TERM);
         let metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
         let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = relay.local_addr().unwrap();
@@ -207,10 +193,6 @@ impl Hub {
             options: options(),
         };
         replica.relay(&mut tasks, relaying).unwrap();
-        let listener = listener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let intake = listener.local_addr().unwrap();
-        let (ingester, end) = (replica.ingester.clone(), ends.intake.clone());
-        tasks.spawn("intake", async move { ingester.serve(listener, None, end).await });
         self.ingesters.push(Pod {
             address: intake,
             relay: address,
@@ -304,6 +286,12 @@ impl Hub {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few sessions")]
         let total = total.max(0.0) as usize;
         total
+    }
+
+    /// Whether so many streams lease at every ingester: a stream that is up may still be refused there.
+    pub fn lease(&self, streams: usize) -> bool {
+        // Each has one session more, with the egress of its own process.
+        self.ingesters.iter().all(|pod| pod.metric("zen_ingester_link_sessions") == streams as u64 + 1)
     }
 
     /// Streams that were closed by a change of their enrollment, since it was last forgotten.
