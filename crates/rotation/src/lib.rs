@@ -17,6 +17,7 @@ mod dry_run;
 pub mod inventory;
 mod observed;
 pub mod record;
+pub mod signing;
 mod state;
 
 pub use decide::{Step, Which, Work, decide};

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use zen_model::Timestamp;
 use zen_model::reason::RotationReason;
 
+use crate::signing::{self, Settled};
 use crate::{Phase, Plan, Rate, Rotation, Subject};
 
 /// ConfigMap of the release namespace. Who may patch it may start and abort rotations.
@@ -57,6 +58,9 @@ pub struct State {
     /// What became of the last request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answer: Option<Answer>,
+    /// The versions of the mesh's signing keys; none: they were never rotated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing: Option<Settled>,
 }
 
 /// A rotation that goes on.
@@ -205,6 +209,12 @@ impl State {
             detail.clone_into(&mut active.detail);
         }
         if active.rotation.is_over() {
+            let is_signing = active.rotation.subject == Subject::SigningKeys(None);
+            let settled = self.active.as_ref().and_then(|before| signing::settled(self.signing.as_ref(), before));
+            if is_signing {
+                // Stored also where it was taken back: what the planes have of the try is to go.
+                next.signing = Some(settled.or(next.signing).unwrap_or_default());
+            }
             let Active { rotation, old, new, detail, .. } = active;
             let reason = rotation.reason();
             let Rotation { subject, started, .. } = rotation;
