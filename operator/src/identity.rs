@@ -37,6 +37,7 @@ use zen_compile::mesh::CertManager;
 use zen_identity::client::Clock;
 use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
+use zen_model::signing::Versions;
 use zen_pki::{Ca, Identity, TrustDomain, TrustRoots, bundle};
 use zen_rotation::{Phase, record};
 
@@ -150,6 +151,8 @@ struct Inner {
     issuer: watch::Sender<Seen<Secret>>,
     next: watch::Sender<Seen<Secret>>,
     rotation: watch::Sender<Seen<ConfigMap>>,
+    /// The versions of the signing keys that count; none where nothing is stored of them.
+    signing: watch::Sender<Option<Versions>>,
     bundle: watch::Sender<Seen<ConfigMap>>,
     /// What certificates are issued with; none until issuing CA and trust bundle are there.
     current: watch::Sender<Option<Arc<Current>>>,
@@ -220,6 +223,7 @@ impl Service {
             issuer: watch::Sender::new(Seen::default()),
             next: watch::Sender::new(Seen::default()),
             rotation: watch::Sender::new(Seen::default()),
+            signing: watch::Sender::new(None),
             bundle: watch::Sender::new(Seen::default()),
             current: watch::Sender::new(None),
             roots: watch::Sender::new(None),
@@ -244,11 +248,18 @@ impl Service {
             () = follow::object(bundles.clone(), names::TRUST, &self.0.bundle) => {}
             () = follow::object(bundles, record::CONFIG_MAP, &self.0.rotation) => {}
             () = follow::current(&self.0) => {}
+            () = follow::signing(&self.0) => {}
             () = own::keep(&self.0) => {}
             changed = self.changed() => return changed,
         }
         // The others never end.
         self.changed().await
+    }
+
+    /// The versions of the mesh's signing keys that count, by how a rotation of them stands; none where nothing is stored of
+    /// them, and those that the planes have count on.
+    pub fn signing_versions(&self) -> watch::Receiver<Option<Versions>> {
+        self.0.signing.subscribe()
     }
 
     /// What the leader does besides: makes root, issuing CA and trust bundle, and renews the issuing CA. `owner` is the

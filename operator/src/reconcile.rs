@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use zen_compile::mesh;
 use zen_live::Published;
+use zen_model::signing::Versions;
 
 use crate::configuration::Followed;
 use crate::scale::drains::{Known, Orders};
@@ -45,6 +46,8 @@ pub struct Parts {
     pub mesh: watch::Receiver<Followed<mesh::Config>>,
     /// The trust bundle.
     pub bundles: watch::Receiver<Option<Arc<str>>>,
+    /// The versions of the signing keys that count; none: those that the planes have.
+    pub signing: watch::Receiver<Option<Versions>>,
     /// The compiled objects of users.
     pub published: watch::Receiver<Arc<Published>>,
     /// To the task that speaks with ingesters about drains.
@@ -88,6 +91,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
         mut workloads,
         mut mesh,
         mut bundles,
+        mut signing,
         mut published,
         orders,
         mut known,
@@ -111,6 +115,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
                 workloads: workloads.borrow_and_update().clone(),
                 mesh: mesh.borrow_and_update().clone(),
                 trust: bundles.borrow_and_update().clone(),
+                signing: signing.borrow_and_update().clone(),
                 known: known.borrow_and_update().clone(),
             };
             desk.replan(&inputs);
@@ -135,6 +140,7 @@ pub async fn run(parts: Parts, shutdown: CancellationToken) -> Result<(), Error>
             Ok(()) = workloads.changed() => replan = true,
             Ok(()) = mesh.changed() => replan = true,
             Ok(()) = bundles.changed() => replan = true,
+            Ok(()) = signing.changed() => replan = true,
             Ok(()) = known.changed() => replan = true,
             Some(()) = wake => replan |= desk.woke(),
         }

@@ -17,6 +17,7 @@ mod rates;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod told;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub use pods::Pods;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+pub use told::Told;
 
 use crate::configuration::Followed;
 use crate::identity::Service;

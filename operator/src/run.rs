@@ -342,6 +342,7 @@ async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Resul
         workloads: workloads.clone(),
         mesh: mesh.clone(),
         bundles: service.bundles(),
+        signing: service.signing_versions(),
         published: cluster.published(),
         orders,
         known,

@@ -9,6 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
+use zen_model::signing::Versions;
+use zen_pod::keys::VERSIONS;
 use zen_seal::RootKey;
 use zen_verify::signing_keys;
 use zeroize::Zeroizing;
@@ -55,8 +57,8 @@ pub enum Keys {
     Stuck(Problem),
 }
 
-/// Decides about the keys.
-pub fn keys(namespace: &str, observed: Observed<'_>) -> Keys {
+/// Decides about the keys. `signing`: the versions of the signing keys that count, where something is stored of them.
+pub fn keys(namespace: &str, observed: Observed<'_>, signing: Option<&Versions>) -> Keys {
     let branches = [observed.ingester, observed.egress];
     let Some(root) = observed.root else {
         if branches.iter().any(Option::is_some) {
@@ -90,13 +92,31 @@ pub fn keys(namespace: &str, observed: Observed<'_>) -> Keys {
             );
         }
     }
+    let versions = versions(branches, signing);
     let (signing, data) = (root.branch(signing_keys::BRANCH).text(), root.branch(DATA_BRANCH).text());
+    let mut ingester = vec![(DATA, &data), (SIGNING, &signing)];
+    let mut egress = vec![(SIGNING, &signing)];
+    for entries in [&mut ingester, &mut egress] {
+        entries.extend(versions.as_ref().map(|versions| (VERSIONS, versions)));
+    }
     let objects = [
-        secret(namespace, INGESTER_KEYS, &[(DATA, &data), (SIGNING, &signing)], Some(&fingerprint))
-            .component("ingester"),
-        secret(namespace, EGRESS_KEYS, &[(SIGNING, &signing)], Some(&fingerprint)).component("egress"),
+        secret(namespace, INGESTER_KEYS, &ingester, Some(&fingerprint)).component("ingester"),
+        secret(namespace, EGRESS_KEYS, &egress, Some(&fingerprint)).component("egress"),
     ];
     Keys::Branches { objects: Box::new(objects), fingerprint, there: branches.iter().all(Option::is_some) }
+}
+
+/// What is said of the versions of the signing keys: both planes are told the same. Where nothing is stored of them, those that
+/// either has count on; where nothing was ever said, nothing is.
+fn versions(branches: [Option<&Secret>; 2], stored: Option<&Versions>) -> Option<Zeroizing<String>> {
+    let said = branches.into_iter().flatten().filter_map(|secret| secret.data.as_ref()?.get(VERSIONS));
+    let said: Vec<_> = said.filter_map(|text| Versions::from_json(&text.0).ok()).collect();
+    let versions = match stored {
+        Some(stored) if said.is_empty() && *stored == Versions::default() => return None,
+        Some(stored) => stored.clone(),
+        None => said.into_iter().max_by_key(|versions| versions.current)?,
+    };
+    Some(Zeroizing::new(versions.to_json()))
 }
 
 /// Without an owner: the queues' volumes outlive an uninstall, and so do the keys that open them.
@@ -131,13 +151,13 @@ mod tests {
     }
 
     fn made() -> Secret {
-        let Keys::Make(root) = keys("zen-mesh", Observed::default()) else { panic!("a new root key") };
+        let Keys::Make(root) = keys("zen-mesh", Observed::default(), None) else { panic!("a new root key") };
         stored(&root)
     }
 
     fn branches(root: &Secret) -> ([Secret; 2], String) {
         let Keys::Branches { objects, fingerprint, there } =
-            keys("zen-mesh", Observed { root: Some(root), ..Observed::default() })
+            keys("zen-mesh", Observed { root: Some(root), ..Observed::default() }, None)
         else {
             panic!("branches")
         };
@@ -155,9 +175,45 @@ mod tests {
         assert!(data(&ingester, DATA).is_some() && data(&egress, DATA).is_none());
         assert_ne!(data(&ingester, DATA), data(&ingester, SIGNING));
         let again = Observed { root: Some(&root), ingester: Some(&ingester), egress: Some(&egress) };
-        let Keys::Branches { objects, fingerprint: same, there } = keys("zen-mesh", again) else { panic!("branches") };
+        let Keys::Branches { objects, fingerprint: same, there } = keys("zen-mesh", again, None) else {
+            panic!("branches")
+        };
         assert!(there && same == fingerprint);
         assert_eq!(objects.map(|object| stored(&object)), [ingester, egress]);
+    }
+
+    /// W-12: both planes are told the same versions; what was never rotated is as it was, and what is not known any more is not
+    /// guessed.
+    #[test]
+    fn the_versions_of_signing_keys_stand_beside_them() {
+        let root = made();
+        let (fresh, _) = branches(&root);
+        let second = Versions { current: 2, ..Versions::default() };
+        let third = Versions { current: 3, ..Versions::default() };
+        let written = |[ingester, egress]: &[Secret; 2], signing: Option<&Versions>| {
+            let observed = Observed { root: Some(&root), ingester: Some(ingester), egress: Some(egress) };
+            let Keys::Branches { objects, .. } = keys("zen-mesh", observed, signing) else { panic!("branches") };
+            objects.map(|object| stored(&object))
+        };
+        let said = |secrets: &[Secret; 2]| {
+            secrets.each_ref().map(|secret| {
+                let text = secret.data.as_ref().and_then(|data| data.get(VERSIONS));
+                text.and_then(|text| Versions::from_json(&text.0).ok())
+            })
+        };
+        let again = written(&fresh, Some(&Versions::default()));
+        assert_eq!((said(&fresh), said(&again)), ([None, None], [None, None]), "never rotated");
+        let rotated = written(&fresh, Some(&second));
+        assert_eq!(said(&rotated), [Some(second.clone()), Some(second.clone())]);
+        assert_eq!(said(&written(&rotated, None)), said(&rotated), "nothing is stored any more");
+        assert_eq!(
+            said(&written(&rotated, Some(&Versions::default()))),
+            [Some(Versions::default()), Some(Versions::default())]
+        );
+        let [ingester, _] = written(&fresh, Some(&third));
+        let [_, egress] = rotated;
+        let apart = [ingester, egress];
+        assert_eq!(said(&written(&apart, None)), [Some(third.clone()), Some(third)], "the newer of both");
     }
 
     #[test]
@@ -174,7 +230,7 @@ mod tests {
                 Observed { root, ingester: Some(&ingester), egress: None },
                 Observed { root, ingester: None, egress: Some(&egress) },
             ] {
-                let Keys::Stuck(problem) = keys("zen-mesh", observed) else { panic!("{expected}") };
+                let Keys::Stuck(problem) = keys("zen-mesh", observed, None) else { panic!("{expected}") };
                 assert_eq!(problem.reason, expected);
             }
         }

@@ -88,6 +88,24 @@ pub(super) async fn current(inner: &Inner) {
     }
 }
 
+/// Which versions of the signing keys count. What cannot be read, or is gone, changes nothing.
+pub(super) async fn signing(inner: &Inner) {
+    let mut rotation = inner.rotation.subscribe();
+    loop {
+        let stored = rotation.borrow_and_update().object.as_deref().and_then(state);
+        if let Some(versions) = stored.and_then(|state| state.signing_versions()) {
+            inner.signing.send_if_modified(|known| {
+                let changed = known.as_ref() != Some(&versions);
+                *known = Some(versions);
+                changed
+            });
+        }
+        if rotation.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 /// None: not everything is there yet.
 fn build(inner: &Inner, issuer: &Seen<Secret>, bundle: &Seen<ConfigMap>) -> Result<Option<Current>, String> {
     let (Some(secret), Some(bundle)) = (&issuer.object, &bundle.object) else { return Ok(None) };

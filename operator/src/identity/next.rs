@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::Client;
 use kube::core::ApiResource;
 use serde_json::json;
 use tokio::sync::watch;
@@ -54,6 +55,11 @@ impl Service {
     /// The ConfigMap of rotations.
     pub(crate) fn rotation(&self) -> watch::Receiver<Seen<ConfigMap>> {
         self.0.rotation.subscribe()
+    }
+
+    /// The API server, as the service asks it.
+    pub(crate) fn client(&self) -> &Client {
+        &self.0.client
     }
 
     /// Changes of either issuing CA.

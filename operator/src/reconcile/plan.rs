@@ -7,6 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use tokio::time::Instant;
 use zen_compile::mesh;
+use zen_model::signing::Versions;
 
 use crate::configuration::Followed;
 use crate::decide::{self, Inputs, Plan, Problem, Storage, keys};
@@ -26,6 +27,8 @@ pub struct Current {
     pub mesh: Followed<mesh::Config>,
     /// The trust bundle.
     pub trust: Option<Arc<str>>,
+    /// The versions of the signing keys that count; none: those that the planes have.
+    pub signing: Option<Versions>,
     /// What pods said about their drain.
     pub known: Known,
 }
@@ -50,7 +53,8 @@ pub fn plan(world: &World, namespace: &str, current: &Current, now: Instant) -> 
     let mut planned = Planned::default();
     planned.plan.problems.extend([&current.workloads.problem, &current.mesh.problem].into_iter().flatten().cloned());
     let is_member = current.workloads.content.as_ref().is_some_and(|workloads| workloads.member.is_some());
-    let fingerprint = if is_member { given_keys(world) } else { plan_keys(world, namespace, &mut planned) };
+    let fingerprint =
+        if is_member { given_keys(world) } else { plan_keys(world, namespace, current.signing.as_ref(), &mut planned) };
     // Without the object there is no owner: what we made goes with it, and must not come back.
     let (Some(workloads), Some(owner)) = (&current.workloads.content, current.workloads.owner()) else {
         return planned;
@@ -139,11 +143,11 @@ fn given_keys(world: &World) -> Option<String> {
 }
 
 /// The fingerprint of the keys that pods can mount; none while there are none.
-fn plan_keys(world: &World, namespace: &str, planned: &mut Planned) -> Option<String> {
+fn plan_keys(world: &World, namespace: &str, signing: Option<&Versions>, planned: &mut Planned) -> Option<String> {
     let [root, ingester, egress] =
         [names::ROOT, names::INGESTER_KEYS, names::EGRESS_KEYS].map(|name| world.secret(name));
     let observed = keys::Observed { root: root.as_deref(), ingester: ingester.as_deref(), egress: egress.as_deref() };
-    match keys::keys(namespace, observed) {
+    match keys::keys(namespace, observed, signing) {
         keys::Keys::Make(root) => {
             planned.once.insert(root.id().clone(), Arc::new(*root));
             None

@@ -133,6 +133,7 @@ impl Setup {
             workloads: told_workloads,
             mesh,
             bundles,
+            signing: watch::channel(None).1,
             published: told,
             orders: give,
             known: told_known,
@@ -173,11 +174,11 @@ fn secrets() -> Vec<Value> {
         value["metadata"]["annotations"][names::APPLIED] = writer::digest(object.body()).into();
         value
     };
-    let keys::Keys::Make(root) = keys::keys("zen-mesh", keys::Observed::default()) else { panic!("a root key") };
+    let keys::Keys::Make(root) = keys::keys("zen-mesh", keys::Observed::default(), None) else { panic!("a root key") };
     let root = value(&root);
     let typed: Secret = serde_json::from_value(root.clone()).expect("a Secret");
     let observed = keys::Observed { root: Some(&typed), ..keys::Observed::default() };
-    let keys::Keys::Branches { objects, .. } = keys::keys("zen-mesh", observed) else { panic!("branches") };
+    let keys::Keys::Branches { objects, .. } = keys::keys("zen-mesh", observed, None) else { panic!("branches") };
     [root].into_iter().chain(objects.iter().map(value)).collect()
 }
 

@@ -50,7 +50,7 @@ pub(super) fn inventory(
     let new = match root {
         // With a root comes an issuing CA of its own.
         Some(_) => next.coming.as_ref().map(|(issuer, _)| issuer.as_str()),
-        None => active.and_then(|active| active.new.as_deref()),
+        None => active.filter(|active| active.issues()).and_then(|active| active.new.as_deref()),
     };
     let in_use = next.issuer.as_ref().map(|(issuer, _)| issuer.as_str());
     let mut pods: Vec<_> = pods.iter().collect();

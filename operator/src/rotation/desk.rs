@@ -10,12 +10,13 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
 use zen_pki::Identity;
 use zen_rotation::record::{self, Active, Answer, Request, State};
-use zen_rotation::{Observed, Phase, Probes, Rate, Step, Work, decide, inventory, is_raised};
+use zen_rotation::{Observed, Phase, Probes, Rate, Step, Subject, Work, decide, inventory, is_raised};
 
 use super::announce::announce;
 use super::field::{Field, Pod, Presented};
 use super::probe::Round;
-use super::subject::{Look, Scene};
+use super::subject::{self, Look, Scene};
+use super::told::Told;
 use super::{Parts, rates};
 use crate::identity::NextError;
 use crate::{Object, writer};
@@ -34,6 +35,10 @@ pub(super) enum Error {
     Write(#[from] writer::Error),
     #[error(transparent)]
     Issuer(NextError),
+    #[error("failed to read what the planes mount: {0}")]
+    Read(#[from] kube::Error),
+    #[error("failed to read what the planes mount: no answer in time")]
+    Silent,
 }
 
 impl From<NextError> for Error {
@@ -58,6 +63,10 @@ pub(super) struct Desk<F> {
     detail: String,
     /// How requests stood at the beginning of the phase, by UID.
     since: Option<HashMap<Arc<str>, Rate>>,
+    /// What each pod said last of its signing keys, by UID.
+    told: HashMap<Arc<str>, Told>,
+    /// Signatures that each did not take when the phase began, by UID.
+    wrong: HashMap<Arc<str>, u64>,
     inventory: inventory::Inventory,
 }
 
@@ -71,6 +80,8 @@ impl<F: Field> Desk<F> {
             probes: Probes::default(),
             detail: String::new(),
             since: None,
+            told: HashMap::new(),
+            wrong: HashMap::new(),
             inventory: inventory::Inventory::default(),
         }
     }
@@ -81,6 +92,11 @@ impl<F: Field> Desk<F> {
         // The pods are met as the operator, which has to have a certificate.
         let identity = self.parts.service.identity().await;
         let now = self.parts.service.now();
+        if let Some(next) = state.expired(now) {
+            self.store(&next).await?;
+            self.set(next);
+            return Ok(Duration::ZERO);
+        }
         if let Some(request) = self.request(&state) {
             let before = rates::total(self.rates().await.into_values());
             let old = self.scene(&[], &identity).old(&request.subject).await;
@@ -100,7 +116,7 @@ impl<F: Field> Desk<F> {
             return Ok(ECHO);
         }
         let text = seen.object.as_ref().and_then(|object| object.data.as_ref()?.get(record::STATE).cloned());
-        let state = match text.as_deref().map(serde_json::from_str::<State>) {
+        let mut state = match text.as_deref().map(serde_json::from_str::<State>) {
             None => State::default(),
             Some(Ok(state)) => state,
             Some(Err(error)) => {
@@ -109,8 +125,11 @@ impl<F: Field> Desk<F> {
                 return Ok(LOOK);
             }
         };
+        if state.signing.is_none() {
+            state.signing = subject::signing::adopted(&self.parts).await?;
+        }
         self.parts.metrics.state(&state);
-        if seen.object.is_none() {
+        if seen.object.is_none() || state.signing.is_some() {
             self.store(&state).await?;
         }
         self.state = Some(state);
@@ -163,6 +182,9 @@ impl<F: Field> Desk<F> {
 
     async fn go_on(&mut self, state: &State, active: &Active, identity: &Identity) -> Result<Duration, Error> {
         let pods = self.meet(identity).await;
+        if active.rotation.subject == Subject::SigningKeys(None) {
+            self.hear(&pods).await;
+        }
         self.publish(Some(active)).await?;
         let look = self.scene(&pods, identity).look(active).await?;
         let new = look.new.clone().filter(|_| active.rotation.phase == Phase::Planned);
@@ -175,6 +197,7 @@ impl<F: Field> Desk<F> {
                 let entered = state.entered(phase.clone(), new.as_deref(), &std::mem::take(&mut self.detail), now);
                 self.store(&entered).await?;
                 (self.probes, self.since) = (Probes::default(), None);
+                self.wrong = self.told.iter().map(|(uid, told)| (Arc::clone(uid), told.wrong)).collect();
                 let mut shown = active.clone();
                 shown.rotation = shown.rotation.enter(phase, now);
                 let detail = entered.active.as_ref().map(|active| active.detail.clone());
@@ -248,7 +271,22 @@ impl<F: Field> Desk<F> {
     }
 
     fn scene<'a>(&'a self, pods: &'a [Pod], identity: &'a Identity) -> Scene<'a, F> {
-        Scene { parts: &self.parts, met: &self.met, took: &self.took, pods, identity }
+        let Self { parts, met, took, told, wrong, .. } = self;
+        Scene { parts, met, took, pods, identity, state: self.state.as_ref(), told, wrong }
+    }
+
+    /// What pods say of their signing keys; who does not answer is remembered as it was.
+    async fn hear(&mut self, pods: &[Pod]) {
+        let heard = pods.iter().cloned().map(|pod| {
+            let field = self.parts.field.clone();
+            async move { Some((pod.uid.clone(), field.told(&pod).await?)) }
+        });
+        let heard = few(heard.collect()).await;
+        self.told.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
+        for (uid, told) in heard.into_iter().flatten() {
+            self.wrong.entry(Arc::clone(&uid)).or_insert(told.wrong);
+            self.told.insert(uid, told);
+        }
     }
 
     /// Meets every pod; who does not answer is remembered as it was.

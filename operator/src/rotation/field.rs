@@ -7,6 +7,8 @@ use zen_identity::Component;
 use zen_pki::{Identity, Validity};
 use zen_rotation::Rate;
 
+use super::told::Told;
+
 /// A pod that presents a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pod {
@@ -58,4 +60,6 @@ pub trait Field: Clone + Send + Sync + 'static {
     fn visit(&self, pod: &Pod) -> impl Future<Output = Option<Result<Presented, Unheard>>> + Send;
     /// Requests since the pod began, and how many of them failed; none where it does not say.
     fn rate(&self, pod: &Pod) -> impl Future<Output = Option<Rate>> + Send;
+    /// Which versions of the signing keys it has; none where it does not say.
+    fn told(&self, pod: &Pod) -> impl Future<Output = Option<Told>> + Send;
 }

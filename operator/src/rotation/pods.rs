@@ -21,6 +21,7 @@ use zen_rotation::Rate;
 
 use super::field::{Field, Pod, Presented, Unheard};
 use super::rates;
+use super::told::{Told, told};
 use crate::names;
 use crate::status::pods::SERVICE_LABEL;
 use crate::watching::Watched;
@@ -99,6 +100,10 @@ impl Field for Pods {
 
     async fn rate(&self, pod: &Pod) -> Option<Rate> {
         rates::rate(pod.component, &rates::fetch(pod.admin).await?)
+    }
+
+    async fn told(&self, pod: &Pod) -> Option<Told> {
+        told(&rates::fetch(pod.admin).await?)
     }
 }
 

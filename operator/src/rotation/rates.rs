@@ -55,7 +55,7 @@ pub(super) fn rate(component: Component, text: &str) -> Option<Rate> {
 
 /// Counters are whole; what is none counts for nothing.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "counters are whole, and bounded here")]
-fn count(value: f64) -> u64 {
+pub(super) fn count(value: f64) -> u64 {
     value.clamp(0.0, 9e15) as u64
 }
 

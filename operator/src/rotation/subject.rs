@@ -3,19 +3,21 @@
 
 mod issuer;
 mod root;
+pub(super) mod signing;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use zen_model::Timestamp;
 use zen_pki::Identity;
-use zen_rotation::record::Active;
+use zen_rotation::record::{Active, State};
 use zen_rotation::{Member, Newcomers, Subject, Work};
 
 use super::Parts;
 use super::desk::Error;
 use super::field::{Field, Pod, Presented};
 use super::probe::Round;
+use super::told::Told;
 
 /// Where it takes place: everything that a subject has to do with.
 pub(super) struct Scene<'a, F> {
@@ -27,6 +29,12 @@ pub(super) struct Scene<'a, F> {
     pub(super) pods: &'a [Pod],
     /// The operator, as it is now.
     pub(super) identity: &'a Identity,
+    /// What is stored.
+    pub(super) state: Option<&'a State>,
+    /// What each pod said last of its signing keys, by UID.
+    pub(super) told: &'a HashMap<Arc<str>, Told>,
+    /// Signatures that it did not take when the phase began.
+    pub(super) wrong: &'a HashMap<Arc<str>, u64>,
 }
 
 /// How a subject stands.
@@ -53,7 +61,8 @@ impl<F: Field> Scene<'_, F> {
         match subject {
             Subject::Root => root::old(self).await,
             Subject::IssuingCa(None) => issuer::old(self),
-            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => {
+            Subject::SigningKeys(None) => signing::old(self),
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(Some(_)) => {
                 Err("this release does not do that".to_owned())
             }
         }
@@ -72,8 +81,9 @@ impl<F: Field> Scene<'_, F> {
         match active.rotation.subject {
             Subject::Root => root::look(self, active).await,
             Subject::IssuingCa(None) => Ok(issuer::look(self, active)),
+            Subject::SigningKeys(None) => signing::look(self, active).await,
             // Of another release: it is taken back.
-            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => Ok(Look::default()),
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(Some(_)) => Ok(Look::default()),
         }
     }
 
@@ -82,6 +92,7 @@ impl<F: Field> Scene<'_, F> {
         match active.rotation.subject {
             Subject::Root => root::work(self, work).await,
             Subject::IssuingCa(None) => issuer::work(self, work).await,
+            // What is stored says it, and the planes are told by their Secrets; members are not rotated in steps.
             Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => Ok(()),
         }
     }
@@ -91,7 +102,8 @@ impl<F: Field> Scene<'_, F> {
         match active.rotation.subject {
             Subject::Root => root::probe(self, active).await,
             Subject::IssuingCa(None) => issuer::probe(self, active).await,
-            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => {
+            Subject::SigningKeys(None) => signing::probe(self, active).await,
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(Some(_)) => {
                 Round::Open("this release does not do that".to_owned())
             }
         }

@@ -1,6 +1,7 @@
 //! Whole rotations against a scripted API server, with pods that do what the identity service tells them (T-04).
 
 mod root;
+mod signing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -20,7 +21,7 @@ use zen_runtime::lease::Leadership;
 use zen_testkit::api_server::{Call, Reply};
 
 use super::field::{Field, Pod, Presented, Unheard};
-use super::{Metrics, Parts, run};
+use super::{Metrics, Parts, Told, run};
 use crate::configuration::Followed;
 use crate::identity::tests::cluster::{CONFIG_MAPS, Cluster, EVENTS, Replica, SECRETS, domain, secret_of};
 use crate::identity::{CA, ISSUER, ISSUER_NEXT, Service, Source};
@@ -44,13 +45,15 @@ struct Pods {
     /// What intakes present instead.
     serves: Option<String>,
     visits: u32,
+    /// What each says of its signing keys.
+    told: BTreeMap<&'static str, Told>,
 }
 
 impl Field for Script {
     fn pods(&self) -> Vec<Pod> {
         let pods = self.0.lock().expect("no panic");
         let pod = |name: &&'static str| Pod {
-            component: Component::Egress,
+            component: if name.starts_with("zen-ingester") { Component::Ingester } else { Component::Egress },
             name: (*name).into(),
             uid: (*name).into(),
             address: ([127, 0, 0, 1], 1).into(),
@@ -87,6 +90,10 @@ impl Field for Script {
     async fn rate(&self, _: &Pod) -> Option<Rate> {
         Some(self.0.lock().expect("no panic").rate)
     }
+
+    async fn told(&self, pod: &Pod) -> Option<Told> {
+        self.0.lock().expect("no panic").told.get(&*pod.name).cloned()
+    }
 }
 
 /// A process that leads: its identity service, its controller, and what ends it.
@@ -116,6 +123,7 @@ impl Stage {
             now,
             serves: None,
             visits: 0,
+            told: BTreeMap::new(),
         };
         let script = Script(Arc::new(Mutex::new(pods)));
         let mut stage = Self { cluster, script, leader: None, first: String::new() };

@@ -79,6 +79,8 @@ impl Cluster {
             (SECRETS, CA_NEXT),
             (SECRETS, ISSUER),
             (SECRETS, ISSUER_NEXT),
+            (SECRETS, names::INGESTER_KEYS),
+            (SECRETS, names::EGRESS_KEYS),
             (CONFIG_MAPS, names::TRUST),
             (CONFIG_MAPS, record::CONFIG_MAP),
             (CONFIG_MAPS, inventory::CONFIG_MAP),
