@@ -127,7 +127,14 @@ fn text(shown: &Shown, now: Timestamp, style: Style) -> String {
         }
         (None, None) => "no rotation goes on".to_owned(),
     };
-    format!("{}\n{}\n", table.render(), rotation.trim_end())
+    let keys = shown.rotation.signing.as_ref().map(|signing| {
+        let older = signing
+            .older
+            .iter()
+            .map(|older| format!(", targets may verify with {} until {}", older.version, older.until));
+        format!("signing keys: version {}{}\n", signing.version, older.collect::<String>())
+    });
+    format!("{}\n{}\n{}", table.render(), rotation.trim_end(), keys.unwrap_or_default())
 }
 
 /// As much of a fingerprint as tells a few from each other.
@@ -138,8 +145,10 @@ fn short(fingerprint: &str) -> String {
 #[cfg(test)]
 mod tests {
     use zen_model::reason::RotationReason;
+    use zen_model::signing::Older;
     use zen_rotation::Subject;
     use zen_rotation::record::Ended;
+    use zen_rotation::signing::Settled;
 
     use super::*;
 
@@ -164,19 +173,23 @@ mod tests {
             old: String::new(),
             new: None,
         };
+        let older = vec![Older { version: 1, until: Timestamp::from_secs(9 * day) }];
+        let signing = Settled { version: 2, older };
         let shown = Shown {
             certificates: vec![
                 certificate(Kind::Root, "ConfigMap/zen-mesh-trust", 3650, Standing::InUse),
                 certificate(Kind::Issuer, "Secret/zen-mesh-issuer", 3, Standing::InUse),
                 certificate(Kind::Workload, "Pod/zen-ingester-0", 1, Standing::Old),
             ],
-            rotation: State { active: None, ended: vec![ended], answer: None },
+            rotation: State { ended: vec![ended], signing: Some(signing), ..State::default() },
         };
         let text = text(&shown, Timestamp::from_secs(2 * day), Style::plain());
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].contains("root") && lines[1].contains("0123456789ab  "), "{text}");
         assert!(lines[3].contains("expired") && lines[3].contains("old"), "{text}");
         assert!(text.contains("last rotation: issuer, 0 µs ago: ProbeFailed") && !text.contains('\u{1b}'), "{text}");
+        let keys = "signing keys: version 2, targets may verify with 1 until 1970-01-10T00:00:00.000Z";
+        assert!(lines.last().is_some_and(|line| *line == keys), "{text}");
         assert_eq!(pods(&Inventory { certificates: shown.certificates }), ["zen-ingester-0"]);
     }
 }

@@ -1,4 +1,4 @@
-//! `zen rotate`: asks the operator to exchange a certificate authority, and shows how that goes (T-04).
+//! `zen rotate`: asks the operator to exchange a certificate authority or signing keys, and shows how that goes (T-04).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
-use zen_model::Timestamp;
 use zen_model::reason::RotationReason;
+use zen_model::{ClusterId, Timestamp};
 use zen_rotation::record::{self, Action, Request, State};
 use zen_rotation::{Member, Observed, Phase, Plan, Rotation, Subject, Work, dry_run};
 
@@ -18,13 +18,14 @@ use crate::certs;
 use crate::cluster::InCluster;
 use crate::failure::{Context as _, Failure, Outcome};
 use crate::output::{Table, plain_text, span, write_stdout};
+use crate::parse;
 
 /// The operator looks at requests at once.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Exchange a certificate authority under traffic: canary, probes, all; back by itself where something fails.
+/// Exchange a certificate authority or signing keys under traffic: canary, probes, all; back by itself where something fails.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -32,6 +33,8 @@ Examples:
   kubectl zen rotate issuer --wait             do it, and show how it goes
   kubectl zen rotate issuer --abort            take back what goes on
   kubectl zen rotate root --wait               the root, and all below it: an hour and more, with members days
+  kubectl zen rotate signing --overlap 14d     the signing keys; targets have two weeks to take theirs
+  kubectl zen rotate signing --cluster a/eu    the keys of one member
 
 Needs the right to patch the ConfigMap zen-mesh-rotation in the mesh's namespace.")]
 pub struct Rotate {
@@ -57,6 +60,12 @@ pub struct Rotate {
     /// How long a step may take before all goes back, seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = Plan::default().patience_seconds)]
     patience: u32,
+    /// How long the old counts beside the new: signing keys at targets [default: 7d], a root [default: as long as it needs].
+    #[arg(long, value_name = "DURATION", value_parser = parse::duration)]
+    overlap: Option<Duration>,
+    /// The member whose signing keys are exchanged [default: the mesh's own].
+    #[arg(long, value_name = "TENANT/NAME")]
+    cluster: Option<ClusterId>,
     /// The mesh's namespace.
     #[arg(short, long, value_name = "NS", default_value = certs::NAMESPACE)]
     namespace: String,
@@ -72,15 +81,8 @@ enum What {
     Issuer,
     /// The root, and with it everything below.
     Root,
-}
-
-impl What {
-    fn subject(self) -> Subject {
-        match self {
-            Self::Issuer => Subject::IssuingCa(None),
-            Self::Root => Subject::Root,
-        }
-    }
+    /// The keys that events are signed with, between the planes and towards targets.
+    Signing,
 }
 
 impl Rotate {
@@ -88,15 +90,18 @@ impl Rotate {
     pub async fn run(self) -> Outcome {
         let client = InCluster::of_context(self.context.clone()).connect().await?.client;
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), &self.namespace);
+        let subject = self.subject()?;
         if self.dry_run {
-            let pods = certs::pods(&certs::read(&api).await?);
-            write_stdout(&plan(&Rotation::new(self.what.subject(), self.plan(), Timestamp::now()), &pods));
+            let mut pods = certs::pods(&certs::read(&api).await?);
+            // Those who sign.
+            pods.retain(|pod| !matches!(subject, Subject::SigningKeys(_)) || pod.starts_with("zen-ingester-"));
+            write_stdout(&plan(&Rotation::new(subject, self.plan(), Timestamp::now()), &pods));
             return Ok(());
         }
         let request = Request {
             id: format!("{:016x}", rand()?),
             action: if self.abort { Action::Abort } else { Action::Start },
-            subject: self.what.subject(),
+            subject,
             plan: self.plan(),
         };
         let text = serde_json::to_string(&request).context("failed to write the request")?;
@@ -107,8 +112,25 @@ impl Rotate {
         if self.wait { over(&api).await } else { Ok(()) }
     }
 
+    fn subject(&self) -> Outcome<Subject> {
+        match (self.what, &self.cluster) {
+            (What::Signing, cluster) if self.dry_run && cluster.is_some() => {
+                Err(Failure::usage("the keys of a member are exchanged in one step: there is nothing to show"))
+            }
+            (What::Signing, cluster) => Ok(Subject::SigningKeys(cluster.clone())),
+            (_, Some(_)) => Err(Failure::usage("--cluster goes with signing")),
+            (What::Issuer, None) if self.overlap.is_some() => {
+                Err(Failure::usage("--overlap goes with signing and root"))
+            }
+            (What::Issuer, None) => Ok(Subject::IssuingCa(None)),
+            (What::Root, None) => Ok(Subject::Root),
+        }
+    }
+
     fn plan(&self) -> Plan {
+        let overlap = self.overlap.map(|overlap| u32::try_from(overlap.as_secs()).unwrap_or(u32::MAX));
         Plan {
+            overlap_seconds: overlap,
             canary_percent: self.canary,
             soak_seconds: self.soak,
             patience_seconds: self.patience,
@@ -191,7 +213,7 @@ fn plan(rotation: &Rotation, pods: &[String]) -> String {
     let seen = Observed { now: rotation.started, members, ..Observed::default() };
     let mut table = Table::new(["STEP", "WHAT IS DONE"]);
     for (phase, works) in dry_run(rotation, &seen) {
-        let works: Vec<_> = works.iter().map(|work| said(work, pods.len())).collect();
+        let works: Vec<_> = works.iter().map(|work| said(&rotation.subject, work, pods.len())).collect();
         let works = if works.is_empty() { first(&phase) } else { works.join(", then ") };
         table.row([phase.label().replace('_', " "), works]);
     }
@@ -205,8 +227,14 @@ fn first(phase: &Phase) -> String {
     }
 }
 
-fn said(work: &Work, all: usize) -> String {
+fn said(subject: &Subject, work: &Work, all: usize) -> String {
     use zen_rotation::Which;
+    let (use_, probe) = match subject {
+        Subject::SigningKeys(_) => {
+            ("signatures", "what each says of its keys, signatures that were not taken, error rates")
+        }
+        _ => ("certificates", "handshakes with each, chains and times, error rates"),
+    };
     match work {
         Work::Make => "make the new beside the old".to_owned(),
         Work::Trust(Which::Both) => "have both trusted".to_owned(),
@@ -214,11 +242,11 @@ fn said(work: &Work, all: usize) -> String {
         Work::Trust(Which::Old) => "drop the new".to_owned(),
         Work::Use { pods, new: true, everybody: false } => {
             let names: Vec<_> = pods.iter().map(|pod| plain_text(pod, 80)).collect();
-            format!("certificates of the new for {} of {all}: {}", pods.len(), names.join(", "))
+            format!("{use_} of the new for {} of {all}: {}", pods.len(), names.join(", "))
         }
-        Work::Use { new: true, .. } => format!("certificates of the new for all {all}"),
-        Work::Use { new: false, .. } => "certificates of the old for all".to_owned(),
-        Work::Probe => "handshakes with each, chains and times, error rates; back where one fails".to_owned(),
+        Work::Use { new: true, .. } => format!("{use_} of the new for all {all}"),
+        Work::Use { new: false, .. } => format!("{use_} of the old for all"),
+        Work::Probe => format!("{probe}; back where one fails"),
     }
 }
 
@@ -235,5 +263,32 @@ mod tests {
             assert!(text.contains(line), "{line}: {text}");
         }
         assert!(plan(&rotation, &[]).contains("finished"), "also where nobody is");
+        let keys = Rotation::new(Subject::SigningKeys(None), Plan::default(), Timestamp(0));
+        let text = plan(&keys, &pods);
+        assert!(text.contains("signatures of the new for 2 of 20") && !text.contains("certificates"), "{text}");
+    }
+
+    #[test]
+    fn what_goes_with_what() {
+        use clap::Parser as _;
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            rotate: Rotate,
+        }
+        for (line, expected) in [
+            ("issuer", Some(Subject::IssuingCa(None))),
+            ("signing", Some(Subject::SigningKeys(None))),
+            ("signing --overlap 14d", Some(Subject::SigningKeys(None))),
+            ("signing --cluster team-a/eu", Some(Subject::SigningKeys(Some("team-a/eu".parse().expect("a cluster"))))),
+            ("signing --cluster team-a/eu --dry-run", None),
+            ("issuer --cluster team-a/eu", None),
+            ("issuer --overlap 1h", None),
+        ] {
+            let rotate = Line::parse_from(["zen"].into_iter().chain(line.split(' '))).rotate;
+            assert_eq!(rotate.subject().ok(), expected, "{line}");
+        }
+        let rotate = Line::parse_from(["zen", "signing", "--overlap", "14d"]).rotate;
+        assert_eq!(rotate.plan().overlap_seconds, Some(14 * 86_400));
     }
 }

@@ -13,6 +13,7 @@ mod lead;
 mod metrics;
 mod record;
 mod redeem;
+pub(crate) mod rotate;
 mod service;
 mod state;
 mod sync;

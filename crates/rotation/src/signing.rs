@@ -91,6 +91,11 @@ impl State {
         Some(settled.versions(Some(Next { version: new, signers })))
     }
 
+    /// When the time of a version before is over next.
+    pub fn next_end(&self) -> Option<Timestamp> {
+        self.signing.as_ref()?.older.iter().map(|older| older.until).min()
+    }
+
     /// Without versions whose time is over; none where there are none.
     #[must_use]
     pub fn expired(&self, now: Timestamp) -> Option<Self> {

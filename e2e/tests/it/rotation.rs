@@ -1,5 +1,7 @@
 //! The issuing CA is exchanged under load on a real API server, and a forced way back: no request fails (T-04).
 
+mod signing;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use zen_identity::Mesh;
 use zen_operator::configuration::Followed;
 use zen_operator::identity::{ISSUER_NEXT, Service, Settings};
-use zen_operator::rotation::{self, Field, Metrics, Parts, Pod, Pods, Presented, Unheard};
+use zen_operator::rotation::{self, Field, Metrics, Parts, Pod, Pods, Presented, Told, Unheard};
 use zen_operator::{Writer, writer};
 use zen_pki::Identity;
 use zen_rotation::inventory::{self, Inventory};
@@ -51,7 +53,7 @@ spec:
 
 /// The pods, who do not take the new where a test wants it so.
 #[derive(Clone)]
-struct Stubborn(Pods, Arc<AtomicBool>);
+struct Stubborn(Pods, Arc<AtomicBool>, Arc<AtomicU64>);
 
 impl Field for Stubborn {
     fn pods(&self) -> Vec<Pod> {
@@ -75,6 +77,13 @@ impl Field for Stubborn {
     async fn rate(&self, pod: &Pod) -> Option<Rate> {
         self.0.rate(pod).await
     }
+
+    async fn told(&self, pod: &Pod) -> Option<Told> {
+        let told = self.0.told(pod).await?;
+        // One more each time that it is asked.
+        let wrong = if self.1.load(Ordering::Relaxed) { self.2.fetch_add(1, Ordering::Relaxed) } else { told.wrong };
+        Some(Told { wrong, ..told })
+    }
 }
 
 fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
@@ -93,7 +102,7 @@ fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
         writer,
         namespace: NAMESPACE.to_owned(),
         workloads: watch::channel(Followed::default()).1,
-        field: Stubborn(pods, Arc::clone(refuses)),
+        field: Stubborn(pods, Arc::clone(refuses), Arc::default()),
         metrics: Metrics::default(),
     };
     tokio::spawn(rotation::run(parts, CancellationToken::new()));

@@ -87,17 +87,9 @@ impl Lead {
         locked(&self.enrollments).retain(|cluster, _| there.contains(cluster));
     }
 
-    /// One as the API server has it now. A list of one name needs no right beside that to watch it.
+    /// One as the API server has it now.
     pub(super) async fn look(&self, cluster: &ClusterId) -> Result<Option<Enrollment>, String> {
-        let resource = ApiResource::erase::<ClusterEnrollment>(&());
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), cluster.tenant().as_str(), &resource);
-        let only = ListParams::default().fields(&format!("metadata.name={}", cluster.cluster()));
-        let listed =
-            tokio::time::timeout(READ, api.list(&only)).await.map_err(|_| "no answer within 4 s".to_owned())?;
-        let listed = listed.map_err(|error| error.to_string())?;
-        // By its name once more: whatever answered a list, nothing else is decided about.
-        let found = listed.items.into_iter().filter_map(Enrollment::read).find(|found| found.cluster == *cluster);
-        Ok(found)
+        look(&self.client, cluster).await
     }
 
     /// Compare-and-swap of the whole status.
@@ -144,6 +136,18 @@ impl Lead {
             _ => (now >= leads_since.plus(SILENT)).then_some(false),
         }
     }
+}
+
+/// One as the API server has it now. A list of one name needs no right beside that to watch it.
+pub(super) async fn look(client: &Client, cluster: &ClusterId) -> Result<Option<Enrollment>, String> {
+    let resource = ApiResource::erase::<ClusterEnrollment>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), cluster.tenant().as_str(), &resource);
+    let only = ListParams::default().fields(&format!("metadata.name={}", cluster.cluster()));
+    let listed = tokio::time::timeout(READ, api.list(&only)).await.map_err(|_| "no answer within 4 s".to_owned())?;
+    let listed = listed.map_err(|error| error.to_string())?;
+    // By its name once more: whatever answered a list, nothing else is decided about.
+    let found = listed.items.into_iter().filter_map(Enrollment::read).find(|found| found.cluster == *cluster);
+    Ok(found)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

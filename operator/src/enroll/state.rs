@@ -1,5 +1,7 @@
 //! A `ClusterEnrollment` as far as it counts here, and what becomes of its status. Pure.
 
+use std::time::Duration;
+
 use jiff::Timestamp as Instant;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::core::{ApiResource, DynamicObject};
@@ -109,6 +111,21 @@ impl Enrollment {
         status.connected = Some(true);
         let reason = ObjectReason::Accepted.code();
         status.conditions = vec![self.accepted(true, reason, ENROLLED.to_owned(), used.at)];
+        status
+    }
+
+    /// The status after a rotation: another version of its keys, and those before it for `overlap` more at most.
+    pub(super) fn rotated(&self, overlap: Duration, now: Timestamp) -> ClusterEnrollmentStatus {
+        let mut status = self.status.clone();
+        let version = status.key_version.unwrap_or_default().saturating_add(1);
+        let until = now.plus(overlap);
+        for key in &mut status.keys {
+            let end = key.until.as_ref().map_or(until, |end| at(end).min(until));
+            key.until = Some(time(end));
+        }
+        status.keys.retain(|key| key.until.as_ref().is_some_and(|until| now < at(until)));
+        status.keys.insert(0, KeyStatus { version, until: None });
+        status.key_version = Some(version);
         status
     }
 

@@ -18,6 +18,7 @@ use super::probe::Round;
 use super::subject::{self, Look, Scene};
 use super::told::Told;
 use super::{Parts, rates};
+use crate::enroll::rotate;
 use crate::identity::NextError;
 use crate::{Object, writer};
 
@@ -39,6 +40,17 @@ pub(super) enum Error {
     Read(#[from] kube::Error),
     #[error("failed to read what the planes mount: no answer in time")]
     Silent,
+    #[error(transparent)]
+    Member(rotate::Error),
+}
+
+impl From<rotate::Error> for Error {
+    fn from(error: rotate::Error) -> Self {
+        match error {
+            rotate::Error::Write(error) => Self::Write(error),
+            error => Self::Member(error),
+        }
+    }
 }
 
 impl From<NextError> for Error {
@@ -177,10 +189,16 @@ impl<F: Field> Desk<F> {
         }
         self.meet(identity).await;
         self.publish(None).await?;
-        Ok(LOOK)
+        let ends = state.next_end().map(|end| end.since(self.parts.service.now()).max(ECHO));
+        Ok(ends.unwrap_or(LOOK).min(LOOK))
     }
 
     async fn go_on(&mut self, state: &State, active: &Active, identity: &Identity) -> Result<Duration, Error> {
+        if let Subject::SigningKeys(Some(cluster)) = &active.rotation.subject {
+            let outcome = subject::member::rotate(&self.parts, active, cluster).await?;
+            self.detail = outcome.detail;
+            return self.enter(state, active, outcome.phase, outcome.new.as_deref()).await;
+        }
         let pods = self.meet(identity).await;
         if active.rotation.subject == Subject::SigningKeys(None) {
             self.hear(&pods).await;
@@ -193,23 +211,7 @@ impl<F: Field> Desk<F> {
         match decide(&active.rotation, &observed) {
             Step::Over => Ok(LOOK),
             Step::Wait(until) => Ok(until.since(now)),
-            Step::Enter(phase) => {
-                let entered = state.entered(phase.clone(), new.as_deref(), &std::mem::take(&mut self.detail), now);
-                self.store(&entered).await?;
-                (self.probes, self.since) = (Probes::default(), None);
-                self.wrong = self.told.iter().map(|(uid, told)| (Arc::clone(uid), told.wrong)).collect();
-                let mut shown = active.clone();
-                shown.rotation = shown.rotation.enter(phase, now);
-                let detail = entered.active.as_ref().map(|active| active.detail.clone());
-                let detail = detail.or_else(|| entered.ended.first().map(|ended| ended.detail.clone()));
-                shown.detail = detail.unwrap_or_default();
-                announce(&self.parts.service, &self.parts.writer, &self.parts.namespace, &shown).await;
-                if shown.rotation.is_over() {
-                    self.parts.metrics.ended(&shown.rotation.subject, shown.rotation.reason());
-                }
-                self.set(entered);
-                Ok(Duration::ZERO)
-            }
+            Step::Enter(phase) => self.enter(state, active, phase, new.as_deref()).await,
             Step::Do(work, until) => {
                 match work {
                     Work::Probe => self.probe(active, &pods, identity).await,
@@ -218,6 +220,32 @@ impl<F: Field> Desk<F> {
                 Ok(until.since(now))
             }
         }
+    }
+
+    /// Stores that it is in another phase, and says so.
+    async fn enter(
+        &mut self,
+        state: &State,
+        active: &Active,
+        phase: Phase,
+        new: Option<&str>,
+    ) -> Result<Duration, Error> {
+        let now = self.parts.service.now();
+        let entered = state.entered(phase.clone(), new, &std::mem::take(&mut self.detail), now);
+        self.store(&entered).await?;
+        (self.probes, self.since) = (Probes::default(), None);
+        self.wrong = self.told.iter().map(|(uid, told)| (Arc::clone(uid), told.wrong)).collect();
+        let mut shown = active.clone();
+        shown.rotation = shown.rotation.enter(phase, now);
+        let detail = entered.active.as_ref().map(|active| active.detail.clone());
+        let detail = detail.or_else(|| entered.ended.first().map(|ended| ended.detail.clone()));
+        shown.detail = detail.unwrap_or_default();
+        announce(&self.parts.service, &self.parts.writer, &self.parts.namespace, &shown).await;
+        if shown.rotation.is_over() {
+            self.parts.metrics.ended(&shown.rotation.subject, shown.rotation.reason());
+        }
+        self.set(entered);
+        Ok(Duration::ZERO)
     }
 
     /// How things are, for the decision.

@@ -2,6 +2,7 @@
 //! the same for all, and [`Desk`](super::desk::Desk)'s.
 
 mod issuer;
+pub(super) mod member;
 mod root;
 pub(super) mod signing;
 
@@ -62,9 +63,8 @@ impl<F: Field> Scene<'_, F> {
             Subject::Root => root::old(self).await,
             Subject::IssuingCa(None) => issuer::old(self),
             Subject::SigningKeys(None) => signing::old(self),
-            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(Some(_)) => {
-                Err("this release does not do that".to_owned())
-            }
+            Subject::SigningKeys(Some(cluster)) => member::old(self.parts, cluster).await,
+            Subject::IssuingCa(Some(_)) | Subject::IntakeTls => Err("this release does not do that".to_owned()),
         }
     }
 

@@ -29,6 +29,7 @@ use zen_pod::keys::Member;
 use zen_runtime::Shutdown;
 use zen_seal::RootKey;
 use zen_seal::cluster::ClusterKey;
+use zen_verify::SigningKeys;
 
 use crate::api_server::install;
 
@@ -223,6 +224,16 @@ spec: {{serviceAccountName: {account}, containers: [{{name: main, image: none}}]
         keys
     }
 
+    /// As it stands in `zen-mesh-root`.
+    pub fn root_key(&self) -> String {
+        self.root.text().as_str().to_owned()
+    }
+
+    /// Of this mesh.
+    pub fn signing(&self) -> SigningKeys {
+        SigningKeys::new(self.root.branch(zen_verify::signing_keys::BRANCH).secret())
+    }
+
     /// The mounted Secret of a component.
     fn keys(&self, folder: &Path) -> PathBuf {
         let keys = folder.join("keys");
@@ -379,6 +390,11 @@ impl Ingester {
         self.addresses.expect("it was started")
     }
 
+    /// Where its keys are mounted.
+    pub fn keys(&self) -> PathBuf {
+        self.volumes.path().join("keys")
+    }
+
     /// SIGTERM, and the wait for the end.
     pub async fn stop(&mut self) {
         stop(self.running.take()).await;
@@ -401,6 +417,11 @@ impl Egress {
         let link = std::net::TcpListener::bind((own_address(), 0)).unwrap().local_addr().unwrap();
         let name = format!("zen-egress-{number}");
         Self { name, volumes: tempfile::tempdir().unwrap(), link, running: None, addresses: None }
+    }
+
+    /// Where its keys are mounted.
+    pub fn keys(&self) -> PathBuf {
+        self.volumes.path().join("keys")
     }
 
     /// As its slice names them.

@@ -65,6 +65,7 @@ pub(super) async fn look<F: Field>(scene: &Scene<'_, F>, active: &Active) -> Res
         newcomers: Newcomers { trust, use_new: active.everybody() && published.iter().all(signs_new) },
         members: signers.map(|pod| (pod.name.to_string(), member(pod))).collect(),
         old_until: link_until(active),
+        ..Look::default()
     })
 }
 
