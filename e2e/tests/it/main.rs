@@ -12,6 +12,7 @@ mod defaults;
 mod enroll;
 mod examples;
 mod identity;
+mod independence;
 mod lifetime;
 mod live;
 mod member;

@@ -1,4 +1,4 @@
-//! The pods of ingester and egress, whole, on a real API server (K-04, W-14, D-02, T-05): only the kubelet's part and the
+//! The pods of ingester and egress, whole, on a real API server (K-04, W-14, D-02, T-05, T-07): only the kubelet's part and the
 //! operator's are stood in for.
 
 pub mod source;
@@ -317,9 +317,10 @@ async fn a_members_egress_dials_its_hub_and_delivers() {
     upstream.wait_for(1).await;
 
     let sessions = async || {
-        let (_, text) = stage::get(ingester.addresses().admin, "/metrics").await;
-        zen_runtime::metrics::value(&text, "zen_link_sessions", &[("role", "ingester")]).unwrap_or_default()
+        let told = stage::metric(ingester.addresses().admin, "zen_link_sessions", &[("role", "ingester")]).await;
+        told.expect("it is told")
     };
+    until("the hub counts it", async || sessions().await > 0.5).await;
     stage.kubectl(&[&patch[..], &["-p", r#"{"spec": {"disabled": true}}"#]].concat()).await;
     let began = tokio::time::Instant::now();
     until("its stream is closed", async || sessions().await < 0.5).await;

@@ -111,14 +111,14 @@ fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
 
 /// What came of the requests.
 #[derive(Default)]
-struct Load {
-    sent: AtomicU64,
-    failed: AtomicU64,
-    end: AtomicBool,
+pub struct Load {
+    pub sent: AtomicU64,
+    pub failed: AtomicU64,
+    pub end: AtomicBool,
 }
 
 /// A source that connects anew every few requests.
-async fn send(load: Arc<Load>, address: std::net::SocketAddr, roots: rustls::RootCertStore, number: u64) {
+pub async fn send(load: Arc<Load>, address: std::net::SocketAddr, roots: rustls::RootCertStore, number: u64) {
     let mut count = 0_u64;
     let mut source = Source::connect(address, roots.clone()).await;
     while !load.end.load(Ordering::Relaxed) {

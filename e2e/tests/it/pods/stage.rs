@@ -70,6 +70,8 @@ struct Operator {
     member: Arc<Ca>,
     bundle: String,
     away: Arc<AtomicBool>,
+    /// Of what it signs.
+    lifetime: Duration,
 }
 
 impl Stage {
@@ -88,7 +90,8 @@ impl Stage {
         let (kubeconfig, options) = (Kubeconfig::read_from(control_plane.kubeconfig()), KubeConfigOptions::default());
         let config = kube::Config::from_custom_kubeconfig(kubeconfig.unwrap(), &options).await.unwrap();
         let client = zen_live::cluster::client(config).unwrap();
-        let operator = Operator { issuer, member, bundle, away: Arc::default() };
+        let lifetime = Duration::from_hours(1);
+        let operator = Operator { issuer, member, bundle, away: Arc::default(), lifetime };
         let stage = Self {
             control_plane: Some(control_plane),
             client,
@@ -117,10 +120,20 @@ impl Stage {
         self.client.clone()
     }
 
+    /// What pods that start from now on are given lasts so long.
+    pub fn certificates_last(&mut self, lifetime: Duration) {
+        self.operator.lifetime = lifetime;
+    }
+
     /// API server and operator are gone from now on.
     pub fn leave(&mut self) {
         self.control_plane = None;
         self.operator.away.store(true, Ordering::Relaxed);
+    }
+
+    /// The operator is back, the API server is not.
+    pub fn operator_returns(&self) {
+        self.operator.away.store(false, Ordering::Relaxed);
     }
 
     pub async fn apply(&self, manifests: &[&str]) {
@@ -314,7 +327,7 @@ impl PodIssuer {
         };
         let csr = SigningRequest::from_pem(&request.csr).expect("a request");
         csr.check(&due).expect("the names are due");
-        let signed = self.issuer.sign_csr(&csr, &due, Timestamp::now(), Duration::from_hours(1)).expect("signed");
+        let signed = self.issuer.sign_csr(&csr, &due, Timestamp::now(), self.operator.lifetime).expect("signed");
         let roots = self.operator.bundle.clone();
         Ok(Certificate { chain: signed.chain_pem, roots, not_after: signed.validity.until })
     }
@@ -325,7 +338,7 @@ impl Issuer for PodIssuer {
         let who = Who {
             spiffe_id: self.id.to_string(),
             serving_names: vec![INTAKE.to_owned()],
-            lifetime_seconds: 3600,
+            lifetime_seconds: self.operator.lifetime.as_secs(),
             issuer: None,
         };
         Box::pin(std::future::ready(self.there().map(|()| who)))
@@ -514,6 +527,13 @@ pub async fn get(admin: SocketAddr, path: &str) -> (u16, String) {
     stream.read_to_string(&mut text).await.unwrap();
     let status = text.split(' ').nth(1).unwrap().parse().unwrap();
     (status, text)
+}
+
+/// Of the admin server: the sum of a metric's samples that have these labels; none where there is no such metric.
+pub async fn metric(admin: SocketAddr, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+    let (_, answer) = get(admin, "/metrics").await;
+    let (_, text) = answer.split_once("\r\n\r\n").unwrap();
+    zen_runtime::metrics::value(text, name, labels)
 }
 
 /// Waits for what others bring about.
