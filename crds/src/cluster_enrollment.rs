@@ -88,6 +88,14 @@ pub struct ClusterEnrollmentStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Timestamp>")]
     pub certificate_expires_at: Option<Time>,
+    /// When the cluster's certificate was issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Timestamp>")]
+    pub certificate_issued_at: Option<Time>,
+    /// SHA-256 of the hub's root certificate that the cluster's certificate was issued under, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(equal = 64))]
+    pub certificate_root: Option<String>,
     /// Whether the cluster holds a session with the hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connected: Option<bool>,

@@ -7,6 +7,7 @@
 //! gives one (T-08).
 
 mod branches;
+mod cluster;
 mod decide;
 mod keep;
 mod lead;
@@ -36,6 +37,7 @@ use crate::configuration::Followed;
 use crate::limit::{Buckets, Rate};
 use crate::settings::{self, Workloads};
 use crate::{Writer, identity, writer};
+pub use cluster::{Cluster, Told};
 use lead::Lead;
 use metrics::Metrics;
 
@@ -57,6 +59,8 @@ struct Inner {
     lead: ArcSwapOption<Lead>,
     sources: Buckets,
     clusters: Buckets,
+    /// The clusters that are enrolled; none before the leader has looked.
+    enrolled: watch::Sender<Option<Vec<Cluster>>>,
     metrics: Metrics,
 }
 
@@ -77,8 +81,14 @@ impl Hub {
             lead: ArcSwapOption::empty(),
             sources: Buckets::new(SOURCE),
             clusters: Buckets::new(CLUSTER),
+            enrolled: watch::Sender::new(None),
             metrics: Metrics::register(registry),
         }))
+    }
+
+    /// The clusters that are enrolled, as the leader knows them; none before it has looked.
+    pub fn clusters(&self) -> watch::Receiver<Option<Vec<Cluster>>> {
+        self.0.enrolled.subscribe()
     }
 
     /// Serves members until `shutdown` is cancelled. Before there is a certificate to serve with, connections wait.
@@ -113,6 +123,14 @@ impl Drop for Resign<'_> {
 }
 
 impl Inner {
+    fn clusters_are(&self, now: Vec<Cluster>) {
+        self.enrolled.send_if_modified(|known| {
+            let is_other = known.as_ref() != Some(&now);
+            *known = Some(now);
+            is_other
+        });
+    }
+
     /// As the chart's values say; none: this is no hub.
     fn hub(&self) -> Option<settings::Hub> {
         self.settings.borrow().content.as_ref()?.hub.clone().filter(|hub| !hub.url.is_empty())

@@ -326,6 +326,11 @@ impl Inner {
         (self.clock)()
     }
 
+    /// How an exchange stands, as it is stored.
+    fn rotation_now(&self) -> record::State {
+        self.rotation.borrow().object.as_deref().and_then(follow::state).unwrap_or_default()
+    }
+
     fn fails(&self, problem: &str) {
         self.problem.store(Some(Arc::new(problem.to_owned())));
     }

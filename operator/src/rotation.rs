@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use told::Told;
 
 use crate::configuration::Followed;
+use crate::enroll::Cluster;
 use crate::identity::Service;
 use crate::settings::Workloads;
 use crate::writer::{Error, Writer};
@@ -48,6 +49,8 @@ pub struct Parts<F> {
     pub namespace: String,
     /// Whose settings are the owner of what is stored.
     pub workloads: watch::Receiver<Followed<Workloads>>,
+    /// The clusters that are enrolled: [`crate::enroll::Hub::clusters`].
+    pub clusters: watch::Receiver<Option<Vec<Cluster>>>,
     /// The pods: [`Pods`].
     pub field: F,
     /// Figures.

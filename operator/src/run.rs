@@ -380,6 +380,7 @@ async fn write(parts: &Parts<'_>, writer: &Writer, shutdown: &Shutdown) -> Resul
             writer: writer.clone(),
             namespace: serve.pod_namespace.clone(),
             workloads: workloads.clone(),
+            clusters: hub.clusters(),
             field,
             metrics: figures.rotation.clone(),
         };

@@ -26,6 +26,10 @@ pub struct Given {
     /// Where the egress leases, `host:port`. None: the hub takes no streams of members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub relay: Option<String>,
+    /// Fingerprint of the root beneath which the cluster's issuing CA is to be: who holds one beneath another asks for a new one
+    /// (T-04). None: beneath which it is makes no difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
 }
 
 /// One version of a cluster's keys.

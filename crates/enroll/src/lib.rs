@@ -27,5 +27,5 @@ pub use decide::{Enrollment, Facts, Issued, Used, Verdict, decide};
 pub use given::{Certificate, Given, Keys};
 pub use redeem::{Answer, MAX_BODY, Redeem, path};
 pub use replay::{Fresh, Replays};
-pub use sync::{Sync, Synced, sync_path};
+pub use sync::{Holds, Sync, Synced, sync_path};
 pub use text::SecretText;

@@ -1,6 +1,8 @@
 //! What an enrolled member asks of its hub, again and again: what changed, and a new certificate in time. JSON over mutual
 //! TLS 1.3 with the identity of the member's operator, and a [`Proof`] with the newest agent key that it holds.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use zen_model::{ClusterId, Secret, Timestamp};
 
@@ -16,6 +18,19 @@ pub struct Sync {
     /// For the key of its issuing CA, when that is to be renewed: PKCS #10 in PEM, of [`zen_pki::issuer_request`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csr: Option<String>,
+    /// What the cluster has. A hub that says no [`Given::root`] does not ask, and is not told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<Holds>,
+}
+
+/// What a cluster has of what the hub gave, by fingerprint: what is exchanged waits for it (T-04).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Holds {
+    /// The roots that its pods are given to trust.
+    pub roots: BTreeSet<String>,
+    /// Its issuing CA in use.
+    pub issuer: String,
 }
 
 /// What it is told.

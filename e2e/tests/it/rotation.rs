@@ -1,8 +1,9 @@
-//! The issuing CA is exchanged under load on a real API server, and a forced way back: no request fails (T-04).
+//! Issuing CA and root are exchanged under load on a real API server, each with a forced way back: no request fails (T-04).
 
 mod signing;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use zen_identity::Mesh;
 use zen_operator::configuration::Followed;
-use zen_operator::identity::{ISSUER_NEXT, Service, Settings};
+use zen_operator::identity::{CA, CA_NEXT, ISSUER, ISSUER_NEXT, Service, Settings};
 use zen_operator::rotation::{self, Field, Metrics, Parts, Pod, Pods, Presented, Told, Unheard};
 use zen_operator::{Writer, writer};
 use zen_pki::Identity;
@@ -27,7 +28,7 @@ use zen_runtime::lease::Leadership;
 use zen_testkit::Upstream;
 
 use crate::pods::source::Source;
-use crate::pods::stage::{Egress, INTAKE, Ingester, NAMESPACE, Stage, until};
+use crate::pods::stage::{Egress, INTAKE, Ingester, NAMESPACE, Stage, roots, until};
 
 const OBJECTS: &str = "
 apiVersion: v1
@@ -102,6 +103,7 @@ fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
         writer,
         namespace: NAMESPACE.to_owned(),
         workloads: watch::channel(Followed::default()).1,
+        clusters: watch::channel(Some(Vec::new())).1,
         field: Stubborn(pods, Arc::clone(refuses), Arc::default()),
         metrics: Metrics::default(),
     };
@@ -118,12 +120,13 @@ pub struct Load {
 }
 
 /// A source that connects anew every few requests.
-pub async fn send(load: Arc<Load>, address: std::net::SocketAddr, roots: rustls::RootCertStore, number: u64) {
+pub async fn send(load: Arc<Load>, address: std::net::SocketAddr, trust: PathBuf, number: u64) {
     let mut count = 0_u64;
-    let mut source = Source::connect(address, roots.clone()).await;
+    let trusted = || roots(&std::fs::read_to_string(&trust).unwrap());
+    let mut source = Source::connect(address, trusted()).await;
     while !load.end.load(Ordering::Relaxed) {
         if count.is_multiple_of(10) {
-            match Source::try_connect(address, roots.clone()).await {
+            match Source::try_connect(address, trusted()).await {
                 Some(fresh) => source = fresh,
                 None => drop(load.failed.fetch_add(1, Ordering::Relaxed)),
             }
@@ -137,16 +140,17 @@ pub async fn send(load: Arc<Load>, address: std::net::SocketAddr, roots: rustls:
     }
 }
 
-async fn ask(config_maps: &Api<ConfigMap>, id: &str) {
+async fn ask(config_maps: &Api<ConfigMap>, id: &str, subject: &Subject) {
     let plan = Plan {
         canary_percent: 25,
         probes: 2,
         soak_seconds: 3,
         patience_seconds: 60,
         interval_seconds: 1,
+        overlap_seconds: Some(5),
         ..Plan::default()
     };
-    let request = Request { id: id.to_owned(), action: Action::Start, subject: Subject::IssuingCa(None), plan };
+    let request = Request { id: id.to_owned(), action: Action::Start, subject: subject.clone(), plan };
     let patch = json!({"data": {record::REQUEST: serde_json::to_string(&request).unwrap()}});
     config_maps.patch(record::CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
@@ -165,11 +169,24 @@ async fn issuers(config_maps: &Api<ConfigMap>) -> BTreeSet<Option<String>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_issuing_ca_is_exchanged_and_taken_back_under_load_and_no_request_fails() {
+    exchanged_and_taken_back(Subject::IssuingCa(None), "trusting").await;
+}
+
+/// Back from where every pod uses the new: each goes the whole way twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_is_exchanged_and_taken_back_under_load_and_no_request_fails() {
+    exchanged_and_taken_back(Subject::Root, "rolling_out").await;
+}
+
+/// First no pod takes the new from this phase on, and all goes back; then it goes well.
+#[expect(clippy::too_many_lines, reason = "one story")]
+async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
     let upstream = Upstream::http().await;
-    let refuses = Arc::new(AtomicBool::new(true));
+    let refuses = Arc::new(AtomicBool::new(refused_from == "trusting"));
     let mut stage = Stage::start().await;
     let service = operator(&stage.client(), &refuses);
     stage.issued_by(&service).await;
+    let kubelet = stage.bring_trust();
     let (mut ingesters, mut egresses) = ([0, 1].map(Ingester::new), [0, 1].map(Egress::new));
     stage.apply(&[&OBJECTS.replace("UPSTREAM", &upstream.url("/"))]).await;
     for ingester in &mut ingesters {
@@ -188,7 +205,7 @@ async fn the_issuing_ca_is_exchanged_and_taken_back_under_load_and_no_request_fa
     let senders: Vec<_> = (0..4_u64)
         .map(|number| {
             let address = ingesters[usize::from(number % 2 == 1)].addresses().intake.unwrap();
-            tokio::spawn(send(Arc::clone(&load), address, stage.roots(), number))
+            tokio::spawn(send(Arc::clone(&load), address, stage.trust(), number))
         })
         .collect();
 
@@ -198,24 +215,39 @@ async fn the_issuing_ca_is_exchanged_and_taken_back_under_load_and_no_request_fa
 
     // Probes fail: all of it is taken back.
     let began = std::time::SystemTime::now();
-    ask(&config_maps, "first").await;
+    ask(&config_maps, "first", &subject).await;
+    until("it is so far", async || {
+        let state = state(&config_maps).await;
+        let phase = state.active.map(|active| active.rotation.phase.label());
+        !state.ended.is_empty() || phase == Some(refused_from) || refuses.load(Ordering::Relaxed)
+    })
+    .await;
+    refuses.store(true, Ordering::Relaxed);
     until("it is taken back", async || !state(&config_maps).await.ended.is_empty()).await;
     let ended = state(&config_maps).await.ended[0].clone();
     assert_eq!(ended.reason.row().code, "ProbeFailed", "{ended:?}");
     eprintln!("taken back in {:?}: {}", began.elapsed().unwrap(), ended.detail);
-    until("the new is gone", async || secrets.get_opt(ISSUER_NEXT).await.unwrap().is_none()).await;
+    let is_gone = async |name| secrets.get_opt(name).await.unwrap().is_none();
+    until("the new is gone", async || is_gone(ISSUER_NEXT).await && is_gone(CA_NEXT).await).await;
 
     // And now it goes well.
     refuses.store(false, Ordering::Relaxed);
     let began = std::time::SystemTime::now();
-    ask(&config_maps, "second").await;
+    ask(&config_maps, "second", &subject).await;
     until("it is over", async || state(&config_maps).await.ended.len() == 2).await;
     let done = state(&config_maps).await.ended[0].clone();
     assert_eq!(done.reason.row().code, "RotationFinished", "{done:?}");
     assert_eq!(done.old, ended.old, "the first one came back to what it was");
     eprintln!("exchanged in {:?}", began.elapsed().unwrap());
-    assert_eq!(issuers(&config_maps).await, BTreeSet::from([done.new.clone()]), "every pod presents the new");
-    until("the Secret is put away", async || secrets.get_opt(ISSUER_NEXT).await.unwrap().is_none()).await;
+    let fingerprint = async |name| {
+        let secret = secrets.get(name).await.unwrap().data.unwrap().remove("tls.crt").unwrap();
+        zen_pki::certificates(std::str::from_utf8(&secret.0).unwrap()).remove(0).0
+    };
+    let in_use = fingerprint(if subject == Subject::Root { CA } else { ISSUER }).await;
+    assert_eq!(done.new, Some(in_use), "the new is in the place of the old");
+    assert_eq!(issuers(&config_maps).await, BTreeSet::from([Some(fingerprint(ISSUER).await)]), "every pod presents it");
+    until("it is put away", async || is_gone(ISSUER_NEXT).await && is_gone(CA_NEXT).await).await;
+    until("one root is left", async || zen_pki::certificates(&service.bundle().unwrap()).len() == 1).await;
 
     load.end.store(true, Ordering::Relaxed);
     for sender in senders {
@@ -227,6 +259,7 @@ async fn the_issuing_ca_is_exchanged_and_taken_back_under_load_and_no_request_fa
     // Also the links between ingesters and egresses held: all of it is delivered.
     let expected = usize::try_from(sent).unwrap() + ingesters.len();
     upstream.wait_for(expected).await;
+    kubelet.abort();
     for ingester in &mut ingesters {
         ingester.stop().await;
     }

@@ -169,7 +169,7 @@ fn next(enrollment: &Enrollment, now: Timestamp) -> Stamp {
 fn disabled(facts: &Facts<'_>) -> ClusterEnrollmentStatus {
     let mut status = settled(facts);
     status.keys.clear();
-    status.certificate_expires_at = None;
+    (status.certificate_expires_at, status.certificate_issued_at, status.certificate_root) = (None, None, None);
     status.connected = status.connected.map(|_| false);
     if let Some(bundle) = &mut status.bundle {
         bundle.data = None;

@@ -23,6 +23,7 @@ use zen_model::reason::{ConditionReason, EnrollRefusal};
 use zen_model::{ClusterId, Timestamp};
 
 use super::branches::Branches;
+use super::cluster::Cluster;
 use super::decide::{Facts, Setup, Step, decide, issued, unfit};
 use super::lead::Lead;
 use super::state::Enrollment;
@@ -116,6 +117,8 @@ async fn round(
     let setup = setup(inner, lead);
     let all = lead.all();
     inner.metrics.clusters(all.iter().map(|enrollment| &enrollment.status));
+    let clusters = all.iter().filter_map(|it| Cluster::of(it, lead.told(&it.cluster), inner.identity.now()));
+    inner.clusters_are(clusters.collect());
     let is_due = |it: &Arc<Enrollment>| failed.get(&it.cluster).is_none_or(|failed| failed.until <= now);
     let due: Vec<_> = all.into_iter().filter(is_due).collect();
     let work = due.into_iter().map(|enrollment| {

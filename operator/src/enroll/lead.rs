@@ -12,10 +12,11 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use zen_crds::{ClusterEnrollment, ClusterEnrollmentStatus};
 use zen_enroll::proof::{Proof, SKEW};
-use zen_enroll::{Fresh, Replays};
+use zen_enroll::{Fresh, Holds, Replays};
 use zen_model::{ClusterId, Timestamp};
 
 use super::branches::Branches;
+use super::cluster::Told;
 use super::state::Enrollment;
 use crate::Writer;
 use crate::writer;
@@ -36,6 +37,7 @@ pub(super) struct Lead {
     enrollments: Mutex<BTreeMap<ClusterId, Arc<Enrollment>>>,
     replays: Mutex<HashMap<String, (Timestamp, Replays)>>,
     heard: Mutex<HashMap<ClusterId, Timestamp>>,
+    told: Mutex<HashMap<ClusterId, Told>>,
     /// Something changed that the loop of the leader writes down.
     pub(super) changed: Notify,
 }
@@ -49,6 +51,7 @@ impl Lead {
             enrollments: Mutex::default(),
             replays: Mutex::default(),
             heard: Mutex::default(),
+            told: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -79,6 +82,7 @@ impl Lead {
         if enrollments.get(cluster).is_some_and(|known| uid.is_none_or(|uid| known.uid == uid)) {
             enrollments.remove(cluster);
             locked(&self.heard).remove(cluster);
+            locked(&self.told).remove(cluster);
         }
     }
 
@@ -126,6 +130,23 @@ impl Lead {
         if self.seen(cluster).is_some_and(|seen| seen.status.connected != Some(true)) {
             self.changed.notify_one();
         }
+    }
+
+    /// A member said what it has.
+    pub(super) fn tell(&self, cluster: &ClusterId, holds: &Holds, now: Timestamp) {
+        let mut told = locked(&self.told);
+        let before = told.get(cluster);
+        if before.is_some_and(|before| before.holds == *holds) {
+            return;
+        }
+        let since = before.filter(|before| before.holds.roots == holds.roots).map_or(now, |before| before.since);
+        told.insert(cluster.clone(), Told { holds: holds.clone(), since });
+        self.changed.notify_one();
+    }
+
+    /// What it said last; none: it says nothing, or nothing yet to this process.
+    pub(super) fn told(&self, cluster: &ClusterId) -> Option<Told> {
+        locked(&self.told).get(cluster).cloned()
     }
 
     /// Whether a cluster was heard lately; none: this process leads for too short a time to say.

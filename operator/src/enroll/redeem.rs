@@ -29,7 +29,8 @@ pub(super) async fn redeem(inner: &Inner, asked: &Asked, line: &mut Line) -> Res
         return Err(TrustRefusal::RateLimited.into());
     }
     // What is needed to answer is at hand before anything is written.
-    let root = inner.identity.member_root().await.map_err(No::unavailable)?;
+    let due = inner.identity.member_root_due(None, |_, _| true);
+    let root = inner.identity.member_root(due.as_deref()).await.map_err(No::unavailable)?;
     let (enrollment, used, again) = settle(lead, hub, &root, &authentic, now).await?;
     let lifetime = hub.lifetime();
     let signed = root.sign(&authentic.request, cluster, used.at, lifetime).map_err(No::unavailable)?;
@@ -41,7 +42,7 @@ pub(super) async fn redeem(inner: &Inner, asked: &Asked, line: &mut Line) -> Res
         keep::say(lead, &enrollment, false, ConditionReason::ClusterEnrolled.code(), &note).await;
     }
     let issued = Certificate { chain: signed.chain_pem, not_after: signed.validity.until };
-    Ok(Answer { issued, given: given(inner, &branches, &enrollment, hub, now)? })
+    Ok(Answer { issued, given: given(inner, lead, &branches, &enrollment, hub, now)? })
 }
 
 /// The decision, stored. What is given counts from here, whether or not the answer arrives.
@@ -71,7 +72,7 @@ async fn settle(
             }
             (Verdict::SameAnswer(used), Some(enrollment)) => return Ok((enrollment, used, true)),
             (Verdict::Issue(used), Some(enrollment)) => {
-                let status = enrollment.redeemed(used, root.until(used.at, lifetime));
+                let status = enrollment.redeemed(used, root.until(used.at, lifetime), &root.fingerprint());
                 match lead.swap(&enrollment, status).await {
                     Ok(after) => return Ok((after, used, false)),
                     Err(Error::Conflict(_)) => {}
@@ -92,9 +93,17 @@ pub(super) fn branches(lead: &Lead) -> Result<std::sync::Arc<Branches>, No> {
     lead.branches.load_full().ok_or_else(|| No::unavailable("the root key is not read yet"))
 }
 
+/// Fingerprint of the root beneath which the cluster's issuing CA is to be; none: the one in use, whatever it is called.
+pub(super) fn due_root(inner: &Inner, lead: &Lead, enrollment: &Enrollment, now: Timestamp) -> Option<String> {
+    let told = lead.told(&enrollment.cluster);
+    let has = enrollment.status.certificate_root.as_deref();
+    inner.identity.member_root_due(has, |root, settle| told.is_some_and(|told| told.trusts(root, settle, now)))
+}
+
 /// What a member has of the hub now.
 pub(super) fn given(
     inner: &Inner,
+    lead: &Lead,
     branches: &Branches,
     enrollment: &Enrollment,
     hub: &Hub,
@@ -106,7 +115,9 @@ pub(super) fn given(
         // Revoked between the decision and now.
         return Err(EnrollRefusal::EnrollmentDisabled.into());
     }
+    let due = due_root(inner, lead, enrollment, now);
     Ok(Given {
+        root: due.or_else(|| inner.identity.member_root_in_use()),
         roots: roots.to_string(),
         keys: versions.into_iter().map(|version| branches.keys(&enrollment.cluster, version)).collect(),
         relay: Some(hub.relay.clone()).filter(|relay| !relay.is_empty()),

@@ -92,7 +92,7 @@ impl Enrollment {
 
     /// The status after a redemption: from now on keys count that nobody had before, and no others. Whoever had the cluster's
     /// keys until now is the one that it was enrolled anew in place of.
-    pub(super) fn redeemed(&self, used: Used, until: Timestamp) -> ClusterEnrollmentStatus {
+    pub(super) fn redeemed(&self, used: Used, until: Timestamp, root: &str) -> ClusterEnrollmentStatus {
         let mut status = self.status.clone();
         if let Some(bundle) = &mut status.bundle {
             bundle.used_at = Some(time(used.at));
@@ -107,6 +107,8 @@ impl Enrollment {
         status.key_version = Some(version);
         status.keys = vec![KeyStatus { version, until: None }];
         status.certificate_expires_at = Some(time(until));
+        status.certificate_issued_at = Some(time(used.at));
+        status.certificate_root = Some(root.to_owned());
         status.phase = Some(Phase::Enrolled);
         status.connected = Some(true);
         let reason = ObjectReason::Accepted.code();
@@ -130,8 +132,13 @@ impl Enrollment {
     }
 
     /// The status after a renewal.
-    pub(super) fn renewed(&self, until: Timestamp) -> ClusterEnrollmentStatus {
-        ClusterEnrollmentStatus { certificate_expires_at: Some(time(until)), ..self.status.clone() }
+    pub(super) fn renewed(&self, now: Timestamp, until: Timestamp, root: &str) -> ClusterEnrollmentStatus {
+        ClusterEnrollmentStatus {
+            certificate_expires_at: Some(time(until)),
+            certificate_issued_at: Some(time(now)),
+            certificate_root: Some(root.to_owned()),
+            ..self.status.clone()
+        }
     }
 
     /// The condition, with the time of its last transition.

@@ -11,7 +11,7 @@ use zen_pki::{Scope, SigningRequest};
 use zen_seal::cluster::ClusterKey;
 
 use super::record::Line;
-use super::redeem::{branches, given};
+use super::redeem::{branches, due_root, given};
 use super::service::{Asked, No};
 use super::state::Enrollment;
 use super::{Inner, keep};
@@ -39,6 +39,9 @@ pub(super) async fn sync(inner: &Inner, asked: &Asked, line: &mut Line) -> Resul
         Fresh::Full => return Err(EnrollRefusal::TooManyRequests.into()),
     }
     lead.hear(cluster, now);
+    if let Some(holds) = &request.holds {
+        lead.tell(cluster, holds, now);
+    }
     let (enrollment, issued) = match &request.csr {
         None => (Enrollment::clone(&enrollment), None),
         Some(csr) => {
@@ -47,7 +50,7 @@ pub(super) async fn sync(inner: &Inner, asked: &Asked, line: &mut Line) -> Resul
         }
     };
     inner.metrics.synced();
-    Ok(Synced { issued, given: given(inner, &branches, &enrollment, hub, now)? })
+    Ok(Synced { issued, given: given(inner, lead, &branches, &enrollment, hub, now)? })
 }
 
 /// Whether the cluster itself sent it, with a key that counts now.
@@ -88,7 +91,9 @@ async fn renew(
     let Asked { cluster, lead, hub, .. } = asked;
     let request = SigningRequest::from_pem(csr).map_err(Refused::from)?;
     request.check_issuer(inner.mesh.trust_domain(), &Scope::Cluster(cluster.clone())).map_err(Refused::from)?;
-    let root = inner.identity.member_root().await.map_err(No::unavailable)?;
+    let seen = lead.seen(cluster).ok_or(EnrollRefusal::EnrollmentUnknown)?;
+    let due = due_root(inner, lead, &seen, now);
+    let root = inner.identity.member_root(due.as_deref()).await.map_err(No::unavailable)?;
     // Whole seconds, as certificates have them.
     let at = Timestamp::from_secs(now.as_secs());
     let until = root.until(at, hub.lifetime());
@@ -96,7 +101,7 @@ async fn renew(
         let before = lead.look(cluster).await.map_err(No::unavailable)?.ok_or(EnrollRefusal::EnrollmentUnknown)?;
         // As it is now, which the watch may not have told yet: the key that has proven it, too.
         proven(asked, &before, &branches(lead)?.agent, now)?;
-        let after = match lead.swap(&before, before.renewed(until)).await {
+        let after = match lead.swap(&before, before.renewed(at, until, &root.fingerprint())).await {
             Ok(after) => after,
             Err(Error::Conflict(_)) => continue,
             Err(Error::Gone(_)) => return Err(EnrollRefusal::EnrollmentUnknown.into()),

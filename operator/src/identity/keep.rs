@@ -110,7 +110,7 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
         inner.metrics.root_until(root.ca.validity().until);
     }
     // Both read after the root: where that has just been taken away, what takes its place is known.
-    let rotation = inner.rotation.borrow().object.as_deref().and_then(follow::state).unwrap_or_default();
+    let rotation = inner.rotation_now();
     let next = if there.is_none() || trusted::beside(&rotation).is_some() {
         inner.source.next_root(&inner.client, namespace, domain, now).await?
     } else {

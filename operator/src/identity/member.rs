@@ -11,7 +11,7 @@ use zen_model::{ClusterId, Timestamp};
 use zen_pki::{Scope, SignError, Signed, SigningRequest, SpiffeId, optional_mtls_server_by};
 
 use super::source::{Found, Root};
-use super::{Service, own};
+use super::{Service, own, trusted};
 
 /// The root, read for one signature.
 #[derive(Debug)]
@@ -29,6 +29,11 @@ impl MemberRoot {
         self.0.ca.sign_issuer(request, &Scope::Cluster(cluster.clone()), at, lifetime)
     }
 
+    /// Its name.
+    pub(crate) fn fingerprint(&self) -> String {
+        self.0.ca.fingerprint()
+    }
+
     /// When what is signed at this time will end.
     pub(crate) fn until(&self, at: Timestamp, lifetime: Duration) -> Timestamp {
         at.plus(lifetime).min(self.0.ca.validity().until)
@@ -36,12 +41,42 @@ impl MemberRoot {
 }
 
 impl Service {
-    /// The root, as it is now. In words for the log why there is none.
-    pub(crate) async fn member_root(&self) -> Result<MemberRoot, String> {
+    /// Fingerprint of the root that comes, where a member's issuing CA is to be beneath it: [`trusted::of_member`].
+    pub(crate) fn member_root_due(
+        &self,
+        has: Option<&str>,
+        trusts: impl FnOnce(&str, Duration) -> bool,
+    ) -> Option<String> {
+        trusted::of_member(&self.0.rotation_now(), has, trusts)
+    }
+
+    /// Fingerprint of the root in use; none where several are trusted for reasons of whoever keeps them.
+    pub(crate) fn member_root_in_use(&self) -> Option<String> {
+        let rotation = self.0.rotation_now();
+        if let Some(active) = trusted::exchange(&rotation) {
+            return Some(active.old.clone());
+        }
+        let mut roots = self.trusted();
+        if roots.len() == 1 { roots.pop() } else { None }
+    }
+
+    /// The root of this fingerprint, without one the root in use, as it is now. In words for the log why there is none.
+    pub(crate) async fn member_root(&self, due: Option<&str>) -> Result<MemberRoot, String> {
         let inner = &self.0;
+        if let Some(due) = due {
+            let (namespace, domain) = (inner.mesh.namespace(), inner.mesh.trust_domain());
+            let next = inner.source.next_root(&inner.client, namespace, domain, inner.now()).await;
+            let next = next.map_err(|error| error.to_string())?;
+            if let Some(next) = next.filter(|next| next.fingerprint() == due) {
+                return Ok(MemberRoot(Root::of(next)));
+            }
+        }
         let found =
             inner.source.root(&inner.client, inner.mesh.namespace(), inner.mesh.trust_domain(), inner.now()).await;
         match found {
+            Ok(Found::There(root)) if due.is_some_and(|due| root.ca.fingerprint() != due) => {
+                Err("the root that comes is not there".to_owned())
+            }
             Ok(Found::There(root)) => Ok(MemberRoot(root)),
             Ok(Found::Missing) => Err(format!("{} is not there", inner.source.describe(inner.mesh.namespace()))),
             Ok(Found::Unusable(reason)) => Err(reason),

@@ -159,8 +159,7 @@ impl Service {
 
     /// Fingerprint of the root that comes, while it is trusted beside the one in use.
     pub(crate) fn beside(&self) -> Option<String> {
-        let object = self.0.rotation.borrow().object.clone()?;
-        trusted::beside(&super::follow::state(&object)?).map(str::to_owned)
+        trusted::beside(&self.0.rotation_now()).map(str::to_owned)
     }
 
     /// A Secret with a root, asked for anew.

@@ -1,6 +1,8 @@
 //! Which roots are trusted while the root is exchanged (T-04). Pure: it follows from the phase that is stored, so that the trust
 //! bundle is the same whoever leads.
 
+use std::time::Duration;
+
 use zen_rotation::record::{Active, State};
 use zen_rotation::{Phase, Subject};
 
@@ -28,6 +30,21 @@ pub(super) fn beside(rotation: &State) -> Option<&str> {
     active.new.as_deref().filter(|_| is_trusted)
 }
 
+/// Fingerprint of the root that comes, where a member's issuing CA is to be beneath it. It stays there once it is; otherwise from when
+/// every pod here uses the new, and once `trusts` says of root and time that it has reached the member's pods. In the end nobody
+/// is asked.
+pub(super) fn of_member(
+    rotation: &State,
+    has: Option<&str>,
+    trusts: impl FnOnce(&str, Duration) -> bool,
+) -> Option<String> {
+    let active = exchange(rotation)?;
+    let new = active.new.as_deref().filter(|_| active.everybody())?;
+    let is_late = matches!(active.rotation.phase, Phase::Overlap | Phase::Retiring);
+    let is_due = is_late || has == Some(new) || trusts(new, active.rotation.plan.settle());
+    is_due.then(|| new.to_owned())
+}
+
 /// The roots of the trust bundle, PEM: the one in use, and beside it the one that comes (its certificate and fingerprint) while
 /// both count. Where they are the same, the old is gone.
 pub(super) fn roots(in_use: (&str, &str), next: Option<(&str, &str)>, rotation: &State) -> String {
@@ -42,6 +59,7 @@ mod tests {
 
     use zen_model::Timestamp;
     use zen_model::reason::RotationReason;
+
     use zen_rotation::record::{Action, Request};
     use zen_rotation::{Plan, Rate};
 

@@ -14,7 +14,7 @@ use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use tokio::time::sleep;
 use zen_enroll::proof::{HEADER, Proof};
-use zen_enroll::{Answer, Opened, Redeem, Sync, Synced, path, sync_path};
+use zen_enroll::{Answer, Holds, Opened, Redeem, Sync, Synced, path, sync_path};
 use zen_identity::client::Resolve;
 use zen_identity::endpoint::Endpoint;
 use zen_identity::wire::Refused;
@@ -108,10 +108,11 @@ impl Hub {
         &self,
         cluster: &ClusterId,
         request: Option<&str>,
+        holds: Option<Holds>,
         key: &ClusterKey,
         clock: impl Fn() -> Timestamp,
     ) -> Result<Synced, Error> {
-        let sync = Sync { cluster: cluster.clone(), csr: request.map(str::to_owned) };
+        let sync = Sync { cluster: cluster.clone(), csr: request.map(str::to_owned), holds };
         let prove = || sync.prove(key.id(), &key.agent(), clock()).map_err(away);
         self.ask(&sync_path(cluster), prove).await
     }

@@ -275,7 +275,7 @@ impl<'a> Keeper<'a> {
             let no_keys = || HubError::Answer("it gave no keys".to_owned());
             let key = agent.keys().and_then(|(_, keys)| keys.into_iter().next()).ok_or_else(no_keys)?;
             let request = pending.map(|pending| &*pending.request);
-            let synced = hub.sync(&agent.cluster, request, &key, || inner.now()).await?;
+            let synced = hub.sync(&agent.cluster, request, agent.holds(), &key, || inner.now()).await?;
             let now = inner.now();
             let in_use = |next: &Agent| match &view.issuer_key {
                 Some(key) => usable(&next.issued.chain, key, ISSUER, next, &inner.domain, now).map(drop),

@@ -98,7 +98,7 @@ pub(super) fn look(
         agent: match &agent {
             Found::Missing => Found::Missing,
             Found::Unusable(reason) => Found::Unusable(reason.clone()),
-            Found::There(agent) => Found::There(held_of(agent, &issuer)),
+            Found::There(agent) => Found::There(held_of(agent, &issuer, now)),
         },
         trust_is_current: known
             .is_some_and(|agent| objects::text(objects.trust.as_ref(), names::TRUST_KEY) == Some(&*agent.given.roots)),
@@ -187,10 +187,13 @@ fn fits(chain: &str, key: &zen_model::Secret, domain: &TrustDomain) -> Option<Ca
     Ca::from_pem(chain, key, ISSUER, domain, Timestamp(0)).ok()
 }
 
-fn held_of(agent: &Agent, issuer: &InUse) -> Held {
+fn held_of(agent: &Agent, issuer: &InUse, now: Timestamp) -> Held {
     let until = agent.issued.not_after;
     // Without the key there is nothing to renew with.
-    let renew_at = issuer.ca.as_ref().map_or(until, |ca| ca.validity().renew_at());
+    let renew_at = issuer
+        .ca
+        .as_ref()
+        .map_or(until, |ca| if agent.is_beneath_another(ca, now) { Timestamp(0) } else { ca.validity().renew_at() });
     let chain = hex::encode(digest(&SHA256, agent.issued.chain.as_bytes()).as_ref());
     Held { stamp: agent.stamp.clone(), issued: chain, renew_at, until }
 }

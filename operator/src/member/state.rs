@@ -3,7 +3,7 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use serde::{Deserialize, Serialize};
-use zen_enroll::{Certificate, Given, Stamp};
+use zen_enroll::{Certificate, Given, Holds, Stamp};
 use zen_lock::{Identity, Keyring};
 use zen_model::{ClusterId, Timestamp};
 use zen_pki::{Ca, Scope, SigningRequest, TrustDomain, TrustRoots};
@@ -61,6 +61,24 @@ impl Agent {
         let agent: Option<Vec<_>> = keys.iter().map(|keys| of(&keys.agent_key, keys.version)).collect();
         (falls && !keys.is_empty()).then_some(())?;
         Some((link?, agent?))
+    }
+
+    /// What the hub is told of it, where it asks. Asked for when all of it is in its place.
+    pub(super) fn holds(&self) -> Option<Holds> {
+        self.given.root.as_ref()?;
+        let roots = zen_pki::certificates(&self.given.roots).into_iter().map(|(root, _)| root).collect();
+        let (issuer, _) = zen_pki::certificates(&self.issued.chain).into_iter().next()?;
+        Some(Holds { roots, issuer })
+    }
+
+    /// Whether the hub wants its issuing CA to be beneath another of the roots (T-04).
+    pub(super) fn is_beneath_another(&self, ca: &Ca, now: Timestamp) -> bool {
+        let Some(due) = self.given.root.as_deref().and_then(|root| TrustRoots::single(&self.given.roots, root)) else {
+            return false;
+        };
+        // One that is of no root at all, or of another time, is not made better by asking again and again.
+        let is_good = || TrustRoots::from_pem(&self.given.roots).is_ok_and(|roots| ca.verify(&roots, now).is_ok());
+        ca.verify(&due, now).is_err() && is_good()
     }
 
     pub(super) fn scope(&self) -> Scope {

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use zen_identity::Component;
+use zen_model::Timestamp;
 use zen_rotation::Subject;
 use zen_rotation::inventory::{Certificate, Inventory, Kind, Standing};
 use zen_rotation::record::Active;
 
 use super::field::{Pod, Presented};
+use crate::enroll::Cluster;
 use crate::identity::{CA, CA_NEXT, ISSUER, ISSUER_NEXT, Next, Service};
 use crate::names;
 
@@ -17,6 +19,7 @@ pub(super) fn inventory(
     pods: &[Pod],
     met: &HashMap<Arc<str>, Presented>,
     next: &Next,
+    clusters: &[Cluster],
     active: Option<&Active>,
 ) -> Inventory {
     let mut certificates = Vec::new();
@@ -53,6 +56,22 @@ pub(super) fn inventory(
         None => active.filter(|active| active.issues()).and_then(|active| active.new.as_deref()),
     };
     let in_use = next.issuer.as_ref().map(|(issuer, _)| issuer.as_str());
+    for cluster in clusters {
+        let state = match root {
+            Some(root) if cluster.root == root.new => Standing::Next,
+            Some(root) if root.everybody() => Standing::Old,
+            _ => Standing::InUse,
+        };
+        certificates.push(Certificate {
+            kind: Kind::Issuer,
+            name: format!("ClusterEnrollment/{}", cluster.name),
+            fingerprint: cluster.told.as_ref().map(|told| told.holds.issuer.clone()).unwrap_or_default(),
+            issuer: cluster.root.clone(),
+            from: cluster.issued_at.unwrap_or(Timestamp(0)),
+            until: cluster.until,
+            state,
+        });
+    }
     let mut pods: Vec<_> = pods.iter().collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     for pod in pods {

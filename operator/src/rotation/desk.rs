@@ -346,7 +346,8 @@ impl<F: Field> Desk<F> {
     /// For `kubectl zen certs`.
     async fn publish(&mut self, active: Option<&Active>) -> Result<(), Error> {
         let (pods, next) = (self.parts.field.pods(), self.parts.service.next());
-        let inventory = super::certificates::inventory(&self.parts.service, &pods, &self.met, &next, active);
+        let clusters = self.parts.clusters.borrow().clone().unwrap_or_default();
+        let inventory = super::certificates::inventory(&self.parts.service, &pods, &self.met, &next, &clusters, active);
         if inventory == self.inventory {
             return Ok(());
         }

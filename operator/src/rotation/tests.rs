@@ -23,6 +23,7 @@ use zen_testkit::api_server::{Call, Reply};
 use super::field::{Field, Pod, Presented, Unheard};
 use super::{Metrics, Parts, Told, run};
 use crate::configuration::Followed;
+use crate::enroll::Cluster as Enrolled;
 use crate::identity::tests::cluster::{CONFIG_MAPS, Cluster, EVENTS, Replica, SECRETS, domain, secret_of};
 use crate::identity::{CA, ISSUER, ISSUER_NEXT, Service, Source};
 use crate::{Writer, writer};
@@ -104,6 +105,7 @@ struct Stage {
     cluster: Cluster,
     script: Script,
     leader: Option<Leader>,
+    clusters: watch::Sender<Option<Vec<Enrolled>>>,
     first: String,
 }
 
@@ -126,7 +128,13 @@ impl Stage {
             told: BTreeMap::new(),
         };
         let script = Script(Arc::new(Mutex::new(pods)));
-        let mut stage = Self { cluster, script, leader: None, first: String::new() };
+        let mut stage = Self {
+            cluster,
+            script,
+            leader: None,
+            clusters: watch::Sender::new(Some(Vec::new())),
+            first: String::new(),
+        };
         stage.lead();
         stage.service().identity().await;
         stage.first = stage.service().issuer_of("x").expect("it issues");
@@ -159,6 +167,7 @@ impl Stage {
             writer,
             namespace: "zen-mesh".to_owned(),
             workloads,
+            clusters: self.clusters.subscribe(),
             field: self.script.clone(),
             metrics: Metrics::default(),
         };

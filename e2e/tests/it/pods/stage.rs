@@ -115,6 +115,32 @@ impl Stage {
         std::fs::write(self.folder.path().join("ca.crt"), &self.operator.bundle).unwrap();
     }
 
+    /// From now on pods have the trust bundle that the API server has, as a kubelet brings it: a while later, and whole.
+    pub fn bring_trust(&self) -> tokio::task::AbortHandle {
+        let config_maps: kube::Api<k8s_openapi::api::core::v1::ConfigMap> =
+            kube::Api::namespaced(self.client(), NAMESPACE);
+        let (file, fresh) = (self.trust(), self.folder.path().join("ca.crt.new"));
+        let bring = async move {
+            let mut brought = String::new();
+            loop {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                let bundle = config_maps.get_opt("zen-mesh-trust").await.ok().flatten();
+                let Some(bundle) = bundle.and_then(|bundle| bundle.data?.remove("ca.crt")) else { continue };
+                if bundle != brought {
+                    std::fs::write(&fresh, &bundle).unwrap();
+                    std::fs::rename(&fresh, &file).unwrap();
+                    brought = bundle;
+                }
+            }
+        };
+        tokio::spawn(bring).abort_handle()
+    }
+
+    /// The file that is mounted into every pod.
+    pub fn trust(&self) -> PathBuf {
+        self.folder.path().join("ca.crt")
+    }
+
     /// The pods' client of the API server.
     pub fn client(&self) -> kube::Client {
         self.client.clone()

@@ -232,10 +232,10 @@ fn a_transition_has_a_time_and_a_repeat_keeps_it() {
 fn a_redemption_changes_the_keys() {
     let used = zen_enroll::Used { by: [0xab; 32], at: NOW };
     let waiting = json!({"bundle": bundle("1", 1, false, true)});
-    let status = enrollment(&json!({}), &waiting).redeemed(used, NOW.plus(Duration::from_hours(1)));
+    let status = enrollment(&json!({}), &waiting).redeemed(used, NOW.plus(Duration::from_hours(1)), "root");
     assert_eq!((status.key_version, status.keys[0].version), (Some(1_767_225_600), 1_767_225_600));
     let known = Enrollment { status: status.clone(), ..enrollment(&json!({}), &json!({})) }.known();
     assert_eq!(known.issued.expect("a bundle").used, Some(used), "as it is read again");
-    let again = Enrollment { status, ..enrollment(&json!({}), &json!({})) }.redeemed(used, NOW);
+    let again = Enrollment { status, ..enrollment(&json!({}), &json!({})) }.redeemed(used, NOW, "root");
     assert_eq!(again.keys.iter().map(|key| key.version).collect::<Vec<_>>(), [1_767_225_601]);
 }

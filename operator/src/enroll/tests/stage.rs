@@ -383,7 +383,7 @@ impl Member {
 
     /// A request of its operator, as it is due.
     pub(super) fn ask(&self, csr: Option<String>, now: Timestamp) -> (Vec<u8>, Proof) {
-        let sync = Sync { cluster: self.cluster.clone(), csr };
+        let sync = Sync { cluster: self.cluster.clone(), csr, holds: None };
         sync.prove(self.key.id(), &self.key.agent(), now).expect("proven")
     }
 }

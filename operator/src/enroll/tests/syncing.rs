@@ -80,10 +80,10 @@ async fn what_is_not_the_members_request_is_refused_with_its_reason() {
         let proof = Proof::sign(&Request { method: "POST", path, body: &body }, id, key, at).value();
         (body, proof)
     };
-    let plain = Sync { cluster: member.cluster.clone(), csr: None };
+    let plain = Sync { cluster: member.cluster.clone(), csr: None, holds: None };
     let id = member.key.id().to_owned();
     let of = |sync: &Sync| signed(sync, &own, &id, &agent, now);
-    let asking = |csr: String| of(&Sync { cluster: member.cluster.clone(), csr: Some(csr) });
+    let asking = |csr: String| of(&Sync { cluster: member.cluster.clone(), csr: Some(csr), holds: None });
     let workload = {
         let id = SpiffeId::member(&domain(), &member.cluster, "zen-mesh", "zen-operator").expect("an id");
         signing_request(&Names::Workload(id)).expect("a request").0
@@ -98,7 +98,7 @@ async fn what_is_not_the_members_request_is_refused_with_its_reason() {
         (
             "another tenant's id in the body",
             &own,
-            of(&Sync { cluster: other.cluster.clone(), csr: None }),
+            of(&Sync { cluster: other.cluster.clone(), csr: None, holds: None }),
             Some(&identity),
             "WrongCluster",
         ),

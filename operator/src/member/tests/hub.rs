@@ -147,7 +147,7 @@ impl Hub {
             let state = self.state();
             (state.versions.iter().map(key).collect(), state.relay.clone())
         };
-        Given { roots: self.roots(), keys, relay }
+        Given { roots: self.roots(), keys, relay, root: None }
     }
 
     fn sign(&self, request: &SigningRequest, at: Timestamp) -> Certificate {

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use zen_model::Timestamp;
 use zen_rotation::record::Active;
@@ -13,6 +14,7 @@ use super::super::desk::{Error, few};
 use super::super::field::{Field, Pod};
 use super::super::probe::Round;
 use super::{Look, Scene, issuer};
+use crate::enroll::Cluster;
 use crate::identity::Roots;
 
 /// Its fingerprint.
@@ -60,21 +62,62 @@ pub(super) async fn look<F: Field>(scene: &Scene<'_, F>, active: &Active) -> Res
         Member { ready: pod.ready, trusts, uses_new: issuer.is_some() && presents == issuer }
     };
     let members = scene.pods.iter().map(|pod| (pod.name.to_string(), member(pod))).collect();
-    let use_new = stands.is_promoted || active.everybody() && service.as_of_next().is_ok();
+    let clusters = scene.parts.clusters.borrow().clone();
+    let clusters = Clusters { all: clusters.as_deref(), active, now: service.now() };
+    let trust = match (&active.rotation.phase, stands.trust) {
+        (Phase::Trusting, Which::Both) if !clusters.trust_both() => Which::Old,
+        (_, trust) => trust,
+    };
+    let use_new = stands.is_promoted || clusters.are_leaving() || active.everybody() && service.as_of_next().is_ok();
     Ok(Look {
         is_made: coming.is_some() && issuer.is_some(),
         new: coming.filter(|_| issuer.is_some()),
-        newcomers: Newcomers { trust: stands.trust, use_new },
+        newcomers: Newcomers { trust, use_new },
         members,
-        old_until: Some(old_until(active, service.lifetime())),
+        old_until: clusters.old_until(service.lifetime()),
         took,
         lost: None,
     })
 }
 
-/// A leaf of the old lives as long as leaves do, wherever it is: also where nobody could be met.
-fn old_until(active: &Active, lifetime: std::time::Duration) -> Timestamp {
-    active.rotation.since.plus(active.rotation.plan.overlap().unwrap_or(lifetime))
+/// The member clusters, whose issuing CAs are beneath the same root.
+struct Clusters<'a> {
+    /// None: they are not known yet.
+    all: Option<&'a [Cluster]>,
+    active: &'a Active,
+    now: Timestamp,
+}
+
+impl Clusters<'_> {
+    /// Whether those that are there trust the new, too: their pods meet the hub's. One that is away learns of it when it is back,
+    /// from an operator that presents the old as long as that counts; one of a release before does not say.
+    fn trust_both(&self) -> bool {
+        let (Some(new), settle) = (self.active.new.as_deref(), self.active.rotation.plan.settle()) else { return true };
+        self.all.is_some_and(|all| {
+            let mut told =
+                all.iter().filter(|cluster| cluster.is_connected).filter_map(|cluster| cluster.told.as_ref());
+            told.all(|told| told.trusts(new, settle, self.now))
+        })
+    }
+
+    /// Whether the new is taken back while a member's issuing CA is beneath it: it asks for another within a minute, or ends.
+    fn are_leaving(&self) -> bool {
+        let is_leaving = matches!(self.active.rotation.phase, Phase::RollingBack { .. } | Phase::Distrusting { .. });
+        let is_new = |cluster: &Cluster| cluster.root == self.active.new && self.now < cluster.until;
+        is_leaving && self.active.new.is_some() && self.all.is_none_or(|all| all.iter().any(is_new))
+    }
+
+    /// Until when a leaf of the old can be met: it lives as long as leaves do, also where nobody could be met. A member's go with its
+    /// issuing CA.
+    fn old_until(&self, lifetime: Duration) -> Option<Timestamp> {
+        let leaf = self.active.rotation.plan.overlap().unwrap_or(lifetime);
+        let until = |cluster: &Cluster| match cluster.issued_at {
+            Some(issued_at) if cluster.root == self.active.new => cluster.until.min(issued_at.plus(leaf)),
+            _ => cluster.until,
+        };
+        let Some(all) = self.all else { return Some(self.now.plus(leaf)) };
+        all.iter().map(until).chain([self.active.rotation.since.plus(leaf)]).max()
+    }
 }
 
 /// How the roots stand for whoever comes now.
