@@ -71,6 +71,38 @@ mod tests {
         state.entered(phase, Some("new"), "", Timestamp(1))
     }
 
+    /// T-04, T-01: a member moves once its pods trust the new, stays there, and goes back with all the others.
+    #[test]
+    fn beneath_which_root_a_members_issuing_ca_is_to_be() {
+        let failure = RotationReason::ErrorsRaised;
+        let pods = || BTreeSet::from(["a".to_owned()]);
+        // Whether it is to be beneath the new: when nothing is known of it, when its pods trust the new, when it is there already.
+        for (phase, unknown, trusting, there) in [
+            (Phase::Planned, false, false, false),
+            (Phase::Trusting, false, false, false),
+            (Phase::Canary { pods: pods() }, false, false, false),
+            (Phase::Probing { pods: pods() }, false, false, false),
+            (Phase::RollingOut, false, true, true),
+            (Phase::Verifying, false, true, true),
+            (Phase::Overlap, true, true, true),
+            (Phase::Retiring, true, true, true),
+            (Phase::RollingBack { failure }, false, false, false),
+            (Phase::Distrusting { failure }, false, false, false),
+        ] {
+            let state = at(Subject::Root, phase.clone());
+            let of = |has, trusts: bool| {
+                let root = of_member(&state, has, |root, settle| {
+                    assert_eq!((root, settle), ("new", Plan::default().settle()));
+                    trusts
+                });
+                root.as_deref() == Some("new")
+            };
+            let found = (of(Some("old"), false), of(None, true), of(Some("new"), false));
+            assert_eq!(found, (unknown, trusting, there), "{phase:?}");
+        }
+        assert_eq!(of_member(&State::default(), Some("new"), |_, _| true), None);
+    }
+
     /// T-04: nothing new is used before everybody trusts it, and nothing old is distrusted before nobody uses it.
     #[test]
     fn the_bundle_follows_the_phase() {

@@ -128,7 +128,7 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     let senders: Vec<_> = (0..4_u64)
         .map(|number| {
             let address = ingesters[usize::from(number % 2 == 1)].addresses().intake.unwrap();
-            tokio::spawn(send(Arc::clone(&load), address, stage.roots(), number))
+            tokio::spawn(send(Arc::clone(&load), address, stage.trust(), number))
         })
         .collect();
     until("rotations are kept", async || config_maps.get_opt(record::CONFIG_MAP).await.unwrap().is_some()).await;

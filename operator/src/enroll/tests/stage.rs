@@ -24,6 +24,8 @@ use zen_identity::exchange::exchange;
 use zen_lock::{Identity as AgeIdentity, Keyring};
 use zen_model::{ClusterId, Secret, Timestamp};
 use zen_pki::{Ca, Identity, Scope, TrustRoots, hub_client, issuer_request};
+use zen_rotation::record::{self, Action};
+use zen_rotation::{Phase, Plan, Rate, Subject};
 use zen_runtime::lease::Leadership;
 use zen_seal::RootKey;
 use zen_seal::cluster::ClusterKey;
@@ -31,8 +33,8 @@ use zen_testkit::api_server::{Call, Reply, Watch};
 
 use super::super::Hub;
 use crate::configuration::Followed;
-use crate::identity::Source;
-use crate::identity::tests::cluster::{Cluster, Replica, SECRETS, domain, mesh, settings};
+use crate::identity::tests::cluster::{Cluster, Replica, SECRETS, domain, mesh, secret_of, settings};
+use crate::identity::{CA, CA_NEXT, ISSUER_NEXT, Source};
 use crate::settings::Workloads;
 use crate::settings::tests::DEFAULT;
 use crate::{Writer, names, writer};
@@ -200,6 +202,32 @@ impl Stage {
         self.ahead.fetch_add(millis, Ordering::SeqCst);
         // Whatever the watch tells lets it look at the clock.
         self.hub.0.lead.load().as_ref().expect("leads").changed.notify_one();
+    }
+
+    /// Fingerprint of the root in use.
+    pub(super) fn root(&self) -> String {
+        zen_pki::certificates(&self.cluster.entry(CA, "tls.crt")).remove(0).0
+    }
+
+    /// An exchange of the root is in this phase; fingerprint of the one that comes.
+    pub(super) async fn exchange_root(&self, phase: Phase) -> String {
+        if self.cluster.object(CA_NEXT).is_none() {
+            let next = Ca::new_root(&domain(), Timestamp::now()).expect("a root");
+            let issuer = next.issue_intermediate(Timestamp::now()).expect("an issuing CA");
+            self.cluster.put(secret_of(CA_NEXT, &next));
+            self.cluster.put(secret_of(ISSUER_NEXT, &issuer));
+        }
+        let new = zen_pki::certificates(&self.cluster.entry(CA_NEXT, "tls.crt")).remove(0).0;
+        let plan = Plan::default();
+        let request = record::Request { id: "r".to_owned(), action: Action::Start, subject: Subject::Root, plan };
+        let state = record::State::default().answered(&request, Ok(&self.root()), Rate::default(), Timestamp(0));
+        let state = state.entered(phase, Some(&new), "", Timestamp(1));
+        self.cluster.put(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": record::CONFIG_MAP},
+            "data": {record::STATE: serde_json::to_string(&state).expect("JSON")},
+        }));
+        self.until(async || self.replica.service.trusted().len() == 2).await;
+        new
     }
 
     /// An enrollment as a person applies it: with a new uid when it was deleted before.

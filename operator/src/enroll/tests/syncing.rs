@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::json;
 use zen_enroll::proof::{Proof, Request};
-use zen_enroll::{Sync, Synced, sync_path};
+use zen_enroll::{Holds, Sync, Synced, sync_path};
+use zen_model::reason::RotationReason;
 use zen_model::{Secret, Timestamp};
-use zen_pki::{Ca, Identity, Names, Scope, SpiffeId, signing_request};
+use zen_pki::{Ca, Identity, Names, Scope, SpiffeId, TrustRoots, signing_request};
+use zen_rotation::{Phase, Plan};
 
 use super::stage::{Stage, cluster, csr};
 use crate::identity::tests::cluster::domain;
@@ -56,6 +58,51 @@ async fn a_member_is_told_what_changed_and_its_issuing_ca_is_renewed() {
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
+}
+
+/// T-04, T-01: while the root is exchanged a member is told which one its issuing CA is to be beneath, and renewed beneath it.
+#[tokio::test]
+async fn a_member_goes_with_the_root_once_its_pods_trust_it() {
+    let stage = Stage::start().await;
+    let member = stage.enroll(ID).await;
+    let path = sync_path(&member.cluster);
+    let old = stage.root();
+    assert_eq!(member.answer.given.root.as_ref(), Some(&old));
+    assert_eq!(stage.status(ID)["certificateRoot"], old.as_str());
+    let ask = async |csr: Option<String>, roots: &[&String]| {
+        let identity = member.identity("zen-operator", stage.now());
+        let roots = roots.iter().map(|root| (*root).clone()).collect();
+        let holds = Some(Holds { roots, issuer: member.ca.fingerprint() });
+        let sync = Sync { cluster: member.cluster.clone(), csr, holds };
+        let (body, proof) = sync.prove(member.key.id(), &member.key.agent(), stage.now()).expect("proven");
+        let (_, answer) = stage.raw(&path, Some(&proof.value()), body, Some(&identity)).await.expect("an answer");
+        serde_json::from_value::<Synced>(answer).expect("told")
+    };
+    let new = stage.exchange_root(Phase::RollingOut).await;
+    // Its pods do not trust the new yet, and then not for long enough.
+    assert_eq!(ask(None, &[&old]).await.given.root.as_ref(), Some(&old));
+    let told = ask(None, &[&old, &new]).await;
+    assert_eq!(told.given.root.as_ref(), Some(&old));
+    assert_eq!(zen_pki::certificates(&told.given.roots).len(), 2, "both are trusted");
+    stage.later(Plan::default().settle());
+    assert_eq!(ask(None, &[&old, &new]).await.given.root.as_ref(), Some(&new));
+    let (request, key) = csr(&member.cluster);
+    let issued = ask(Some(request), &[&old, &new]).await.issued.expect("renewed");
+    let ca = Ca::from_pem(&issued.chain, &key, "the new one", &domain(), stage.now()).expect("of the key");
+    let is_beneath = |root: &str| {
+        let bundle = stage.replica.service.bundle().expect("roots");
+        ca.verify(&TrustRoots::single(&bundle, root).expect("it is one of them"), stage.now()).is_ok()
+    };
+    assert!(is_beneath(&new) && !is_beneath(&old));
+    stage.until(async || stage.status(ID)["certificateRoot"] == new.as_str()).await;
+    // From then on that is its root, whatever it says; and the old one again when all goes back.
+    assert_eq!(ask(None, &[&old]).await.given.root.as_ref(), Some(&new));
+    stage.exchange_root(Phase::RollingBack { failure: RotationReason::RotationAborted }).await;
+    assert_eq!(ask(None, &[&old, &new]).await.given.root.as_ref(), Some(&old));
+    ask(Some(csr(&member.cluster).0), &[&old, &new]).await.issued.expect("renewed");
+    stage.until(async || stage.status(ID)["certificateRoot"] == old.as_str()).await;
+    let clusters = stage.hub.clusters().borrow().clone().expect("known");
+    assert_eq!(clusters[0].told.as_ref().map(|told| told.holds.issuer.clone()), Some(member.ca.fingerprint()));
 }
 
 fn written(at: Timestamp) -> String {

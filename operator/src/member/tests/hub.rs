@@ -15,8 +15,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use zen_enroll::proof::{HEADER, Proof, Request};
 use zen_enroll::secrets::{BRANCH, Secrets};
 use zen_enroll::{
-    Answer, Bundle, Certificate, Enrollment, Facts, Fresh, Given, Issued, Keys, Received, SecretText, Stamp, Sync,
-    Synced, Verdict, authenticate, decide,
+    Answer, Bundle, Certificate, Enrollment, Facts, Fresh, Given, Holds, Issued, Keys, Received, SecretText, Stamp,
+    Sync, Synced, Verdict, authenticate, decide,
 };
 use zen_identity::server::{insert_peer, serve_tls};
 use zen_identity::wire::Refused;
@@ -40,6 +40,10 @@ pub struct HubState {
     pub relay: Option<String>,
     /// Roots beside its own.
     pub more_roots: String,
+    /// Signs issuing CAs in place of its own root, and says so.
+    pub next: Option<Arc<Ca>>,
+    /// What the member said last that it has.
+    pub holds: Option<Holds>,
     /// So long ago the issuing CA was made that it gives.
     pub age: Duration,
     /// Answers so many times that it does not lead.
@@ -52,6 +56,7 @@ pub struct HubState {
 
 pub struct Hub {
     pub root: Ca,
+    pub identity: Identity,
     key: RootKey,
     pub cluster: ClusterId,
     pub address: SocketAddr,
@@ -79,6 +84,8 @@ impl Hub {
             versions: vec![1],
             relay: Some("relay.example.com:443".to_owned()),
             more_roots: String::new(),
+            next: None,
+            holds: None,
             age: Duration::ZERO,
             not_leader: 0,
             is_broken: false,
@@ -87,6 +94,7 @@ impl Hub {
         let end = CancellationToken::new();
         let hub = Arc::new(Self {
             root,
+            identity,
             key: RootKey::random(),
             cluster: "team-a/prod-eu".parse().expect("a cluster"),
             address,
@@ -147,13 +155,20 @@ impl Hub {
             let state = self.state();
             (state.versions.iter().map(key).collect(), state.relay.clone())
         };
-        Given { roots: self.roots(), keys, relay, root: None }
+        let root = Some(self.signs().map_or_else(|| self.root.fingerprint(), |next| next.fingerprint()));
+        Given { roots: self.roots(), keys, relay, root }
+    }
+
+    fn signs(&self) -> Option<Arc<Ca>> {
+        self.state().next.clone()
     }
 
     fn sign(&self, request: &SigningRequest, at: Timestamp) -> Certificate {
         let scope = Scope::Cluster(self.cluster.clone());
         let made = Timestamp(at.0 - u64::try_from(self.state().age.as_millis()).expect("fits"));
-        let signed = self.root.sign_issuer(request, &scope, made, LIFETIME).expect("signed");
+        let next = self.signs();
+        let signed =
+            next.as_deref().unwrap_or(&self.root).sign_issuer(request, &scope, made, LIFETIME).expect("signed");
         Certificate { chain: signed.chain_pem, not_after: signed.validity.until }
     }
 
@@ -209,6 +224,7 @@ impl Hub {
         }
         let sync: Sync = serde_json::from_slice(body).map_err(|_| EnrollRefusal::RequestMalformed)?;
         let csr = sync.csr.map(|csr| SigningRequest::from_pem(&csr).expect("a request"));
+        self.state().holds = sync.holds;
         self.state().asked.push(("sync", csr.as_ref().map(SigningRequest::key_digest)));
         let issued = csr.map(|csr| self.sign(&csr, Timestamp::now()));
         Ok(Synced { issued, given: self.given() })

@@ -1,9 +1,10 @@
 //! What an enrolled member does: follows its hub, renews, and goes on without it (T-04, T-06, T-07).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use zen_model::Timestamp;
-use zen_pki::Ca;
+use zen_pki::{Ca, TrustRoots};
 use zen_pod::keys;
 use zen_seal::cluster::ClusterKey;
 
@@ -70,6 +71,44 @@ async fn the_issuing_ca_is_renewed_with_a_new_key_that_is_stored_before() {
     assert_eq!(redeemed, 1, "over the channel, without a bundle");
     let done = format!("{:?}", cluster.records.lock().expect("no panic"));
     assert!(done.contains("had the issuing CA renewed by the hub"), "{done}");
+}
+
+/// T-04: it asks for an issuing CA beneath the root that the hub says, once, and says what it has.
+#[tokio::test]
+async fn the_issuing_ca_goes_with_the_hubs_root_and_back() {
+    let (cluster, hub) = (Cluster::new(), Hub::start().await);
+    cluster.enroll(&hub).await;
+    cluster.settle().await;
+    let chain = || cluster.entry(ISSUER, "tls.crt");
+    let fingerprint = || zen_pki::certificates(&chain()).remove(0).0;
+    let (old, first) = (hub.root.fingerprint(), chain());
+    let said = || hub.state().holds.clone().expect("said");
+    assert_eq!((said().roots, said().issuer), ([old.clone()].into(), fingerprint()));
+    // Both are trusted first.
+    let second = Arc::new(Ca::new_root(&domain(), Timestamp::now()).expect("a root"));
+    hub.state().more_roots = second.certificate_pem().to_owned();
+    hub.identity.replace_roots(&TrustRoots::from_pem(&hub.roots()).expect("roots")).expect("used");
+    cluster.settle().await;
+    assert_eq!(chain(), first);
+    cluster.settle().await;
+    assert_eq!(said().roots, [old.clone(), second.fingerprint()].into());
+    hub.state().next = Some(Arc::clone(&second));
+    cluster.settle().await;
+    cluster.settle().await;
+    let is_beneath = |root: &Ca| {
+        let key = zen_model::Secret::new(cluster.entry(ISSUER, "tls.key"));
+        let ca = Ca::from_pem(&chain(), &key, ISSUER, &domain(), Timestamp::now()).expect("usable");
+        ca.verify(&root.roots().expect("roots"), Timestamp::now()).is_ok()
+    };
+    assert!(is_beneath(&second) && !is_beneath(&hub.root));
+    let moved = chain();
+    cluster.settle().await;
+    assert_eq!((chain(), said().issuer), (moved, fingerprint()), "once, and it says so");
+    assert!(cluster.secret(PENDING).is_none());
+    hub.state().next = None;
+    cluster.settle().await;
+    cluster.settle().await;
+    assert!(is_beneath(&hub.root), "and back");
 }
 
 /// T-07: a hub that is away, that answers nothing of use or that is another one costs nothing.

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 
 use zen_pki::{TrustRoots, certificates, fingerprint};
 
+use zen_enroll::Holds;
+
 use super::*;
+use crate::enroll::Told;
 use crate::identity::CA_NEXT;
 use crate::names;
 
@@ -307,4 +310,96 @@ async fn a_root_of_somebody_else_is_left_alone() {
     until(|| stage.state().answer.is_some()).await;
     let answer = stage.state().answer.expect("an answer");
     assert!(!answer.accepted && answer.message.contains("somebody else"), "{answer:?}");
+}
+
+/// What is left of the issuing CAs of members.
+const LEFT: Duration = Duration::from_mins(40);
+
+/// A member whose issuing CA is beneath this root, and that says so.
+fn member(stage: &Stage, name: &str, root: &str, roots: &[&str], is_connected: bool) -> Enrolled {
+    let now = (stage.cluster.clock)();
+    let roots = roots.iter().map(|root| (*root).to_owned()).collect();
+    Enrolled {
+        name: name.parse().expect("a cluster"),
+        is_connected,
+        root: Some(root.to_owned()),
+        issued_at: Some(now),
+        until: now.plus(LEFT),
+        told: Some(Told { holds: Holds { roots, issuer: String::new() }, since: now }),
+    }
+}
+
+/// T-04, T-01: the hub waits for its members with what they could not verify, and with what it would refuse.
+#[tokio::test(start_paused = true)]
+async fn members_are_waited_for() {
+    let stage = Stage::start().await;
+    let (old, mut kubelets) = (root_of(&stage, CA).expect("a root"), Kubelets::new(&stage));
+    let one = member(&stage, "team-a/one", &old, &[&old], true);
+    let away = member(&stage, "team-a/away", &old, &[&old], false);
+    let ends = away.until;
+    stage.clusters.send_replace(Some(vec![one, away.clone()]));
+    ask(&stage, Action::Start);
+    let (mut told, mut renewed, mut until_retiring) = (None, false, None);
+    let mut seconds = 0;
+    while stage.state().ended.is_empty() {
+        seconds += 1;
+        sleep(Duration::from_secs(1)).await;
+        assert!(seconds < 20_000, "stuck in {:?}", stage.state());
+        kubelets.pass(&stage);
+        let new = stage.state().active.and_then(|active| active.new);
+        match (stage.phase(), new) {
+            (Some("trusting"), Some(new)) if seconds > 400 && told.is_none() => {
+                told = Some((stage.cluster.clock)());
+                let one = member(&stage, "team-a/one", &old, &[&old, &new], true);
+                stage.clusters.send_replace(Some(vec![one, away.clone()]));
+            }
+            (Some("canary"), _) => {
+                let told = told.expect("it is waited for");
+                assert!((stage.cluster.clock)() >= told.plus(Plan::default().settle()), "and for its kubelets");
+            }
+            (Some("overlap"), Some(new)) if !std::mem::replace(&mut renewed, true) => {
+                let one = member(&stage, "team-a/one", &new, &[&old, &new], true);
+                stage.clusters.send_replace(Some(vec![one, away.clone()]));
+            }
+            (Some("retiring"), _) => until_retiring = until_retiring.or_else(|| Some((stage.cluster.clock)())),
+            _ => {}
+        }
+        if renewed && until_retiring.is_none() && (stage.cluster.clock)() > ends {
+            stage.clusters.send_replace(Some(Vec::new()));
+        }
+    }
+    assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished);
+    assert!((stage.cluster.clock)() >= ends, "one that is away holds it up until its issuing CA has ended");
+}
+
+/// Taken back, the new is trusted until no member is beneath it any more.
+#[tokio::test(start_paused = true)]
+async fn a_member_goes_back_before_the_new_is_distrusted() {
+    let mut stage = Stage::start().await;
+    let (old, mut kubelets) = (root_of(&stage, CA).expect("a root"), Kubelets::new(&stage));
+    ask(&stage, Action::Start);
+    let (mut moved, mut waited) = (false, 0);
+    follow(&mut stage, &mut kubelets, |stage| {
+        let new = stage.state().active.and_then(|active| active.new);
+        match (stage.phase(), new) {
+            (Some("overlap"), Some(new)) if !std::mem::replace(&mut moved, true) => {
+                let one = member(stage, "team-a/one", &new, &[&old, &new], true);
+                stage.clusters.send_replace(Some(vec![one]));
+                ask(stage, Action::Abort);
+            }
+            (Some("rolling_back"), Some(new)) => {
+                waited += 1;
+                assert!(certificates(&bundle(stage)).iter().any(|(root, _)| *root == new), "it is trusted meanwhile");
+                if waited == 600 {
+                    let one = member(stage, "team-a/one", &old, &[&old, &new], true);
+                    stage.clusters.send_replace(Some(vec![one]));
+                }
+            }
+            _ => {}
+        }
+    })
+    .await;
+    assert!(waited >= 600, "{waited}");
+    assert_eq!(stage.state().ended[0].reason, RotationReason::RotationAborted);
+    put_away(&stage, &mut kubelets).await;
 }
