@@ -73,7 +73,7 @@ async fn delivery_goes_on_for_the_life_of_the_certificates_and_what_comes_then_w
 
     // Under load: everything that writes and signs goes, and no request and no delivery fails.
     let load = Arc::new(Load::default());
-    let sending = tokio::spawn(send(Arc::clone(&load), intake, stage.roots(), 1));
+    let sending = tokio::spawn(send(Arc::clone(&load), intake, stage.trust(), 1));
     until("requests flow", async || load.sent.load(Ordering::Relaxed) > 50).await;
     stage.leave();
     let before = load.sent.load(Ordering::Relaxed);
@@ -157,7 +157,7 @@ async fn a_member_delivers_while_the_hubs_operator_is_away() {
     stage.leave();
     let load = Arc::new(Load::default());
     let intake = ingester.addresses().intake.unwrap();
-    let sending = tokio::spawn(send(Arc::clone(&load), intake, stage.roots(), 1));
+    let sending = tokio::spawn(send(Arc::clone(&load), intake, stage.trust(), 1));
     until("requests flow", async || load.sent.load(Ordering::Relaxed) > 200).await;
     load.end.store(true, Ordering::Relaxed);
     sending.await.unwrap();
