@@ -98,7 +98,7 @@ impl Hub {
         let cluster = "team-a/prod-eu".parse().unwrap();
         let newest = &answer.given.keys[0];
         let agent = ClusterKey::given(&newest.agent_key.0, &cluster, newest.version).unwrap();
-        let sync = Sync { cluster: cluster.clone(), csr };
+        let sync = Sync { cluster: cluster.clone(), csr, holds: None };
         let (body, proof) = sync.prove(agent.id(), &agent.agent(), now).unwrap();
         match self.ask(&sync_path(&cluster), &proof, body, Some(&identity)).await {
             (200, told) => Ok(serde_json::from_value(told).unwrap()),
