@@ -74,6 +74,9 @@ impl SigningKeys {
     }
 
     /// Towards one target: it can verify with it, and forge for nobody else. Signs with each version that counts.
+    ///
+    /// # Panics
+    /// Never: derived keys with their versions for ids are a key ring.
     pub fn destination(&self, key: &ObjectKey) -> Keys {
         let versions = self.versions().targets();
         let keys = versions.iter().map(|version| (version.to_string(), self.destination_key(key, *version)));
@@ -123,8 +126,8 @@ mod tests {
         assert!(signing.link().verify(&value, "e1", &[7; 32], now, TOLERANCE).is_err());
     }
 
-    fn next(version: u32, signers: Signers) -> Option<Next> {
-        Some(Next { version, signers })
+    const fn next(version: u32, signers: Signers) -> Next {
+        Next { version, signers }
     }
 
     /// W-12: through a rotation each ingester's signature is taken by each egress, and each target with either key takes what it
@@ -137,9 +140,9 @@ mod tests {
         let after = Versions { current: 2, next: None, older };
         let steps = [
             before.clone(),
-            Versions { next: next(2, Signers::Nobody), ..before.clone() },
-            Versions { next: next(2, canary), ..before.clone() },
-            Versions { next: next(2, Signers::Everybody), ..before.clone() },
+            Versions { next: Some(next(2, Signers::Nobody)), ..before.clone() },
+            Versions { next: Some(next(2, canary)), ..before.clone() },
+            Versions { next: Some(next(2, Signers::Everybody)), ..before.clone() },
             after.clone(),
             Versions { older: Vec::new(), ..after },
         ];
@@ -177,10 +180,10 @@ mod tests {
         let (link, clone, now) = (signing.link(), signing.clone(), Timestamp::now());
         let sends = |version: u32| link.sign("e", &[7; 32], now).contains(&format!("k={version},"));
         assert!(sends(1));
-        let trusted = Versions { next: next(2, Signers::Nobody), ..Versions::default() };
+        let trusted = Versions { next: Some(next(2, Signers::Nobody)), ..Versions::default() };
         assert!(clone.apply(trusted), "targets get another signature");
         assert!(sends(1));
-        let canary = Versions { next: next(2, Signers::Pods(["a".to_owned()].into())), ..Versions::default() };
+        let canary = Versions { next: Some(next(2, Signers::Pods(["a".to_owned()].into()))), ..Versions::default() };
         assert!(!clone.apply(canary), "and go on so");
         assert!(sends(2));
         assert_eq!(signing.at_link(), [2, 1]);

@@ -48,7 +48,7 @@ impl From<rotate::Error> for Error {
     fn from(error: rotate::Error) -> Self {
         match error {
             rotate::Error::Write(error) => Self::Write(error),
-            error => Self::Member(error),
+            error @ rotate::Error::Read(_) => Self::Member(error),
         }
     }
 }

@@ -104,7 +104,7 @@ pub(super) struct Stage {
     pub(super) root: RootKey,
     state: Arc<Mutex<State>>,
     ahead: Arc<AtomicU64>,
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
