@@ -7,7 +7,9 @@ use zen_crds::ClusterEnrollment;
 use zen_enroll::Bundle;
 use zen_enroll::bundle::fingerprint;
 
+use crate::pods::stage::ready;
 use crate::pods::stage::until;
+use crate::rights;
 use crate::rights::stage::{NAMESPACE, Stage};
 
 const NAME: &str = "prod-eu";
@@ -16,11 +18,15 @@ async fn status(enrollments: &Api<ClusterEnrollment>) -> Value {
     serde_json::to_value(enrollments.get(NAME).await.unwrap().status).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_joins_its_hub_and_its_egress_has_a_members_identity() {
+/// A hub that runs.
+async fn hub() -> Stage {
     let mut hub = Stage::hub().await;
     hub.start_operator().await;
-    let mut member = Stage::member(&fingerprint(hub.bundle()).unwrap()).await;
+    hub
+}
+
+/// Runs the member's operator, and takes this cluster in.
+async fn join(hub: &Stage, member: &mut Stage) {
     member.spawn_operator().await;
     // `kubectl zen enroll recipient` in the member, for the object at the hub.
     let maps: Api<ConfigMap> = Api::namespaced(member.admin(), NAMESPACE);
@@ -40,8 +46,15 @@ async fn a_member_joins_its_hub_and_its_egress_has_a_members_identity() {
     let bundle = Bundle::from_data(&text("clear"), &text("sealed")).unwrap();
     member.apply(&bundle.manifest(NAMESPACE)).await;
     until("it is enrolled", async || status(&enrollments).await["phase"] == "Enrolled").await;
-
     member.operator_has_made().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_joins_its_hub_and_its_egress_has_a_members_identity() {
+    let hub = hub().await;
+    let mut member = Stage::member(&fingerprint(hub.bundle()).unwrap()).await;
+    join(&hub, &mut member).await;
+    let enrollments: Api<ClusterEnrollment> = Api::namespaced(hub.admin(), "team-a");
     assert_eq!(member.bundle(), hub.bundle(), "the hub's roots, and no other");
     let identity = member.identity_of("zen-egress").await;
     assert_eq!(
@@ -65,4 +78,86 @@ async fn a_member_joins_its_hub_and_its_egress_has_a_members_identity() {
     .await;
     let sets = member.kubectl(&["get", "statefulsets", "-n", NAMESPACE, "-o", "name"]).await;
     assert!(!sets.contains("zen-ingester"), "{sets}");
+}
+
+/// Of a time when this cluster was no member: what a member has no use for goes.
+const BEFORE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: zen-ingester-api, namespace: zen-mesh, labels: {app.kubernetes.io/managed-by: zen-operator}}
+spec: {ports: [{port: 443}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: zen-ingester-relay, namespace: zen-mesh, labels: {app.kubernetes.io/managed-by: zen-operator}}
+spec: {ports: [{port: 443}]}
+---
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata: {name: zen-ingester, namespace: zen-mesh, labels: {app.kubernetes.io/managed-by: zen-operator}}
+spec: {maxUnavailable: 1, selector: {matchLabels: {a: b}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: zen-ingester, namespace: zen-mesh, labels: {app.kubernetes.io/managed-by: zen-operator}}
+spec: {podSelector: {matchLabels: {a: b}}}
+---
+apiVersion: apiregistration.k8s.io/v1
+kind: APIService
+metadata: {name: v1alpha1.data.zen-mesh.io, labels: {app.kubernetes.io/managed-by: zen-operator}}
+spec:
+  {group: data.zen-mesh.io, version: v1alpha1, groupPriorityMinimum: 100, versionPriority: 100, service: {name: x, namespace: zen-mesh}, insecureSkipTLSVerify: true}
+";
+
+const TENANT: &str = "
+apiVersion: v1
+kind: Secret
+metadata: {name: target, namespace: team-a}
+stringData: {token: battery-staple}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Destination
+metadata: {name: ci, namespace: team-a}
+spec:
+  target: {url: https://ci.example.com}
+  mode: Relay
+  cluster: prod-eu
+  authentication: {bearer: {secretRef: {name: target, key: token}}}
+---
+apiVersion: zen-mesh.io/v1alpha1
+kind: Webhook
+metadata: {name: hook, namespace: team-a}
+spec:
+  verification: {provider: bearer, secrets: [{secretRef: {name: target, key: token}}]}
+  routes: [{destinations: [{name: ci}]}]
+";
+
+/// K-06: as for a hub in `rights.rs`: what the chart lets a member's operator do is what it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_members_operator_uses_every_right_that_it_has() {
+    let hub = hub().await;
+    let mut member = Stage::member(&fingerprint(hub.bundle()).unwrap()).await;
+    member.apply(BEFORE).await;
+    join(&hub, &mut member).await;
+    member.start_pods_of_member().await;
+    until("the egress is ready", async || ready(member.egress_admin()).await.0 == 200).await;
+    member.apply(TENANT).await;
+    let to = rights::zen_locks::published(&member).await;
+    member.apply(&rights::zen_locks::zen_lock(&to).to_string()).await;
+    member.until_condition("destination", "ci", "Accepted=True").await;
+    until("the plane may read what it names", async || !rights::tenant_roles(&member).await.is_empty()).await;
+    let of_tenant = rights::tenant_roles(&member).await;
+
+    rights::repeated_event(&member);
+    rights::switch_off(&member).await;
+    member.kubectl(&["delete", "webhooks,destinations", "--all", "-n", "team-a"]).await;
+    until("nothing is granted any more", async || rights::tenant_roles(&member).await.is_empty()).await;
+    let operator = member.client("zen-operator");
+    let (left, deleted) =
+        tokio::join!(member.operator_ends(), zen_operator::cleanup::run(&operator, NAMESPACE, "zen-mesh-cleanup"));
+    assert!(left.contains("lease"), "the operator made room: {left}");
+    assert_eq!(deleted.unwrap(), 0, "all of it was gone before");
+    member.stop_pods().await;
+    let problems = rights::problems(&member, &["zen-operator"], &of_tenant).await;
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }

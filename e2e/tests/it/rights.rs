@@ -7,7 +7,7 @@
 
 mod audit;
 pub mod stage;
-mod zen_locks;
+pub mod zen_locks;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -110,22 +110,28 @@ async fn every_right_is_used_and_every_use_is_granted() {
     assert_eq!(deleted.unwrap(), 0, "all of it was gone before");
     stage.stop_pods().await;
 
+    let problems = problems(&stage, &ACCOUNTS, &of_tenant).await;
+    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+/// What these accounts did by the API server's audit log, compared with what they may do.
+pub async fn problems(stage: &Stage, accounts: &[&str], of_tenant: &[Value]) -> Vec<String> {
     let mut problems = Vec::new();
     let entries = stage.audit();
     let built_in = stage.built_in_roles().await;
-    for account in ACCOUNTS {
+    for account in accounts {
         let mut ours = rights::granted(stage.rendered(), NAMESPACE, account);
         assert!(!ours.is_empty(), "{account} is granted nothing: are the bindings read?");
-        ours.extend(rights::granted(&of_tenant, NAMESPACE, account));
+        ours.extend(rights::granted(of_tenant, NAMESPACE, account));
         let others: BTreeSet<Right> = rights::granted(&built_in, NAMESPACE, account);
         let user = format!("system:serviceaccount:{NAMESPACE}:{account}");
         problems.extend(rights::problems(&entries, &user, &ours, &others));
     }
-    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+    problems
 }
 
 /// What the operator made for the data plane in the tenant's namespace.
-async fn tenant_roles(stage: &Stage) -> Vec<Value> {
+pub async fn tenant_roles(stage: &Stage) -> Vec<Value> {
     let client = stage.admin();
     let ours = ListParams::default().labels("app.kubernetes.io/managed-by=zen-operator");
     let roles: Api<Role> = Api::namespaced(client.clone(), "team-a");
@@ -218,7 +224,7 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 }
 
 /// A notice that repeats is counted in its Event after ten minutes, which go by here at once.
-fn repeated_event(stage: &Stage) {
+pub fn repeated_event(stage: &Stage) {
     let config = stage.config("zen-operator");
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -272,7 +278,7 @@ async fn relay(stage: &Stage) {
 }
 
 /// Everything that the settings can switch off goes.
-async fn switch_off(stage: &Stage) {
+pub async fn switch_off(stage: &Stage) {
     stage
         .change_workloads(|workloads| {
             for part in ["podDisruptionBudgets", "networkPolicies", "api"] {

@@ -152,7 +152,7 @@ fn operator() -> Vec<Row> {
     let affinity = r#"affinity={"nodeAffinity":{}}"#;
     vec![
         // What comes next is the Secret zen-mesh-age.
-        row(&[secret], "Role/zen-operator", "/rules/5/resourceNames", json!(["zen-mesh-age"])),
+        row(&[secret], "Role/zen-operator", "/rules/6/resourceNames", json!(["zen-mesh-age"])),
         row(&["operator.replicas=3"], OPERATOR, "/spec/replicas", json!(3)),
         row(
             &[r#"operator.log="debug,kube=warn""#],
@@ -290,14 +290,14 @@ fn zen_lock() -> Vec<Row> {
         row(&["zenLock.enabled=false"], "ServiceAccount/zenlock-webhook", "", Value::Null),
         row(&["zenLock.enabled=false"], "NetworkPolicy/zen-operator", "/spec/ingress/0/from/3", Value::Null),
         row(&[secret], "workloads", "/zenLock/custody/secretName", json!("corp-age")),
-        row(&[secret], "Role/zen-operator", "/rules/6/verbs", verbs()),
+        row(&[secret], "Role/zen-operator", "/rules/7/verbs", verbs()),
         row(
             &[volume],
             "workloads",
             "/zenLock/custody/volume",
             json!({"csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}}),
         ),
-        row(&[volume], "Role/zen-operator", "/rules/6/verbs", verbs()),
+        row(&[volume], "Role/zen-operator", "/rules/7/verbs", verbs()),
         row(&["zenLock.secretDelivery=true"], "workloads", "/zenLock/secretDelivery", json!(true)),
         row(&["zenLock.secretDelivery=true"], role, "/rules/6/resources", json!(["pods"])),
         row(&["zenLock.secretDelivery=true"], role, "/rules/7/resources", json!(["secrets"])),
@@ -502,12 +502,14 @@ fn member() -> Vec<Row> {
     vec![
         row(&[on], "workloads", "/member", json!({"rootFingerprints": []})),
         row(&[on, &set_pin], "workloads", "/member/rootFingerprints/0", json!(pin)),
-        row(&[on], rights, "/rules/5", of("zen-mesh-member", json!(["list", "create", "patch"]))),
-        row(&[on], rights, "/rules/7", of("zen-mesh-enrollment", json!(["list", "watch"]))),
-        row(&[on], rights, "/rules/8/resourceNames", json!(["zen-mesh-agent"])),
-        row(&[on], rights, "/rules/9/resourceNames", json!(["zen-mesh-issuer-pending"])),
+        row(&[on], rights, "/rules/3/resourceNames", json!(["zen-mesh-issuer", "zen-mesh-egress-keys"])),
+        row(&[on], rights, "/rules/1/resourceNames", json!(["zen-mesh-trust"])),
+        row(&[on], rights, "/rules/4", of("zen-mesh-member", json!(["list", "create", "patch"]))),
+        row(&[on], rights, "/rules/6", of("zen-mesh-enrollment", json!(["list", "watch"]))),
+        row(&[on], rights, "/rules/7/resourceNames", json!(["zen-mesh-agent"])),
+        row(&[on], rights, "/rules/8/resourceNames", json!(["zen-mesh-issuer-pending"])),
         // In the place where a hub may make its root.
-        row(&[on], rights, "/rules/10/resourceNames", json!(["zen-mesh-age"])),
+        row(&[on], rights, "/rules/9/resourceNames", json!(["zen-mesh-age"])),
         row(&[on], "Job/zen-mesh-wait", "", Value::Null),
         row(
             &[on, "member.hubPorts=[30445]"],

@@ -337,7 +337,22 @@ impl Stage {
         self.ingester = Some((addresses, serving));
         self.endpoint("zen-ingester-peers", "control", self.control).await;
 
-        let (mut arguments, platform) = self.pod("zen-egress", "zen-egress-0", ANY).await;
+        self.start_egress(ANY).await;
+        self.start_audit().await;
+        self.start_zen_lock().await;
+    }
+
+    /// The pods of a member: nobody but the operator has business with its egress.
+    pub async fn start_pods_of_member(&mut self) {
+        let control = self.control.to_string();
+        self.start_egress(&control).await;
+        self.endpoint("zen-egress", "control", self.control).await;
+        self.start_audit().await;
+        self.start_zen_lock().await;
+    }
+
+    async fn start_egress(&mut self, control: &str) {
+        let (mut arguments, platform) = self.pod("zen-egress", "zen-egress-0", control).await;
         self.identities.insert("zen-egress".to_owned(), platform.identity.clone());
         // The API server takes no loopback address into an EndpointSlice.
         arguments.extend(["--link".to_owned(), format!("{}:0", own_address())]);
@@ -348,8 +363,6 @@ impl Stage {
         let (addresses, shutdown) = (pod.addresses(), self.shutdown.clone());
         let serving = tokio::spawn(async move { Box::pin(pod.serve(&shutdown)).await.unwrap() });
         self.egress = Some((addresses, serving));
-        self.start_audit().await;
-        self.start_zen_lock().await;
     }
 
     /// What a plane needs to have ZenLocks opened.

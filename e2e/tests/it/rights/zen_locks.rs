@@ -27,7 +27,7 @@ pub async fn run(stage: &Stage) {
 }
 
 /// The public key, which the webhook publishes.
-async fn published(stage: &Stage) -> Recipient {
+pub async fn published(stage: &Stage) -> Recipient {
     let config_maps: Api<ConfigMap> = Api::namespaced(stage.admin(), NAMESPACE);
     let read = async || config_maps.get_opt("zen-mesh-recipients").await.unwrap();
     until("the public key is published", async || read().await.is_some()).await;
@@ -36,7 +36,7 @@ async fn published(stage: &Stage) -> Recipient {
     line.parse().unwrap()
 }
 
-fn zen_lock(to: &Recipient) -> Value {
+pub fn zen_lock(to: &Recipient) -> Value {
     let sealed = seal(&Secret::new(VALUE), std::slice::from_ref(to)).unwrap();
     json!({
         "apiVersion": "zen-mesh.io/v1alpha1", "kind": "ZenLock",
