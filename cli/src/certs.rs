@@ -139,7 +139,8 @@ fn text(shown: &Shown, now: Timestamp, style: Style) -> String {
 
 /// As much of a fingerprint as tells a few from each other.
 fn short(fingerprint: &str) -> String {
-    plain_text(fingerprint.get(..12).unwrap_or(fingerprint), 12)
+    // A member that has not said yet which it uses.
+    if fingerprint.is_empty() { "-".to_owned() } else { plain_text(fingerprint.get(..12).unwrap_or(fingerprint), 12) }
 }
 
 #[cfg(test)]
@@ -180,6 +181,11 @@ mod tests {
                 certificate(Kind::Root, "ConfigMap/zen-mesh-trust", 3650, Standing::InUse),
                 certificate(Kind::Issuer, "Secret/zen-mesh-issuer", 3, Standing::InUse),
                 certificate(Kind::Workload, "Pod/zen-ingester-0", 1, Standing::Old),
+                Certificate {
+                    fingerprint: String::new(),
+                    issuer: Some("fedcba9876543210".to_owned()),
+                    ..certificate(Kind::Issuer, "ClusterEnrollment/team-a/eu", 90, Standing::Next)
+                },
             ],
             rotation: State { ended: vec![ended], signing: Some(signing), ..State::default() },
         };
@@ -187,6 +193,10 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert!(lines[1].contains("root") && lines[1].contains("0123456789ab  "), "{text}");
         assert!(lines[3].contains("expired") && lines[3].contains("old"), "{text}");
+        assert!(
+            lines[4].contains("team-a/eu") && lines[4].contains(" -  ") && lines[4].contains("fedcba987654"),
+            "{text}"
+        );
         assert!(text.contains("last rotation: issuer, 0 µs ago: ProbeFailed") && !text.contains('\u{1b}'), "{text}");
         let keys = "signing keys: version 2, targets may verify with 1 until 1970-01-10T00:00:00.000Z";
         assert!(lines.last().is_some_and(|line| *line == keys), "{text}");

@@ -12,6 +12,7 @@
 //! restarted at any point goes on from what it stored and what it sees. "Trust" and "use" of a signing key are to verify and to
 //! sign with it.
 
+mod conditions;
 mod decide;
 mod dry_run;
 pub mod inventory;
@@ -20,6 +21,7 @@ pub mod record;
 pub mod signing;
 mod state;
 
+pub use conditions::{Condition, Stored};
 pub use decide::{Step, Which, Work, decide};
 pub use dry_run::dry_run;
 pub use observed::{Member, Newcomers, Observed, Probes, Rate, is_raised};

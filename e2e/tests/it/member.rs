@@ -1,11 +1,15 @@
 //! A member joins a hub: two real API servers, and on each the operator's whole process with the chart's roles (T-01, T-02, T-06).
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use zen_crds::ClusterEnrollment;
 use zen_enroll::Bundle;
 use zen_enroll::bundle::fingerprint;
+use zen_rotation::record::{self, State};
 
 use crate::pods::stage::ready;
 use crate::pods::stage::until;
@@ -160,4 +164,66 @@ async fn a_members_operator_uses_every_right_that_it_has() {
     member.stop_pods().await;
     let problems = rights::problems(&member, &["zen-operator"], &of_tenant).await;
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+}
+
+fn fingerprints(bundle: &str) -> Vec<String> {
+    zen_pki::certificates(bundle).into_iter().map(|(root, _)| root).collect()
+}
+
+/// T-04: the hub's root is exchanged, and the member has its issuing CA beneath the new one before the old is distrusted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_goes_with_its_hubs_root_before_the_old_is_dropped() {
+    let mut hub = hub().await;
+    let mut member = Stage::member(&fingerprint(hub.bundle()).unwrap()).await;
+    join(&hub, &mut member).await;
+    let enrollments: Api<ClusterEnrollment> = Api::namespaced(hub.admin(), "team-a");
+    let old = fingerprints(hub.bundle()).remove(0);
+    assert_eq!(status(&enrollments).await["certificateRoot"], old.as_str());
+    until("the member asks its hub by itself", async || status(&enrollments).await["connected"] == true).await;
+    let maps: Api<ConfigMap> = Api::namespaced(hub.admin(), NAMESPACE);
+    until("rotations are kept", async || maps.get_opt(record::CONFIG_MAP).await.unwrap().is_some()).await;
+    let request = json!({
+        "id": "root", "action": "start", "subject": {"kind": "root"},
+        "plan": {"canaryPercent": 100, "probes": 1, "soakSeconds": 0, "patienceSeconds": 240, "intervalSeconds": 1,
+                 "overlapSeconds": 5, "settleSeconds": 5},
+    });
+    let patch = Patch::Merge(json!({"data": {record::REQUEST: request.to_string()}}));
+    maps.patch(record::CONFIG_MAP, &PatchParams::default(), &patch).await.unwrap();
+    let state = async || {
+        let text = maps.get(record::CONFIG_MAP).await.unwrap().data.unwrap().remove(record::STATE).unwrap();
+        serde_json::from_str::<State>(&text).unwrap()
+    };
+    let began = std::time::SystemTime::now();
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(4);
+    let mut moved = None;
+    while state().await.ended.is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "{:?}", state().await);
+        let root = status(&enrollments).await["certificateRoot"].as_str().unwrap().to_owned();
+        if root != old && moved.is_none() {
+            let phase = state().await.active.map(|active| active.rotation.phase.label());
+            assert!(["rolling_out", "verifying", "overlap"].contains(&phase.unwrap()), "{phase:?}");
+            eprintln!("the member moved after {:?}, in {}", began.elapsed().unwrap(), phase.unwrap());
+            moved = Some(root);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let ended = state().await.ended.remove(0);
+    assert_eq!(ended.reason.row().code, "RotationFinished", "{ended:?}");
+    assert_eq!(ended.new, moved, "before the hub dropped the old");
+    eprintln!("exchanged in {:?}", began.elapsed().unwrap());
+    hub.operator_has_made().await;
+    let new = moved.unwrap();
+    assert_eq!(fingerprints(hub.bundle()), [new.clone()]);
+    let trust: Api<ConfigMap> = Api::namespaced(member.admin(), NAMESPACE);
+    let trusted = async || fingerprints(&trust.get("zen-mesh-trust").await.unwrap().data.unwrap()["ca.crt"]);
+    let deadline = tokio::time::Instant::now() + Duration::from_mins(2);
+    while trusted().await != [new.clone()] {
+        assert!(tokio::time::Instant::now() < deadline, "the member still trusts {:?}", trusted().await);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // Its pods get certificates that verify under the new root alone.
+    member.operator_has_made().await;
+    let identity = member.identity_of("zen-egress").await;
+    assert!(identity.id().as_str().contains("/cluster/prod-eu/"));
+    assert_eq!(status(&enrollments).await["connected"], true);
 }

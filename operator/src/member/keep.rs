@@ -294,6 +294,10 @@ impl<'a> Keeper<'a> {
                     if next.issued != agent.issued {
                         self.note(&next, "had the issuing CA renewed by the hub");
                     }
+                    if next.given.roots != agent.given.roots || next.given.root != agent.given.root {
+                        // The hub waits to hear that this cluster has it, or for it to ask for another issuing CA.
+                        self.ask_at = inner.now();
+                    }
                     let versions: Vec<_> = next.given.keys.iter().map(|keys| keys.version).collect();
                     tracing::info!(?versions, relay = next.given.relay, "took what the hub changed");
                 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use zen_identity::Component;
-use zen_model::Timestamp;
 use zen_rotation::Subject;
 use zen_rotation::inventory::{Certificate, Inventory, Kind, Standing};
 use zen_rotation::record::Active;
@@ -67,7 +66,8 @@ pub(super) fn inventory(
             name: format!("ClusterEnrollment/{}", cluster.name),
             fingerprint: cluster.told.as_ref().map(|told| told.holds.issuer.clone()).unwrap_or_default(),
             issuer: cluster.root.clone(),
-            from: cluster.issued_at.unwrap_or(Timestamp(0)),
+            // One of a release before did not write it down.
+            from: cluster.issued_at.unwrap_or(cluster.until),
             until: cluster.until,
             state,
         });

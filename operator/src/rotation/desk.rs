@@ -358,7 +358,7 @@ impl<F: Field> Desk<F> {
     }
 
     async fn store(&self, state: &State) -> Result<(), Error> {
-        let text = serde_json::to_string(state).unwrap_or_default();
+        let text = serde_json::to_string(&state.stored()).unwrap_or_default();
         self.write(record::CONFIG_MAP, record::STATE, &text).await
     }
 
