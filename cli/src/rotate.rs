@@ -35,6 +35,7 @@ Examples:
   kubectl zen rotate root --wait               the root, and all below it: an hour and more, with members days
   kubectl zen rotate signing --overlap 14d     the signing keys; targets have two weeks to take theirs
   kubectl zen rotate signing --cluster a/eu    the keys of one member
+  kubectl zen rotate intake                    the certificate that sources are presented
 
 Needs the right to patch the ConfigMap zen-mesh-rotation in the mesh's namespace.")]
 pub struct Rotate {
@@ -83,6 +84,8 @@ enum What {
     Root,
     /// The keys that events are signed with, between the planes and towards targets.
     Signing,
+    /// The certificate that the intake presents, where it is the mesh's own.
+    Intake,
 }
 
 impl Rotate {
@@ -93,8 +96,9 @@ impl Rotate {
         let subject = self.subject()?;
         if self.dry_run {
             let mut pods = certs::pods(&certs::read(&api).await?);
-            // Those who sign.
-            pods.retain(|pod| !matches!(subject, Subject::SigningKeys(_)) || pod.starts_with("zen-ingester-"));
+            // Those who sign, and have an intake.
+            let is_of_ingesters = matches!(subject, Subject::SigningKeys(_) | Subject::IntakeTls);
+            pods.retain(|pod| !is_of_ingesters || pod.starts_with("zen-ingester-"));
             write_stdout(&plan(&Rotation::new(subject, self.plan(), Timestamp::now()), &pods));
             return Ok(());
         }
@@ -119,11 +123,12 @@ impl Rotate {
             }
             (What::Signing, cluster) => Ok(Subject::SigningKeys(cluster.clone())),
             (_, Some(_)) => Err(Failure::usage("--cluster goes with signing")),
-            (What::Issuer, None) if self.overlap.is_some() => {
+            (What::Issuer | What::Intake, None) if self.overlap.is_some() => {
                 Err(Failure::usage("--overlap goes with signing and root"))
             }
             (What::Issuer, None) => Ok(Subject::IssuingCa(None)),
             (What::Root, None) => Ok(Subject::Root),
+            (What::Intake, None) => Ok(Subject::IntakeTls),
         }
     }
 
@@ -278,6 +283,8 @@ mod tests {
         }
         for (line, expected) in [
             ("issuer", Some(Subject::IssuingCa(None))),
+            ("intake", Some(Subject::IntakeTls)),
+            ("intake --overlap 1h", None),
             ("signing", Some(Subject::SigningKeys(None))),
             ("signing --overlap 14d", Some(Subject::SigningKeys(None))),
             ("signing --cluster team-a/eu", Some(Subject::SigningKeys(Some("team-a/eu".parse().expect("a cluster"))))),

@@ -317,11 +317,15 @@ impl Client {
             let held = self.0.held[Usage::Serving as usize].load_full();
             let same = held.as_ref().and_then(|held| held.names()) == Some(Names::Server(due.clone()));
             let is_from = self.is_from(Usage::Serving, who.issuer.as_deref());
-            if due.is_empty() || same && is_from && !self.is_orphaned(Usage::Serving) {
+            let issued = held.as_ref().map(|held| held.validity().issued());
+            let is_young = who.serving_since.is_none_or(|since| issued.is_some_and(|issued| issued >= since));
+            if due.is_empty() || same && is_from && is_young && !self.is_orphaned(Usage::Serving) {
                 continue;
             }
             match self.issue(Usage::Serving, Some(identity)).await.map(|renewed| certificate.replace(&renewed)) {
-                Ok(Ok(())) => tracing::info!("the serving certificate has other names or another issuer now"),
+                Ok(Ok(())) => {
+                    tracing::info!("the serving certificate was exchanged: other names, another issuer, or a rotation")
+                }
                 Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a new serving certificate"),
                 Err(reason) => tracing::warn!(%reason, "failed to get a new serving certificate"),
             }

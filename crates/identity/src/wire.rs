@@ -29,6 +29,10 @@ pub struct Who {
     /// asks for a new one (T-04). None: from whom they are makes no difference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
+    /// When its serving certificate was issued at the earliest: who holds one from before asks for a new one (T-04). None: its age
+    /// makes no difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serving_since: Option<Timestamp>,
 }
 
 /// What a certificate is for.

@@ -41,10 +41,14 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// When to have a new certificate: two thirds of the way from issue to expiry. Issue is taken as five minutes after
-    /// `from`, because leaves are backdated by that much.
+    /// When it was issued: five minutes after `from`, because leaves are backdated by that much.
+    pub fn issued(&self) -> Timestamp {
+        self.from.plus(BACKDATED).min(self.until)
+    }
+
+    /// When to have a new certificate: two thirds of the way from issue to expiry.
     pub fn renew_at(&self) -> Timestamp {
-        let issued = self.from.plus(BACKDATED).min(self.until);
+        let issued = self.issued();
         issued.plus(self.until.since(issued) * 2 / 3)
     }
 }

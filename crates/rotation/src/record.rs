@@ -129,6 +129,13 @@ impl State {
         self.issuing().is_some_and(|active| active.uses_new(pod))
     }
 
+    /// When the serving certificate of the ingester of this name was issued at the earliest, by the phase that is stored; none:
+    /// its age makes no difference. Whole seconds, as certificates have them.
+    pub fn serving_since(&self, pod: &str) -> Option<Timestamp> {
+        let active = self.active.as_ref().filter(|active| active.rotation.subject == Subject::IntakeTls)?;
+        active.uses_new(pod).then(|| Timestamp::from_secs(active.rotation.started.as_secs()))
+    }
+
     /// What goes on, where another issuing CA takes part in it.
     pub fn issuing(&self) -> Option<&Active> {
         self.active.as_ref().filter(|active| active.issues())
@@ -312,6 +319,30 @@ mod tests {
             assert_eq!(serde_json::from_str::<State>(&text).expect("parses"), state);
         }
         assert!(!State::default().uses_new("a"));
+    }
+
+    /// T-04: whose serving certificate is exchanged, by the phase that is stored.
+    #[test]
+    fn whose_serving_certificate_is_exchanged() {
+        let failure = RotationReason::ProbeFailed;
+        let start = Request { subject: Subject::IntakeTls, ..request(Action::Start) };
+        let started = State::default().answered(&start, Ok("old"), NOTHING, Timestamp(1700));
+        let pods = || BTreeSet::from(["a".to_owned()]);
+        let since = Some(Timestamp(1000));
+        for (phase, canary, other) in [
+            (Phase::Planned, None, None),
+            (Phase::Trusting, None, None),
+            (Phase::Canary { pods: pods() }, since, None),
+            (Phase::Probing { pods: pods() }, since, None),
+            (Phase::RollingOut, since, since),
+            (Phase::Verifying, since, since),
+            (Phase::RollingBack { failure }, None, None),
+        ] {
+            let state = started.entered(phase.clone(), Some("new"), "", Timestamp(1800));
+            assert_eq!((state.serving_since("a"), state.serving_since("b")), (canary, other), "{phase:?}");
+            assert!(!state.uses_new("a"), "of the same issuing CA");
+        }
+        assert_eq!(at(Phase::RollingOut).serving_since("a"), None, "another rotation");
     }
 
     #[test]

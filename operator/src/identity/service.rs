@@ -88,6 +88,7 @@ async fn who(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             lifetime_seconds: current.settings.lifetime.as_secs(),
             // cert-manager's issuers are exchanged by whoever keeps them.
             issuer: (current.settings.cert_manager.is_none()).then(|| current.issuer(line.pod_name()).fingerprint()),
+            serving_since: current.rotation.serving_since(line.pod_name()).filter(|_| component == Component::Ingester),
         })
         .into_response(),
         Err(No(reason, detail)) => {

@@ -1,6 +1,7 @@
 //! What differs between the things that are exchanged: how each is made, who trusts and uses it, and how it is probed. The rest is
 //! the same for all, and [`Desk`](super::desk::Desk)'s.
 
+mod intake;
 mod issuer;
 pub(super) mod member;
 mod root;
@@ -64,7 +65,8 @@ impl<F: Field> Scene<'_, F> {
             Subject::IssuingCa(None) => issuer::old(self),
             Subject::SigningKeys(None) => signing::old(self),
             Subject::SigningKeys(Some(cluster)) => member::old(self.parts, cluster).await,
-            Subject::IssuingCa(Some(_)) | Subject::IntakeTls => Err("this release does not do that".to_owned()),
+            Subject::IntakeTls => intake::old(self),
+            Subject::IssuingCa(Some(_)) => Err("this release does not do that".to_owned()),
         }
     }
 
@@ -82,8 +84,9 @@ impl<F: Field> Scene<'_, F> {
             Subject::Root => root::look(self, active).await,
             Subject::IssuingCa(None) => Ok(issuer::look(self, active)),
             Subject::SigningKeys(None) => signing::look(self, active).await,
+            Subject::IntakeTls => Ok(intake::look(self, active).await),
             // Of another release: it is taken back.
-            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(Some(_)) => Ok(Look::default()),
+            Subject::IssuingCa(Some(_)) | Subject::SigningKeys(Some(_)) => Ok(Look::default()),
         }
     }
 
@@ -92,7 +95,8 @@ impl<F: Field> Scene<'_, F> {
         match active.rotation.subject {
             Subject::Root => root::work(self, work).await,
             Subject::IssuingCa(None) => issuer::work(self, work).await,
-            // What is stored says it, and the planes are told by their Secrets; members are not rotated in steps.
+            // What is stored says it, and the planes are told by the identity service and their Secrets; members are not rotated in
+            // steps.
             Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(_) => Ok(()),
         }
     }
@@ -103,7 +107,8 @@ impl<F: Field> Scene<'_, F> {
             Subject::Root => root::probe(self, active).await,
             Subject::IssuingCa(None) => issuer::probe(self, active).await,
             Subject::SigningKeys(None) => signing::probe(self, active).await,
-            Subject::IssuingCa(Some(_)) | Subject::IntakeTls | Subject::SigningKeys(Some(_)) => {
+            Subject::IntakeTls => intake::probe(self, active).await,
+            Subject::IssuingCa(Some(_)) | Subject::SigningKeys(Some(_)) => {
                 Round::Open("this release does not do that".to_owned())
             }
         }

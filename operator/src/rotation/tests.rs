@@ -1,5 +1,6 @@
 //! Whole rotations against a scripted API server, with pods that do what the identity service tells them (T-04).
 
+mod intake;
 mod root;
 mod signing;
 
@@ -46,6 +47,10 @@ struct Pods {
     /// What intakes present instead.
     serves: Option<String>,
     visits: u32,
+    /// What sources are presented, where that is another than others are.
+    intakes: BTreeMap<&'static str, Validity>,
+    /// Sources do not take what it presents.
+    refused: Option<&'static str>,
     /// What each says of its signing keys.
     told: BTreeMap<&'static str, Told>,
 }
@@ -85,7 +90,11 @@ impl Field for Script {
         pods.visits += 1;
         let issuer = pods.issuers[&*pod.name].clone();
         let issuer = pods.serves.clone().unwrap_or(issuer);
-        Some(Ok(Presented { leaf: "intake".to_owned(), issuer: Some(issuer), validity: pods.now }))
+        if pods.refused == Some(&*pod.name) {
+            return Some(Err(Unheard::Refused("a source does not take it".to_owned())));
+        }
+        let validity = pods.intakes.get(&*pod.name).copied().unwrap_or(pods.now);
+        Some(Ok(Presented { leaf: "intake".to_owned(), issuer: Some(issuer), validity }))
     }
 
     async fn rate(&self, _: &Pod) -> Option<Rate> {
@@ -125,6 +134,8 @@ impl Stage {
             now,
             serves: None,
             visits: 0,
+            intakes: BTreeMap::new(),
+            refused: None,
             told: BTreeMap::new(),
         };
         let script = Script(Arc::new(Mutex::new(pods)));

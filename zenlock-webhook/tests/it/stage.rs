@@ -55,7 +55,13 @@ impl Issuer for Signer {
     fn who<'a>(&'a self, _: Option<&'a zen_pki::Identity>) -> Answering<'a, Who> {
         let id = mesh().id(Component::ZenLock).to_string();
         Box::pin(async {
-            Ok(Who { spiffe_id: id, serving_names: vec!["localhost".to_owned()], lifetime_seconds: 3600, issuer: None })
+            Ok(Who {
+                spiffe_id: id,
+                serving_names: vec!["localhost".to_owned()],
+                lifetime_seconds: 3600,
+                issuer: None,
+                serving_since: None,
+            })
         })
     }
 

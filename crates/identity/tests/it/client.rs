@@ -43,6 +43,7 @@ impl Script {
             serving_names: vec!["zen-ingester.zen-mesh.svc".to_owned()],
             lifetime_seconds: 3600,
             issuer: None,
+            serving_since: None,
         };
         let state = Mutex::new(State { who, down: false, lie: None, asked: Vec::new(), now: None });
         Arc::new(Self { issuer, root: root.certificate_pem().to_owned(), state })
@@ -315,10 +316,16 @@ async fn serving_names_are_followed() {
     pod.pass(Duration::from_mins(1)).await;
     assert_eq!(pod.script.asked().len(), 3);
     assert!(certificate.validity().until > first.until);
+    // A rotation: one that was issued before it began is exchanged, once.
+    let since = Timestamp::from_secs(certificate.validity().issued().as_secs() + 30);
+    pod.script.set(|state| state.who.serving_since = Some(since));
+    pod.pass(Duration::from_mins(2)).await;
+    assert_eq!(pod.script.asked().len(), 4);
+    assert!(certificate.validity().issued() >= since);
     // No names: what is there stays.
     pod.script.set(|state| state.who.serving_names.clear());
     pod.pass(Duration::from_mins(2)).await;
-    assert_eq!(pod.script.asked().len(), 3);
+    assert_eq!(pod.script.asked().len(), 4);
     renewing.abort();
     // A restart has it without asking.
     let again = pod.client().obtain_serving(&identity).await;

@@ -34,8 +34,14 @@ async fn who(State(seen): State<Seen>, peer: Option<Extension<SpiffeId>>, header
     if refuse {
         return Refusal::new(TrustRefusal::TokenInvalid).into_response();
     }
-    Json(Who { spiffe_id: "spiffe://a/b".to_owned(), serving_names: vec![], lifetime_seconds: 60, issuer: None })
-        .into_response()
+    Json(Who {
+        spiffe_id: "spiffe://a/b".to_owned(),
+        serving_names: vec![],
+        lifetime_seconds: 60,
+        issuer: None,
+        serving_since: None,
+    })
+    .into_response()
 }
 
 struct Service {

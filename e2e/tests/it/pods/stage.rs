@@ -366,6 +366,7 @@ impl Issuer for PodIssuer {
             serving_names: vec![INTAKE.to_owned()],
             lifetime_seconds: self.operator.lifetime.as_secs(),
             issuer: None,
+            serving_since: None,
         };
         Box::pin(std::future::ready(self.there().map(|()| who)))
     }

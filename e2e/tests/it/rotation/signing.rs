@@ -67,6 +67,10 @@ async fn mounted(secrets: &Api<Secret>) -> [Versions; 2] {
 }
 
 async fn ask_about_keys(config_maps: &Api<ConfigMap>, id: &str, action: Action) {
+    ask_for(config_maps, id, action, Subject::SigningKeys(None)).await;
+}
+
+async fn ask_for(config_maps: &Api<ConfigMap>, id: &str, action: Action, subject: Subject) {
     let plan = Plan {
         canary_percent: 25,
         probes: 2,
@@ -76,7 +80,7 @@ async fn ask_about_keys(config_maps: &Api<ConfigMap>, id: &str, action: Action) 
         overlap_seconds: Some(10),
         ..Plan::default()
     };
-    let request = Request { id: id.to_owned(), action, subject: Subject::SigningKeys(None), plan };
+    let request = Request { id: id.to_owned(), action, subject, plan };
     let patch = json!({"data": {record::REQUEST: serde_json::to_string(&request).unwrap()}});
     config_maps.patch(record::CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
@@ -179,6 +183,14 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     };
     until("events are signed with the new alone", alone).await;
     assert!(upstream.received()[shown..].iter().all(|event| takes(&stage, 2, event)));
+
+    // What sources are presented, meanwhile, by a canary first.
+    let began = std::time::SystemTime::now();
+    ask_for(&config_maps, "fourth", Action::Start, Subject::IntakeTls).await;
+    until("every intake has another certificate", async || state(&config_maps).await.ended.len() == 4).await;
+    let done = state(&config_maps).await.ended[0].clone();
+    assert_eq!((&done.subject, done.reason.row().code), (&Subject::IntakeTls, "RotationFinished"), "{done:?}");
+    eprintln!("the intake's certificate exchanged in {:?}", began.elapsed().unwrap());
 
     load.end.store(true, Ordering::Relaxed);
     for sender in senders {
