@@ -35,7 +35,7 @@ pub enum Error {
     #[error("failed to agree on TLS: {0}")]
     Tls(String),
     /// The connection broke.
-    #[error("failed to exchange HTTP: {0}")]
+    #[error("failed to exchange HTTP: {}", whole(.0))]
     Http(#[from] hyper::Error),
     /// The answer's body broke off or was too large.
     #[error("failed to read the answer: {0}")]
@@ -65,6 +65,20 @@ impl Error {
             Self::Connect { .. } | Self::Body(_) | Self::Timeout(_) => false,
         }
     }
+}
+
+/// With its causes: hyper says of a connection that was refused only that the operation was canceled.
+fn whole(error: &hyper::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let more = cause.downcast_ref::<io::Error>().map_or_else(|| cause.to_string(), zen_pki::explain);
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 /// Ends the connection's task with the request.

@@ -171,6 +171,9 @@ pub async fn planes_ask_on_behalf_of_objects_that_name_the_zenlock(stage: &Stage
         let (_, answer) = ask(component, subject.clone()).await;
         assert_eq!(answer["code"], code, "{component:?} {subject}");
     }
+    // The operator meets this pod while certificates are exchanged (T-04), and has nothing opened (T-05).
+    let (status, answer) = ask(Component::Operator, subject("Webhook", "github")).await;
+    assert_eq!((status, &answer["code"]), (StatusCode::FORBIDDEN, &"SubjectNotPermitted".into()), "{answer}");
 }
 
 async fn as_plane(stage: &Stage, component: Component, asked: &Value) -> (StatusCode, Value) {

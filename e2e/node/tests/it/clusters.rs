@@ -194,7 +194,13 @@ async fn a_member_delivers_what_its_hub_took_in() {
     stage.account(&format!("cut off for {PARTITION:?}"), &tally, SOON).await;
     println!("everything is delivered {:.1?} after the partition healed", healed.elapsed());
 
-    for what in [&["issuer"][..]] {
+    let of_member = format!("{}/{CLUSTER}", stage.namespace.name);
+    for what in [
+        &["issuer"][..],
+        &["signing", "--overlap", "20s"],
+        &["signing", "--cluster", &of_member, "--overlap", "20s"],
+        &["root", "--overlap", "20s"],
+    ] {
         rotated(&pair, &mut stage, what).await;
     }
     revoked_and_enrolled_anew(&pair, &stage).await;
