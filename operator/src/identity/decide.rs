@@ -7,6 +7,7 @@ use super::source::Found;
 
 /// What is there.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "facts that have nothing to do with each other")]
 pub(super) struct Facts {
     /// The root, and whether one may be made.
     pub(super) root: Found<()>,
@@ -14,6 +15,8 @@ pub(super) struct Facts {
     /// Whether there is one that was to take its place.
     pub(super) next_root_is_there: bool,
     pub(super) issuer: Found<Issuer>,
+    /// Whether the issuing CA beneath the root that comes has to be replaced: an exchange may wait for months for a member.
+    pub(super) next_issuer_is_due: bool,
     /// Whether the trust bundle is the root's.
     pub(super) bundle_is_current: bool,
     pub(super) now: Timestamp,
@@ -38,9 +41,14 @@ pub(super) struct Issuer {
 
 impl Issuer {
     fn due(&self) -> Timestamp {
-        let due = self.validity.renew_at();
-        if self.rotates { due.plus(self.validity.until.since(due) / 2) } else { due }
+        if self.rotates { late(&self.validity) } else { self.validity.renew_at() }
     }
+}
+
+/// When an issuing CA is replaced that was to be exchanged in steps: half of what was left for that is over.
+pub(super) fn late(validity: &Validity) -> Timestamp {
+    let due = validity.renew_at();
+    due.plus(validity.until.since(due) / 2)
 }
 
 /// The next thing to do.
@@ -54,6 +62,8 @@ pub(super) enum Step {
     MakeIssuer,
     /// In place of the one that is there, and why.
     ReplaceIssuer(&'static str),
+    /// The one that comes with the next root, which pods use already.
+    ReplaceNextIssuer,
     ApplyBundle,
     /// Nothing, before this time or a change.
     Rest(Timestamp),
@@ -83,6 +93,7 @@ pub(super) fn decide(facts: &Facts) -> Step {
             Step::ReplaceIssuer("it does not say that it vouches for this trust domain")
         }
         Found::There(issuer) if facts.now >= issuer.due() => Step::ReplaceIssuer("its lifetime is nearly over"),
+        Found::There(_) if facts.next_issuer_is_due => Step::ReplaceNextIssuer,
         Found::There(issuer) => Step::Rest(issuer.due()),
     }
 }
@@ -106,6 +117,7 @@ mod tests {
                 is_of_mesh: true,
                 rotates: false,
             }),
+            next_issuer_is_due: false,
             bundle_is_current: true,
             now: Timestamp::from_secs(DAY),
         }
@@ -196,6 +208,11 @@ mod tests {
                 "an issuer of a release before scopes, or of another trust domain",
                 Facts { issuer: of_another_mesh(), ..good() },
                 Step::ReplaceIssuer("it does not say that it vouches for this trust domain"),
+            ),
+            (
+                "an exchange of the root that waits for months",
+                Facts { next_issuer_is_due: true, ..good() },
+                Step::ReplaceNextIssuer,
             ),
             ("due, and rotated", Facts { now: due, issuer: rotated(), ..good() }, Step::Rest(late)),
             (

@@ -13,9 +13,9 @@ use zen_model::reason::TrustRefusal;
 use zen_pki::Ca;
 
 use super::audit::administered;
-use super::decide::{Facts, Issuer, Step, decide};
+use super::decide::{Facts, Issuer, Step, decide, late};
 use super::source::{CERTIFICATE, Found, KEY, Root, Source};
-use super::{CA, ISSUER, Inner, follow, trusted};
+use super::{CA, ISSUER, ISSUER_NEXT, Inner, follow, trusted};
 use crate::object::Present;
 use crate::writer::{Error as WriteError, Notice, Requeue};
 use crate::{Object, Writer, names};
@@ -126,6 +126,7 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
     let facts = Facts {
         issuer: look(inner, issuer.as_deref(), there, roots.as_deref(), now),
         next_root_is_there: next.is_some(),
+        next_issuer_is_due: next.as_ref().is_some_and(|next| is_next_issuer_due(inner, next, now)),
         bundle_is_current: trusted.is_some() && bundle.as_deref().and_then(follow::text) == trusted,
         may_make_root: inner.source == Source::Secret,
         root: match &root {
@@ -182,12 +183,38 @@ async fn step(inner: &Inner, writer: &Writer, owner: Option<&Value>) -> Result<N
             note(inner, ISSUER, &format!("made a new issuing CA: {why}"), &made);
             Ok(Next::Echo)
         }
+        (Step::ReplaceNextIssuer, _) => {
+            let Some(next) = &next else { return Ok(Next::Again) };
+            replace_next_issuer(inner, writer, next, now).await?;
+            Ok(Next::Echo)
+        }
         (Step::Blocked(reason), _) => Ok(Next::Blocked(reason.clone())),
         (Step::Rest(until), _) => Ok(Next::Rest(*until)),
         (Step::ApplyBundle | Step::MakeIssuer | Step::ReplaceIssuer(_), None) => {
             Ok(Next::Blocked("there is no root CA".to_owned()))
         }
     }
+}
+
+async fn replace_next_issuer(inner: &Inner, writer: &Writer, root: &Ca, now: Timestamp) -> Result<(), Error> {
+    let namespace = inner.mesh.namespace();
+    let made = root.issue_intermediate(now)?;
+    let there = inner.next.borrow().object.clone();
+    let observed = there.as_deref().map(|there| there as &dyn Present);
+    let stored = inner.source.stored(namespace, root, &made);
+    writer.apply(&secret(namespace, ISSUER_NEXT, &made, &stored, false), observed).await?;
+    tracing::info!(secret = ISSUER_NEXT, until = %made.validity().until, "made a new issuing CA of the next root");
+    note(inner, ISSUER_NEXT, "made a new issuing CA of the next root", &made);
+    Ok(())
+}
+
+/// While the root is exchanged pods have their certificates from the issuing CA beneath this one.
+fn is_next_issuer_due(inner: &Inner, root: &Ca, now: Timestamp) -> bool {
+    let (namespace, domain) = (inner.mesh.namespace(), inner.mesh.trust_domain());
+    let Some(secret) = inner.next.borrow().object.clone() else { return false };
+    let Ok(issuer) = inner.source.issuer(&secret, namespace, domain, now) else { return false };
+    let is_beneath = root.roots().is_ok_and(|roots| issuer.verify(&roots, now).is_ok());
+    is_beneath && now >= late(&issuer.validity())
 }
 
 /// What was done to the CA is on the record.

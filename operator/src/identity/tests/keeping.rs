@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
 use zen_pki::{Ca, TrustRoots};
+use zen_rotation::record::{self, Action, Request, State};
+use zen_rotation::{Phase, Plan, Rate, Subject};
 use zen_testkit::api_server::{Call, Reply};
 
-use super::super::{CA, Changed, ISSUER, Settings, Source};
+use super::super::{CA, CA_NEXT, Changed, ISSUER, ISSUER_NEXT, Settings, Source};
 use super::cluster::{Cluster, EVENTS, Replica, SECRETS, domain, mesh, secret_of, settings, tls_secret};
 use crate::names;
 
@@ -92,6 +95,40 @@ async fn an_issuing_ca_that_was_not_rotated_is_replaced_in_time_and_leaves_of_bo
         let leaf = current.ca.issue_workload_at(mesh().id(Component::Egress), now, DAY).expect("issued");
         leaf.verify(&TrustRoots::from_pem(&cluster.entry(CA, "tls.crt")).expect("roots"), now).expect("verifies");
     }
+}
+
+/// T-04: an exchange of the root may wait for a member until its issuing CA has ended; what pods use meanwhile must not end first.
+#[tokio::test(start_paused = true)]
+async fn the_issuing_ca_of_a_root_that_comes_is_renewed_while_the_exchange_waits() {
+    let cluster = Cluster::new();
+    let now = Timestamp::now();
+    let [old, new] = [Ca::new_root(&domain(), now), Ca::new_root(&domain(), now)].map(|root| root.expect("a root"));
+    let made = Timestamp(now.0 - 75 * 86_400_000 + 50 * 60_000);
+    cluster.put(secret_of(CA, &old));
+    cluster.put(secret_of(ISSUER, &old.issue_intermediate(now).expect("an issuing CA")));
+    cluster.put(secret_of(CA_NEXT, &new));
+    cluster.put(secret_of(ISSUER_NEXT, &new.issue_intermediate(made).expect("an issuing CA")));
+    let request = Request { id: "r".to_owned(), action: Action::Start, subject: Subject::Root, plan: Plan::default() };
+    let state = State::default().answered(&request, Ok(&old.fingerprint()), Rate::default(), now);
+    let state = state.entered(Phase::Overlap, Some(&new.fingerprint()), "", now);
+    cluster.put(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": record::CONFIG_MAP},
+        "data": {record::STATE: serde_json::to_string(&state).expect("JSON")},
+    }));
+    let replica = cluster.start(Source::Secret, true);
+    timeout(DAY, replica.service.identity()).await.expect("in time");
+    let of = || zen_pki::certificates(&cluster.entry(ISSUER_NEXT, "tls.crt")).remove(0).0;
+    let (first, bundle) = (of(), replica.service.bundle().expect("there"));
+    let until = tokio::time::Instant::now() + Duration::from_mins(30);
+    while replica.service.issuer_of("a") != Some(first.clone()) {
+        assert!(tokio::time::Instant::now() < until, "pods have theirs from the one that comes");
+        sleep(Duration::from_secs(1)).await;
+    }
+    sleep(Duration::from_hours(2)).await;
+    let second = of();
+    assert_ne!(second, first);
+    assert_eq!(replica.service.issuer_of("a"), Some(second), "pods are told");
+    assert_eq!(zen_pki::certificates(&replica.service.bundle().expect("there")).len(), 2, "{bundle}");
 }
 
 #[tokio::test(start_paused = true)]
