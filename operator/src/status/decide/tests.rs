@@ -493,7 +493,7 @@ fn a_destination_of_a_member() {
     // The enrollment is in order, and one of the ingesters has no stream of its egresses.
     let away = problem(ObjectReason::ClusterAway, "spec.cluster");
     let mut case = Case {
-        replicas: vec![Some(facts(3, true, &[])), Some(facts(3, true, &[away.clone()]))],
+        replicas: vec![Some(facts(3, true, &[])), Some(facts(3, true, std::slice::from_ref(&away)))],
         ..Case::new(Kind::Destination)
     };
     case.object.mode = Mode::Relay;
