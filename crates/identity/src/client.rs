@@ -324,7 +324,7 @@ impl Client {
             }
             match self.issue(Usage::Serving, Some(identity)).await.map(|renewed| certificate.replace(&renewed)) {
                 Ok(Ok(())) => {
-                    tracing::info!("the serving certificate was exchanged: other names, another issuer, or a rotation")
+                    tracing::info!("the serving certificate was exchanged: other names, another issuer, or a rotation");
                 }
                 Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a new serving certificate"),
                 Err(reason) => tracing::warn!(%reason, "failed to get a new serving certificate"),

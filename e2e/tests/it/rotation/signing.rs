@@ -95,6 +95,7 @@ fn takes(stage: &Stage, version: u32, event: &Received) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fails() {
     let upstream = Upstream::http().await;
     let refuses = Arc::new(AtomicBool::new(true));

@@ -56,9 +56,9 @@ async fn the_intakes_certificate_is_exchanged_by_a_canary_first() {
     let issuers = stage.issuers();
     let first = follow(&mut stage, None, false).await;
     assert_eq!(first, ["zen-ingester-0"]);
-    let state = stage.state();
-    assert_eq!(state.ended[0].reason, RotationReason::RotationFinished, "{:?}", state.ended[0]);
-    assert_eq!(state.serving_since("zen-ingester-0"), None, "its age makes no difference any more");
+    let stored = stage.state();
+    assert_eq!(stored.ended[0].reason, RotationReason::RotationFinished, "{:?}", stored.ended[0]);
+    assert_eq!(stored.serving_since("zen-ingester-0"), None, "its age makes no difference any more");
     assert_eq!(stage.issuers(), issuers, "of the same issuing CA");
 }
 
