@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zen_audit::log::Metrics as AuditMetrics;
 use zen_identity::policy::Action;
-use zen_identity::server::{insert_peer, request_id, serve_tls_with};
+use zen_identity::server::{Handshakes, Server, insert_peer, request_id};
 use zen_pki::optional_mtls_server;
 use zen_pod::audit::{self, Trail};
 use zen_pod::ground::{self, address, bind, until_said};
@@ -148,7 +148,14 @@ impl Pod {
         // The API server sends its reviews over one connection.
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let end = CancellationToken::new();
-        let served = serve_tls_with(CONNECTIONS, listener, Arc::new(tls), router, end.clone(), insert_peer);
+        let log = trail.as_ref().map(|trail| trail.log().clone());
+        let handshakes = Handshakes::telling(move |refused| {
+            if let Some(log) = &log {
+                log.note(audit::refused_handshake("zenlock-webhook", &refused));
+            }
+        });
+        let server = Server { connections: CONNECTIONS, handshakes };
+        let served = server.serve(listener, Arc::new(tls), router, end.clone(), insert_peer);
         ground.tasks.spawn(HTTPS, served);
         let set = ground.readiness.gate("settings");
         let mut first = current;

@@ -2,6 +2,7 @@
 //! decides per route who may do it (T-05).
 
 mod body;
+mod handshakes;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -29,6 +30,8 @@ use zen_pki::{Identity, SpiffeId};
 use crate::policy::{Action, Mesh};
 use crate::wire::Refused;
 use body::Timed;
+
+pub use handshakes::{Handshakes, RefusedHandshake};
 
 /// A handshake takes milliseconds; a peer that takes longer holds a place.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -82,6 +85,22 @@ pub async fn serve_for(
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), zen_pki::Error> {
+    serve_for_telling(actions, listener, identity, router, shutdown, Handshakes::default()).await
+}
+
+/// As [`serve_for`], and tells which handshakes it refused.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_for_telling(
+    actions: &[Action],
+    listener: TcpListener,
+    identity: &Identity,
+    router: Router,
+    shutdown: CancellationToken,
+    handshakes: Handshakes,
+) -> Result<(), zen_pki::Error> {
     let mesh = Mesh::of(identity.id()).ok_or_else(|| zen_pki::Error::Malformed {
         what: identity.id().to_string(),
         reason: "it is not the id of a workload of a mesh".to_owned(),
@@ -89,11 +108,11 @@ pub async fn serve_for(
     let allowed = mesh.permitted(actions);
     let mut tls = (*zen_pki::mtls_server(identity, allowed)?).clone();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    serve_tls(listener, Arc::new(tls), router, shutdown, move |extensions, certificates| {
+    let extend = move |extensions: &mut Extensions, certificates: Option<&[CertificateDer<'static>]>| {
         extensions.insert(mesh.clone());
         insert_peer(extensions, certificates);
-    })
-    .await;
+    };
+    Server { connections: CONNECTIONS, handshakes }.serve(listener, Arc::new(tls), router, shutdown, extend).await;
     Ok(())
 }
 
@@ -125,37 +144,63 @@ pub async fn serve_tls_with(
     shutdown: CancellationToken,
     extend: impl Fn(&mut Extensions, Option<&[CertificateDer<'static>]>) + Clone + Send + Sync + 'static,
 ) {
-    let places = Arc::new(Semaphore::new(connections));
-    let mut connections = JoinSet::new();
-    loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (place, listener.accept().await)
-        };
-        let (place, (tcp, address)) = tokio::select! {
-            () = shutdown.cancelled() => break,
-            Some(_) = connections.join_next() => continue,
-            (place, accepted) = next => match accepted {
-                Ok((tcp, address)) => (place, (tcp, address)),
-                Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
+    let handshakes = Handshakes::default();
+    Server { connections, handshakes }.serve(listener, tls, router, shutdown, extend).await;
+}
+
+/// How connections are taken.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// So many at one time.
+    pub connections: usize,
+    /// Who hears of handshakes that were refused.
+    pub handshakes: Handshakes,
+}
+
+impl Server {
+    /// See [`serve_tls`].
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        tls: Arc<ServerConfig>,
+        router: Router,
+        shutdown: CancellationToken,
+        extend: impl Fn(&mut Extensions, Option<&[CertificateDer<'static>]>) + Clone + Send + Sync + 'static,
+    ) {
+        let Self { connections, handshakes } = self;
+        let places = Arc::new(Semaphore::new(connections));
+        let mut connections = JoinSet::new();
+        loop {
+            let next = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (place, listener.accept().await)
+            };
+            let (place, (tcp, address)) = tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(_) = connections.join_next() => continue,
+                (place, accepted) = next => match accepted {
+                    Ok((tcp, address)) => (place, (tcp, address)),
+                    Err(error) => {
+                        tracing::warn!(%error, "failed to accept a connection");
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                },
+            };
+            let (tls, router, shutdown, extend) = (Arc::clone(&tls), router.clone(), shutdown.clone(), extend.clone());
+            let handshakes = handshakes.clone();
+            connections.spawn(async move {
+                if let Err(reason) = connection((tcp, address), tls, router, shutdown, extend, &handshakes).await {
+                    tracing::debug!(%reason, "a connection ended");
                 }
-            },
-        };
-        let (tls, router, shutdown, extend) = (Arc::clone(&tls), router.clone(), shutdown.clone(), extend.clone());
-        connections.spawn(async move {
-            if let Err(reason) = connection((tcp, address), tls, router, shutdown, extend).await {
-                tracing::debug!(%reason, "a connection ended");
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
-    let rest = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(LINGER, rest).await.is_err() {
-        tracing::debug!("connections were cut at the end");
+                drop(place);
+            });
+        }
+        drop(listener);
+        let rest = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(LINGER, rest).await.is_err() {
+            tracing::debug!("connections were cut at the end");
+        }
     }
 }
 
@@ -165,12 +210,16 @@ async fn connection(
     router: Router,
     shutdown: CancellationToken,
     extend: impl Fn(&mut Extensions, Option<&[CertificateDer<'static>]>) + Clone + Send + Sync + 'static,
+    handshakes: &Handshakes,
 ) -> Result<(), String> {
     let _ = tcp.set_nodelay(true);
     let accepting = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls).accept(tcp));
     let stream = tokio::select! {
         () = shutdown.cancelled() => return Ok(()),
-        accepted = accepting => accepted.map_err(|_| "the handshake took too long")?.map_err(|error| zen_pki::explain(&error))?,
+        accepted = accepting => accepted.map_err(|_| "the handshake took too long")?.map_err(|error| {
+            handshakes.failed(address.ip(), &error);
+            zen_pki::explain(&error)
+        })?,
     };
     let mut extensions = Extensions::new();
     extensions.insert(RemoteAddress(address));

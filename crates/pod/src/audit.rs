@@ -16,7 +16,8 @@ use zen_audit::names::NameError;
 use zen_audit::remote::Remote;
 use zen_audit::ship::{self, Shipper};
 use zen_audit::wire::PORT;
-use zen_audit::{Log, Options, Writer};
+use zen_audit::{Action, Log, Options, Record, Writer};
+use zen_identity::server::RefusedHandshake;
 use zen_identity::{Denied, Mesh};
 use zen_pki::Identity;
 use zen_runtime::Tasks;
@@ -142,6 +143,15 @@ impl Trail {
             tasks.ended(&[SHIPPING], Instant::now() + SHIPPED).await;
         }
     }
+}
+
+/// A peer that could not prove who it is, or is none that may connect to this listener.
+pub fn refused_handshake(listener: &str, refused: &RefusedHandshake) -> Record {
+    let who = refused.from.map_or_else(|| "Address/many".to_owned(), |from| format!("Address/{from}"));
+    Record::new(Action::Authenticate, &who, &format!("Listener/{listener}"))
+        .reason(refused.reason.code())
+        .detail("count", &refused.count.to_string())
+        .detail("detail", &refused.detail)
 }
 
 /// Host and port of the store.

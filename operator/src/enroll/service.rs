@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use zen_enroll::proof::HEADER;
 use zen_enroll::{MAX_BODY, Refused};
 use zen_identity::policy::{Object, Request as Ask};
-use zen_identity::server::{RemoteAddress, insert_peer, request_id, serve_tls_with};
+use zen_identity::server::{Handshakes, RemoteAddress, Server, insert_peer, request_id};
 use zen_identity::{Action, Mesh, wire};
 use zen_model::ClusterId;
 use zen_model::reason::{EnrollRefusal, TrustRefusal};
 use zen_pki::{Scope, SpiffeId};
+use zen_pod::audit::refused_handshake;
 
 use super::Inner;
 use super::lead::Lead;
@@ -49,7 +50,9 @@ pub(super) async fn serve(
         tls = tls => tls?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    serve_tls_with(CONNECTIONS, listener, tls, router(inner), shutdown, insert_peer).await;
+    let identity = inner.identity.clone();
+    let handshakes = Handshakes::telling(move |refused| identity.note(refused_handshake("hub", &refused)));
+    Server { connections: CONNECTIONS, handshakes }.serve(listener, tls, router(inner), shutdown, insert_peer).await;
     Ok(())
 }
 

@@ -14,11 +14,12 @@ use http::{Extensions, HeaderMap};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use zen_identity::server::{Refusal, RemoteAddress, insert_peer, request_id, serve_tls};
+use zen_identity::server::{Handshakes, Refusal, RemoteAddress, Server, insert_peer, request_id};
 use zen_identity::wire::{AUDIENCE, CERTIFICATES, Certificate, CertificateRequest, IDENTITY, MAX_BODY, Usage, Who};
 use zen_identity::{Action, Component};
 use zen_model::reason::TrustRefusal;
 use zen_pki::{CsrRefused, Names, SignError, Signed, SigningRequest, SpiffeId, optional_mtls_server};
+use zen_pod::audit::refused_handshake;
 use zen_pod::caller;
 
 use super::audit::Line;
@@ -26,6 +27,8 @@ use super::{Current, Inner, cert_manager, own};
 
 /// Tokens that are reviewed at one time: whoever sends rubbish must not keep the API server busy.
 const REVIEWS: usize = 32;
+/// Connections at one time; a pod holds none.
+const CONNECTIONS: usize = 512;
 /// How long a request waits for its turn, and its body may take.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -45,7 +48,9 @@ pub(super) async fn serve(
     };
     let allowed = inner.mesh.permitted(&[Action::Issue]);
     let tls = optional_mtls_server(&own.serving, &own.identity, allowed)?;
-    serve_tls(listener, tls, router(inner), shutdown, insert_peer).await;
+    let told = Arc::clone(&inner);
+    let handshakes = Handshakes::telling(move |refused| told.audit.note(refused_handshake("identity", &refused)));
+    Server { connections: CONNECTIONS, handshakes }.serve(listener, tls, router(inner), shutdown, insert_peer).await;
     Ok(())
 }
 

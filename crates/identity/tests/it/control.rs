@@ -8,10 +8,12 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use zen_identity::control::ReportQuery;
-use zen_identity::http::{Client, Error};
-use zen_identity::server::require;
+use zen_identity::http::{Client, Error, Peer};
+use zen_identity::server::{Handshakes, require, serve_for_telling};
 use zen_identity::{Action, Component};
+use zen_model::reason::PeerReason;
 use zen_pki::SpiffeId;
 
 use crate::support::{Served, ca, id, identity};
@@ -45,6 +47,36 @@ async fn the_policy_decides_per_route() {
     assert_eq!(sibling.get::<Value>(&peer, "/v1/report").await.expect_err("refused").category(), "refused");
     let missing = operator.get::<Value>(&peer, "/v1/nothing").await.expect_err("not there");
     assert_eq!(missing.status().map(|status| status.as_u16()), Some(404));
+}
+
+/// As the audit store's listener, which takes nobody without a certificate.
+#[tokio::test]
+async fn refused_handshakes_are_told_with_their_reason() {
+    let (ours, theirs) = (ca(), ca());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let handshakes = Handshakes::telling(move |refused| drop(tell.send((refused.reason, refused.from))));
+    let (own, end) = (identity(&ours, &id(Component::Audit)), CancellationToken::new());
+    let served = serve_for_telling(&[Action::Audit], listener, &own, router(), end.clone(), handshakes);
+    let audit = Peer { address, id: id(Component::Audit) };
+    let foreign = identity(&theirs, &id(Component::ZenLock));
+    foreign.replace_roots(&ours.roots().expect("roots")).expect("replaced");
+    let refused = async {
+        Client::new(&foreign).get::<Value>(&audit, "/").await.expect_err("refused");
+        let stranger = identity(&ours, &"spiffe://zen-mesh.local/ns/team-a/sa/x".parse().expect("valid"));
+        Client::new(&stranger).get::<Value>(&audit, "/").await.expect_err("refused");
+        end.cancel();
+    };
+    let (served, ()) = tokio::join!(served, refused);
+    served.expect("served");
+    let mut reasons = Vec::new();
+    while let Ok((reason, from)) = told.try_recv() {
+        assert_eq!(from, Some(address.ip()));
+        reasons.push(reason);
+    }
+    // Another CA of the same name.
+    assert_eq!(reasons, [PeerReason::SignatureWrong, PeerReason::PeerNotAllowed]);
 }
 
 #[tokio::test]
