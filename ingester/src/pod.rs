@@ -144,6 +144,8 @@ impl Pod {
             (keys::Followed::register((*signing).clone(), &mut registry), Arc::clone(&replica.egress));
         let following = keys::follow(arguments.pod.keys.clone(), followed, move || egress.rekey());
         ground.tasks.spawn("signing keys", following);
+        let expiry = tls_secret::Expiry::default();
+        expiry.register(&mut registry);
         ground.metrics.complete(registry);
 
         // The others.
@@ -205,7 +207,8 @@ impl Pod {
         let control = ground.serve_control(&identity, routes)?;
 
         // What others see, last: everything behind it is there.
-        let mut front = Front { ground: &mut ground, arguments: &arguments, identity: &identity, serving: None };
+        let mut front =
+            Front { ground: &mut ground, arguments: &arguments, identity: &identity, expiry, serving: None };
         let api = front.api(Replicas { own, client: http::Client::new(&identity), peers: around.peers }, signing)?;
         if let Some(listener) = listener {
             front.intake(replica.ingester.clone(), listener, intake_gate, ends.intake.clone());
@@ -254,6 +257,8 @@ struct Front<'a> {
     ground: &'a mut Ground,
     arguments: &'a Arguments,
     identity: &'a Identity,
+    /// Of a certificate of the user's own.
+    expiry: tls_secret::Expiry,
     /// The certificate of the built-in CA, once somebody needs it.
     serving: Option<watch::Receiver<Followed>>,
 }
@@ -284,6 +289,7 @@ impl Front<'_> {
                 cache: Some(self.arguments.pod.run.join("intake.pem")),
             };
             let (certificate, following) = tls_secret::follow(self.ground.platform.client.clone(), options);
+            self.expiry.of(&certificate);
             self.ground.tasks.spawn("intake's certificate", following);
             certificate
         };

@@ -3,11 +3,17 @@
 //! A Secret that vanishes or cannot be used changes nothing for the connections: the last good certificate goes on, and the
 //! log and readiness say what is wrong.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, Client};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
 use tokio::sync::watch;
 use zen_model::{Secret, Timestamp};
 use zen_pki::HotCertificate;
@@ -35,6 +41,35 @@ pub struct Followed {
     pub certificate: Option<HotCertificate>,
     /// What is wrong with the Secret as it is now.
     pub problem: Option<String>,
+}
+
+/// What is left of the certificate in use, for alerts: nobody but its owner renews it.
+#[derive(Clone, Debug, Default)]
+pub struct Expiry(Arc<OnceLock<watch::Receiver<Followed>>>);
+
+impl Expiry {
+    /// Adds it to the registry of the process, which carries no prefix.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.clone()));
+    }
+
+    /// Of this certificate.
+    pub fn of(&self, followed: &watch::Receiver<Followed>) {
+        // Once: there is one intake.
+        let _ = self.0.set(followed.clone());
+    }
+}
+
+/// Reads the clock when it is asked.
+impl Collector for Expiry {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let until = self.0.get().and_then(|followed| Some(followed.borrow().certificate.as_ref()?.validity().until));
+        let Some(until) = until else { return Ok(()) };
+        let left = ConstGauge::new(until.since(Timestamp::now()).as_secs_f64());
+        let help = "Time until the intake's certificate, from a Secret of the user's own, ends; 0 when it has ended.";
+        let name = "zen_intake_certificate_expiry";
+        left.encode(encoder.encode_descriptor(name, help, Some(&Unit::Seconds), left.metric_type())?)
+    }
 }
 
 /// Follows the Secret. The future never ends; run it on a task.
@@ -185,6 +220,12 @@ mod tests {
         }
         take(Some(&tls(&other)), &options, &sender);
         assert!(until(&receiver.borrow()) > good && receiver.borrow().problem.is_none());
+        let (expiry, mut registry, mut shown) = (Expiry::default(), Registry::default(), String::new());
+        expiry.register(&mut registry);
+        expiry.of(&receiver);
+        prometheus_client::encoding::text::encode(&mut shown, &registry).expect("encodes");
+        let left = zen_runtime::metrics::value(&shown, "zen_intake_certificate_expiry_seconds", &[]).expect(&shown);
+        assert!((32_300.0..=32_400.0).contains(&left), "nine hours: {left}");
 
         let client = kube::Config::new("http://127.0.0.1:1".parse().expect("a URI"));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
