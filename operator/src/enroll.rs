@@ -106,7 +106,7 @@ impl Hub {
     ///
     /// [`writer::Error::NotLeader`]: the lease is lost, and the process has to end. Everything else is tried again.
     pub async fn lead(&self, writer: &Writer, shutdown: CancellationToken) -> Result<(), writer::Error> {
-        let lead = Arc::new(Lead::new(self.0.client.clone(), writer.clone()));
+        let lead = Arc::new(Lead::new(self.0.client.clone(), writer.clone(), self.0.identity.now()));
         self.0.lead.store(Some(Arc::clone(&lead)));
         let _until_dropped = Resign(&self.0);
         keep::run(&self.0, &lead, shutdown).await

@@ -33,6 +33,8 @@ const READ: Duration = Duration::from_secs(4);
 pub(super) struct Lead {
     client: Client,
     pub(super) writer: Writer,
+    /// When this replica began to lead, and to remember nonces.
+    since: Timestamp,
     pub(super) branches: ArcSwapOption<Branches>,
     enrollments: Mutex<BTreeMap<ClusterId, Arc<Enrollment>>>,
     replays: Mutex<HashMap<String, (Timestamp, Replays)>>,
@@ -43,10 +45,11 @@ pub(super) struct Lead {
 }
 
 impl Lead {
-    pub(super) fn new(client: Client, writer: Writer) -> Self {
+    pub(super) fn new(client: Client, writer: Writer, since: Timestamp) -> Self {
         Self {
             client,
             writer,
+            since,
             branches: ArcSwapOption::empty(),
             enrollments: Mutex::default(),
             replays: Mutex::default(),
@@ -107,6 +110,12 @@ impl Lead {
         let after = Enrollment { resource_version: version, status, ..before.clone() };
         self.put(after.clone());
         Ok(after)
+    }
+
+    /// Whether another leader may have heard this before: it is of the time when it led, and nobody here knows its nonces. Whoever
+    /// made it makes another one, which a replay cannot.
+    pub(super) fn may_be_known(&self, proof: &Proof) -> bool {
+        proof.at().0 / 1000 <= self.since.0 / 1000
     }
 
     /// Notes the nonce of a proof that was verified, is in time, and was made with the key of this name.

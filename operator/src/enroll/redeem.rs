@@ -25,6 +25,9 @@ pub(super) async fn redeem(inner: &Inner, asked: &Asked, line: &mut Line) -> Res
     let authentic = authenticate(&branches.enroll, inner.mesh.trust_domain(), &received, now)?;
     line.proven = true;
     line.bundle.clone_from(&authentic.stamp.bundle);
+    if lead.may_be_known(&authentic.proof) {
+        return Err(EnrollRefusal::NotLeader.into());
+    }
     if !inner.clusters.take(&format!("bundle {cluster} {}", authentic.stamp.issued_at)) {
         return Err(TrustRefusal::RateLimited.into());
     }

@@ -33,6 +33,9 @@ pub(super) async fn sync(inner: &Inner, asked: &Asked, line: &mut Line) -> Resul
     if !inner.clusters.take(&cluster.to_string()) {
         return Err(TrustRefusal::RateLimited.into());
     }
+    if lead.may_be_known(&proof) {
+        return Err(EnrollRefusal::NotLeader.into());
+    }
     match lead.note(proof.key_id(), &proof, now) {
         Fresh::New => {}
         Fresh::Seen => return Err(EnrollRefusal::RequestReplayed.into()),

@@ -49,7 +49,7 @@ async fn a_refused_handshake_is_an_entry_with_its_reason() {
         files::lines(&file, |_, line, _| entries.push(Entry::parse(line).expect("an entry"))).expect("readable");
     }
     entries.retain(|entry| entry.action == "authenticate");
-    let reasons: BTreeSet<_> = entries.iter().map(|entry| entry.reason.to_string()).collect();
+    let reasons: BTreeSet<_> = entries.iter().map(|entry| entry.reason.clone()).collect();
     assert_eq!(reasons, expected.iter().map(|(reason, _)| (*reason).to_owned()).collect(), "{entries:#?}");
     assert_eq!(entries.len(), expected.len(), "twenty of one kind within a minute are told at once, and at its end");
     for entry in &entries {

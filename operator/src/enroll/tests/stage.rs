@@ -180,7 +180,26 @@ impl Stage {
         };
         // The certificate is for the name as soon as the settings have reached it.
         stage.until(async || stage.raw("/", None, Vec::new(), None).await.is_ok()).await;
+        stage.until(async || !leads || stage.hub.0.lead.load().is_some()).await;
+        // Whatever is asked from now on is of this leader's time.
+        stage.ahead.fetch_add(1000, Ordering::SeqCst);
         stage
+    }
+
+    /// Another leader on the same API server, some seconds later: it has none of the memory of the one before.
+    pub(super) async fn another_leader(&mut self) {
+        self.ahead.fetch_add(5000, Ordering::SeqCst);
+        let before = self.hub.0.lead.load_full().expect("leads");
+        let client = self.cluster.server.client();
+        let writer = Writer::new(client, Leadership::unguarded(), "zen-operator-1", writer::Metrics::default());
+        let (leading, end) = (self.hub.clone(), self.stop.clone());
+        self.tasks.push(tokio::spawn(async move { leading.lead(&writer, end).await.expect("leads") }));
+        self.until(async || {
+            let lead = self.hub.0.lead.load_full().expect("leads");
+            !Arc::ptr_eq(&lead, &before) && lead.branches.load().is_some() && !lead.all().is_empty()
+        })
+        .await;
+        self.ahead.fetch_add(1000, Ordering::SeqCst);
     }
 
     pub(super) async fn until(&self, what: impl AsyncFn() -> bool) {
