@@ -213,7 +213,7 @@ async fn a_member_goes_with_its_hubs_root_before_the_old_is_dropped() {
     eprintln!("exchanged in {:?}", began.elapsed().unwrap());
     hub.operator_has_made().await;
     let new = moved.unwrap();
-    assert_eq!(fingerprints(hub.bundle()), [new.clone()]);
+    assert_eq!(fingerprints(hub.bundle()), std::slice::from_ref(&new));
     let trust: Api<ConfigMap> = Api::namespaced(member.admin(), NAMESPACE);
     let trusted = async || fingerprints(&trust.get("zen-mesh-trust").await.unwrap().data.unwrap()["ca.crt"]);
     let deadline = tokio::time::Instant::now() + Duration::from_mins(2);
