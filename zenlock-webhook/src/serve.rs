@@ -154,8 +154,8 @@ impl Pod {
                 log.note(audit::refused_handshake("zenlock-webhook", &refused));
             }
         });
-        let server = Server { connections: CONNECTIONS, handshakes };
-        let served = server.serve(listener, Arc::new(tls), router, end.clone(), insert_peer);
+        let https_server = Server { connections: CONNECTIONS, handshakes };
+        let served = https_server.serve(listener, Arc::new(tls), router, end.clone(), insert_peer);
         ground.tasks.spawn(HTTPS, served);
         let set = ground.readiness.gate("settings");
         let mut first = current;

@@ -2,7 +2,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use k8s_openapi::api::core::v1::Secret;
-use zen_enroll::bundle::{CLEAR, SEALED};
+use zen_enroll::bundle::{self, CLEAR, SEALED};
 use zen_enroll::{Opened, Stamp};
 use zen_lock::Keyring;
 use zen_model::Timestamp;
@@ -64,6 +64,7 @@ pub(super) fn look(
         Found::There(agent) => Some(agent),
         Found::Missing | Found::Unusable(_) => None,
     };
+    let pins = &expected(pins, known);
     let pending = objects.pending.as_ref().and_then(Pending::of);
     let issuer = issuer(objects.issuer.as_ref(), known, domain);
     let (mut opened, mut refusal) = (None, None);
@@ -114,6 +115,13 @@ pub(super) fn look(
         Found::Missing | Found::Unusable(_) => None,
     };
     View { facts, recipient, refusal, opened, pending, agent, issuer_key: issuer.ca.map(|ca| ca.key_pem()) }
+}
+
+/// Who is enrolled expects also the roots that its hub has told it of over a channel that the ones before vouched for: after an
+/// exchange of the root (T-04) the next bundle is beneath a root that nobody has written down here. No pins: any root.
+fn expected(pins: &[String], agent: Option<&Agent>) -> Vec<String> {
+    let told = agent.filter(|_| !pins.is_empty()).and_then(|agent| bundle::fingerprints(&agent.given.roots).ok());
+    pins.iter().cloned().chain(told.unwrap_or_default()).collect()
 }
 
 fn of_domain(agent: Agent, domain: &TrustDomain) -> Result<Agent, String> {

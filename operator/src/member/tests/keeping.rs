@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use zen_enroll::bundle::fingerprint;
 use zen_model::Timestamp;
 use zen_pki::{Ca, TrustRoots};
 use zen_pod::keys;
@@ -109,6 +110,26 @@ async fn the_issuing_ca_goes_with_the_hubs_root_and_back() {
     cluster.settle().await;
     cluster.settle().await;
     assert!(is_beneath(&hub.root), "and back");
+}
+
+/// T-01, T-04: after an exchange of the root the next bundle is beneath one that nobody has pinned; the hub told of it under the
+/// one that was.
+#[tokio::test]
+async fn a_root_that_the_hub_told_of_needs_no_pin() {
+    let (mut cluster, hub) = (Cluster::new(), Hub::start().await);
+    cluster.pins = vec![fingerprint(hub.root.certificate_pem()).expect("a certificate")];
+    cluster.enroll(&hub).await;
+    let recipient = cluster.recipient().await;
+    let second = Ca::new_root(&domain(), Timestamp::now()).expect("a root");
+    hub.state().more_roots = second.certificate_pem().to_owned();
+    hub.state().enrollment.bundle = "2".to_owned();
+    cluster.apply(&hub.bundle("team-a/prod-eu", &recipient, Timestamp::now()));
+    cluster.step().await.expect("a step");
+    assert_eq!(cluster.said().last().map(String::as_str), Some("WrongHub"), "before it was told");
+    cluster.settle().await;
+    assert_eq!(cluster.trust(), hub.roots());
+    let redeemed = hub.state().asked.iter().filter(|(kind, _)| *kind == "redeem").count();
+    assert_eq!(redeemed, 2, "and then it is used");
 }
 
 /// T-07: a hub that is away, that answers nothing of use or that is another one costs nothing.
