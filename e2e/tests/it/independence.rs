@@ -41,7 +41,7 @@ spec: {recipient: age1cvleujdf0ekfjlrcspr094v5x6zjfjy2vy9kgwqvlh6mxyhfsgwqhupmql
 ";
 const HOOK: &str = "/team-a/hook";
 /// Long enough for what is done while they last, on a busy machine.
-const LIFETIME: Duration = Duration::from_secs(60);
+const LIFETIME: Duration = Duration::from_mins(1);
 
 fn objects(upstream: &Upstream, mode: &str) -> String {
     OBJECTS.replace("UPSTREAM", &upstream.url("/")).replace("MODE", mode)

@@ -56,7 +56,9 @@ async fn refused_handshakes_are_told_with_their_reason() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
-    let handshakes = Handshakes::telling(move |refused| drop(tell.send((refused.reason, refused.from))));
+    let handshakes = Handshakes::telling(move |refused| {
+        let _ = tell.send((refused.reason, refused.from));
+    });
     let (own, end) = (identity(&ours, &id(Component::Audit)), CancellationToken::new());
     let served = serve_for_telling(&[Action::Audit], listener, &own, router(), end.clone(), handshakes);
     let audit = Peer { address, id: id(Component::Audit) };
@@ -176,7 +178,7 @@ async fn a_peer_that_says_nothing_is_given_up_in_time() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
     let address = listener.local_addr().expect("an address");
     let operator = Client::new(&identity(&ca, &id(Component::Operator))).with_timeout(Duration::from_millis(200));
-    let peer = zen_identity::http::Peer { address, id: id(Component::Ingester) };
+    let peer = Peer { address, id: id(Component::Ingester) };
     let error = operator.get::<Value>(&peer, "/v1/report").await.expect_err("no answer");
     assert_eq!(error.category(), "timeout", "{error}");
     drop(listener);
