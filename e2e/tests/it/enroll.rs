@@ -80,10 +80,24 @@ impl Hub {
     }
 
     async fn redeem(&self, opened: &Opened, csr: &str) -> Result<Answer, String> {
-        let (body, proof) = Redeem::new(opened, csr.to_owned()).prove(opened, Timestamp::now()).unwrap();
-        match self.ask(&path(&opened.cluster), &proof, body, None).await {
-            (200, answer) => Ok(serde_json::from_value(answer).unwrap()),
-            (_, refused) => Err(refused["code"].as_str().unwrap().to_owned()),
+        let prove = || Redeem::new(opened, csr.to_owned()).prove(opened, Timestamp::now()).unwrap();
+        self.led(&path(&opened.cluster), prove, None).await
+    }
+
+    /// As members do, who prove anew what a leader takes for made before it led.
+    async fn led<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        prove: impl Fn() -> (Vec<u8>, Proof),
+        identity: Option<&Identity>,
+    ) -> Result<T, String> {
+        loop {
+            let (body, proof) = prove();
+            match self.ask(path, &proof, body, identity).await {
+                (200, answer) => return Ok(serde_json::from_value(answer).unwrap()),
+                (_, refused) if refused["code"] == "NotLeader" => tokio::time::sleep(Duration::from_millis(200)).await,
+                (_, refused) => return Err(refused["code"].as_str().unwrap().to_owned()),
+            }
         }
     }
 
@@ -99,11 +113,8 @@ impl Hub {
         let newest = &answer.given.keys[0];
         let agent = ClusterKey::given(&newest.agent_key.0, &cluster, newest.version).unwrap();
         let sync = Sync { cluster: cluster.clone(), csr, holds: None };
-        let (body, proof) = sync.prove(agent.id(), &agent.agent(), now).unwrap();
-        match self.ask(&sync_path(&cluster), &proof, body, Some(&identity)).await {
-            (200, told) => Ok(serde_json::from_value(told).unwrap()),
-            (_, refused) => Err(refused["code"].as_str().unwrap().to_owned()),
-        }
+        let prove = || sync.prove(agent.id(), &agent.agent(), Timestamp::now()).unwrap();
+        self.led(&sync_path(&cluster), prove, Some(&identity)).await
     }
 }
 
