@@ -15,6 +15,7 @@ use zen_audit::log::Acknowledge;
 use zen_audit::ship::{self, Shipper};
 use zen_audit::{Log, Options};
 use zen_identity::Component;
+use zen_testkit::Reserved;
 
 use crate::support::{Served, access, ids, remote, verify, writer};
 
@@ -118,9 +119,10 @@ fn kill_stores(root: &Path, address: SocketAddr, stop: &std::sync::mpsc::Receive
 async fn nothing_acknowledged_is_missing_at_the_store() {
     let folder = tempfile::tempdir().expect("a folder");
     let root = folder.path().to_owned();
-    // Whoever comes first makes the CA; and a port that is free now.
+    // Whoever comes first makes the CA.
     crate::support::identity(&root.join("ca"), Component::Audit);
-    let address = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("an address");
+    let reserved = Reserved::loopback();
+    let address = reserved.address();
     let (stop, stopped) = std::sync::mpsc::channel();
     let lives = Arc::new(AtomicU64::new(0));
     let stores = {

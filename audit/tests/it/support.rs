@@ -69,11 +69,10 @@ impl Served {
         Self { store, address, end, task }
     }
 
-    pub async fn stop(self) -> SocketAddr {
+    pub async fn stop(self) {
         self.end.cancel();
         self.task.await.expect("no panic");
         self.store.log().clone().close().await;
-        self.address
     }
 }
 

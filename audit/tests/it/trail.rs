@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use zen_audit::log::{Cause, Metrics};
 use zen_identity::Component;
 use zen_pod::audit::{Arguments, Parts, Trail};
+use zen_testkit::Reserved;
 use zen_testkit::api_server::{ApiServer, Call, Reply};
 
 use crate::support::{Served, access, entries, identity, ids, mesh, until, verify};
@@ -43,14 +44,16 @@ async fn a_pods_log_outlives_it_at_the_store() {
     let (ca, data, run) = (folder.path().join("ca"), folder.path().join("data"), folder.path().join("run"));
     let (api, metrics) = (ApiServer::new(), Metrics::default());
     api.allow(Call::post(EVENTS), Reply::stored());
-    let served = Served::start(&ca, &data, "127.0.0.1:0").await;
+    let reserved = Reserved::loopback();
+    let address = reserved.address().to_string();
+    let served = Served::start(&ca, &data, &address).await;
     let arguments = arguments(&run, &served.address.to_string());
     let trail = open(&ca, &arguments, &api, &metrics).await;
     trail.log().record(access(0)).await.expect("audited");
     until(|| ids(&data) == ["r-0"]).await;
 
     // The store goes: entries stay here, the metric and an Event say so.
-    let address = served.stop().await;
+    served.stop().await;
     trail.log().record(access(1)).await.expect("goes on");
     assert!(ids(&run).contains(&"r-1".to_owned()));
     until(|| trail.log().degraded() == Some(Cause::Store)).await;
@@ -65,7 +68,7 @@ async fn a_pods_log_outlives_it_at_the_store() {
     assert_eq!((&event.body["regarding"]["uid"], &event.body["type"]), (&"u1".into(), &"Warning".into()));
 
     // It comes back while the pod ends: what it lacks is sent before.
-    let served = Served::start(&ca, &data, &address.to_string()).await;
+    let served = Served::start(&ca, &data, &address).await;
     trail.close().await;
     assert_eq!(ids(&data), ["r-0", "r-1", "r-2"]);
 

@@ -13,6 +13,7 @@ use zen_audit::ship::{self, Shipper, Transport, TransportError};
 use zen_audit::wire::Resume;
 use zen_audit::{Log, Options};
 use zen_identity::Component;
+use zen_testkit::Reserved;
 
 use crate::support::{Served, access, entries, ids, paths, remote, until, verify, writer};
 
@@ -79,17 +80,19 @@ async fn what_is_acknowledged_is_at_the_store_byte_for_byte() {
 async fn a_store_that_is_away_gets_everything_later() {
     let folder = tempfile::tempdir().expect("a folder");
     let (ca, data, run) = (folder.path().join("ca"), folder.path().join("data"), folder.path().join("run"));
-    let served = Served::start(&ca, &data, "127.0.0.1:0").await;
+    let reserved = Reserved::loopback();
+    let address = reserved.address().to_string();
+    let served = Served::start(&ca, &data, &address).await;
     let patience = Duration::from_millis(300);
     let pod = Pod::start(&ca, Options { patience, ..options(&run) }, served.address).await;
     until(|| !served.store.heads().is_empty()).await;
-    let address = served.stop().await;
+    served.stop().await;
     let late = pod.log.record(access(0)).await.expect("goes on");
     assert_eq!((late.durable, late.degraded), (false, Some(Cause::Store)));
     for n in 1..30 {
         pod.log.note(access(n));
     }
-    let served = Served::start(&ca, &data, &address.to_string()).await;
+    let served = Served::start(&ca, &data, &address).await;
     until(|| pod.log.degraded().is_none() && ids(&data).len() == 30).await;
     pod.stop().await;
     served.stop().await;

@@ -3,20 +3,20 @@
 use std::process::Stdio;
 
 use serde_json::Value;
+use zen_testkit::Reserved;
 
 use crate::harness::{Folder, Mesh, command, until, zen_with};
 
-/// The quickstart with ports that are free here.
-fn quickstart() -> Folder {
+/// The quickstart with these ports.
+fn quickstart(ports: &[Reserved; 3]) -> Folder {
     let folder = Folder::new();
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/quickstart");
     for file in std::fs::read_dir(source).expect("there") {
         let file = file.expect("readable");
         if file.file_type().expect("known").is_file() {
             let mut text = std::fs::read_to_string(file.path()).expect("reads");
-            for port in ["18081", "18082", "18083"] {
-                let free = zen_testkit::closed_port().port().to_string();
-                text = text.replace(port, &free);
+            for (port, own) in ["18081", "18082", "18083"].into_iter().zip(ports) {
+                text = text.replace(port, &own.port().to_string());
             }
             folder.write(file.file_name().to_str().expect("UTF-8"), &text);
         }
@@ -26,7 +26,8 @@ fn quickstart() -> Folder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_quickstart_shows_the_way_of_each_event_and_goes_on_serving() {
-    let folder = quickstart();
+    let ports = std::array::from_fn(|_| Reserved::loopback());
+    let folder = quickstart(&ports);
     let mut mesh = Mesh::start_with(&folder, &["--demo"], &[]).await;
     let shown = until("the demonstration's end", || {
         let output = mesh.output();

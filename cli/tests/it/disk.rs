@@ -12,7 +12,7 @@ use std::time::Duration;
 use http::Response;
 use serde_json::Value;
 use tokio::time::Instant;
-use zen_testkit::{Upstream, closed_port};
+use zen_testkit::{Reserved, Upstream};
 
 use crate::harness::{DEADLINE, Folder, MANIFESTS, Mesh, SECRET, Source, get, may_mount, mounted, until};
 
@@ -107,7 +107,8 @@ async fn a_full_disk_stops_intake_until_there_is_space() {
 /// The same without a mount: files cannot grow any more, which a restart without the limit ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_cannot_grow_stop_intake_and_a_restart_delivers_what_was_acknowledged() {
-    let folder = Folder::with_manifests(closed_port());
+    let nobody = Reserved::loopback();
+    let folder = Folder::with_manifests(nobody.address());
     let mut mesh = Mesh::spawn_after(&folder, "trap '' XFSZ && ulimit -f 16384", &[]);
     mesh.ready().await;
     let mut acknowledged = BTreeSet::new();
@@ -127,7 +128,8 @@ async fn files_that_cannot_grow_stop_intake_and_a_restart_delivers_what_was_ackn
 
 #[tokio::test]
 async fn a_read_only_state_folder_is_refused_at_start() {
-    let folder = Folder::with_manifests(closed_port());
+    let nobody = Reserved::loopback();
+    let folder = Folder::with_manifests(nobody.address());
     let mut command = if may_mount() {
         mounted(&folder, "ro")
     } else {

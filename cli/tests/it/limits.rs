@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use zen_testkit::closed_port;
+use zen_testkit::Reserved;
 
 use crate::harness::{DEADLINE, Folder, Mesh};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mesh_takes_as_many_open_files_as_it_may_have() {
-    let folder = Folder::with_manifests(closed_port());
+    let nobody = Reserved::loopback();
+    let folder = Folder::with_manifests(nobody.address());
     let mut mesh = Mesh::spawn_after(&folder, "ulimit -Sn 256", &[]);
     mesh.ready().await;
     let mut sources = Vec::new();
@@ -23,7 +24,8 @@ async fn the_mesh_takes_as_many_open_files_as_it_may_have() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn intake_survives_a_shortage_of_open_files() {
-    let folder = Folder::with_manifests(closed_port());
+    let nobody = Reserved::loopback();
+    let folder = Folder::with_manifests(nobody.address());
     let mut mesh = Mesh::spawn_after(&folder, "ulimit -n 200", &[]);
     mesh.ready().await;
     let intake = mesh.intake();

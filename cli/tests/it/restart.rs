@@ -1,13 +1,13 @@
 //! What is kept over a restart: the CA, the keys, the events that were not delivered.
 
-use zen_testkit::{Answer, Upstream, closed_port};
+use zen_testkit::{Answer, Reserved, Upstream};
 
 use crate::harness::{Folder, MANIFESTS, Mesh, zen};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_keeps_the_ca_and_what_was_not_delivered() {
-    let nobody = closed_port();
-    let folder = Folder::with_manifests(nobody);
+    let nobody = Reserved::loopback();
+    let folder = Folder::with_manifests(nobody.address());
     let mut mesh = Mesh::start(&folder).await;
     let mut source = mesh.connect().await;
     let (status, body) = source.push("kept-1").await.expect("answers");
@@ -32,7 +32,8 @@ async fn a_restart_keeps_the_ca_and_what_was_not_delivered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_process_on_the_same_state_is_refused() {
-    let folder = Folder::with_manifests(closed_port());
+    let nobody = Reserved::loopback();
+    let folder = Folder::with_manifests(nobody.address());
     let _mesh = Mesh::start(&folder).await;
     let refused = zen(&["up", folder.text(), "--intake", "127.0.0.1:0", "--admin", "127.0.0.1:0"]).await.expect(1);
     assert!(refused.stderr.contains("another process uses the state folder"), "{refused:?}");

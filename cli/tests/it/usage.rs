@@ -68,7 +68,8 @@ async fn what_keeps_up_from_starting_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_others_may_read_is_refused_with_the_remedy() {
-    let folder = Folder::with_manifests(zen_testkit::closed_port());
+    let nobody = zen_testkit::Reserved::loopback();
+    let folder = Folder::with_manifests(nobody.address());
     let mut mesh = Mesh::start(&folder).await;
     mesh.kill();
     for file in ["mesh.key", "ca.key", "admin.token"] {

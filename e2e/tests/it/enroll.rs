@@ -75,7 +75,8 @@ impl Hub {
         let request = Request::post(path).header("host", "127.0.0.1").header(proof::HEADER, proof.value());
         let request = request.body(Full::new(Bytes::from(body))).unwrap();
         let name = ServerName::try_from("127.0.0.1").unwrap();
-        let answer = exchange(self.stage.hub, name, tls, request, Duration::from_secs(20), 1 << 20).await.unwrap();
+        let answer =
+            exchange(self.stage.hub.address(), name, tls, request, Duration::from_secs(20), 1 << 20).await.unwrap();
         (answer.status().as_u16(), serde_json::from_slice(answer.body()).unwrap())
     }
 

@@ -224,7 +224,7 @@ async fn the_operator_takes_no_event(stage: &Stage, planted: &Planted) {
     let tls = zen_pki::named_client(&TrustRoots::from_pem(stage.bundle()).unwrap(), None).unwrap();
     let host = format!("zen-operator.{NAMESPACE}.svc");
     let body = json!({"specversion": "1.0", "data": planted.body.word()}).to_string();
-    for address in [stage.identity_service(), stage.hub] {
+    for address in [stage.identity_service(), stage.hub.address()] {
         for path in [HOOK, "/v1/events", "/v1/enrollments/a/b", "/v1/identity"] {
             let uri = format!("{path}?q={}", planted.query.word());
             let request = http::Request::post(uri).header("host", &host).header("x-planted", planted.header.word());

@@ -83,14 +83,14 @@ async fn direct(stage: &Stage) {
     let roots = TrustRoots::from_pem(stage.ca.certificate_pem()).unwrap();
     let mut tls = (*named_client(&roots, None).unwrap()).clone();
     tls.alpn_protocols = vec![b"h2".to_vec()];
-    let tcp = TcpStream::connect(("127.0.0.1", stage.port)).await.unwrap();
+    let tcp = TcpStream::connect(stage.https.address()).await.unwrap();
     tcp.set_nodelay(true).unwrap();
     let stream = TlsConnector::from(Arc::new(tls)).connect("localhost".try_into().unwrap(), tcp).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     let body = Bytes::from(review(&pod("shop", &[("inject", "db"), ("env", "db")])).to_string());
-    let url = format!("https://localhost:{}/v1/admit/pods", stage.port);
+    let url = format!("https://localhost:{}/v1/admit/pods", stage.https.port());
     let one = || {
         let (mut sender, body, url) = (sender.clone(), body.clone(), url.clone());
         async move {

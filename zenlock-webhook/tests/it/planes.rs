@@ -62,7 +62,7 @@ async fn api(stage: &Stage, name: &str, namespace: &str, account: &str, way: &Ar
     let pod = stage.create(&pod).await.unwrap();
     let token: PathBuf = stage.folder.path().join(format!("token-{name}"));
     std::fs::write(&token, stage.token(namespace, account, AUDIENCE, Some(&pod)).await).unwrap();
-    let (url, resolver) = (format!("https://localhost:{}", stage.port), Arc::clone(way) as Arc<dyn Resolve>);
+    let (url, resolver) = (format!("https://localhost:{}", stage.https.port()), Arc::clone(way) as Arc<dyn Resolve>);
     Api::new(&url, &token, &stage.folder.path().join("ca.crt"), resolver).unwrap()
 }
 
@@ -134,7 +134,7 @@ pub async fn a_webhook_verifies_with_a_zenlock_and_follows_it(stage: &Stage) {
     let anew = ingester(stage, &unseal).await;
     let (reason, message) = problem(&anew.published().borrow(), "a").unwrap();
     assert_eq!(reason, LockReason::UnsealUnavailable.into());
-    let url = format!("https://localhost:{}", stage.port);
+    let url = format!("https://localhost:{}", stage.https.port());
     assert!(message.starts_with(&format!("ZenLock team-b/plane was not opened: {url} gives no answer")), "{message}");
     assert_eq!((revision(&cluster, "a"), problem(&cluster.published().borrow(), "a")), (second, None));
     assert_eq!(stage.audit.count(), settled, "nobody was asked");

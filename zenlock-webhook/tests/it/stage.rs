@@ -24,6 +24,7 @@ use zen_model::Timestamp;
 use zen_pki::{Ca, Names, SigningRequest};
 use zen_pod::Platform;
 use zen_runtime::Shutdown;
+use zen_testkit::Reserved;
 use zenlock_webhook::audit::{Auditor, Entry, Recording};
 use zenlock_webhook::serve::{self, Pod as Webhook};
 
@@ -37,7 +38,8 @@ pub struct Stage {
     pub client: Client,
     pub ca: Arc<Ca>,
     pub folder: TempDir,
-    pub port: u16,
+    /// Where the webhook listens.
+    pub https: Reserved,
     /// Health and metrics of the webhook.
     #[allow(dead_code, reason = "the bench reads it")]
     pub admin: SocketAddr,
@@ -181,7 +183,7 @@ impl Stage {
         let age = Identity::generate();
         put_age(folder.path(), "2026-01-01.txt", &age);
 
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let https = Reserved::loopback();
         let mut options = Options::new("https://nobody");
         options.roots = folder.path().join("ca.crt");
         options.folder = folder.path().join("run/identity");
@@ -189,7 +191,7 @@ impl Stage {
         let platform = Platform { client: client.clone(), identity, names: Arc::new(StaticResolver(HashMap::new())) };
         let audit = Arc::new(Kept::default());
         let log = log.unwrap_or_else(|| Arc::clone(&audit) as _);
-        let webhook = Webhook::start(arguments(folder.path(), port), platform, Some(log)).await.unwrap();
+        let webhook = Webhook::start(arguments(folder.path(), https.port()), platform, Some(log)).await.unwrap();
         let admin = webhook.addresses().admin;
         let deadline = Instant::now() + PATIENCE;
         while !webhook.missing().is_empty() {
@@ -199,7 +201,7 @@ impl Stage {
         let shutdown = Shutdown::manual();
         let ended = shutdown.clone();
         let running = tokio::spawn(async move { webhook.serve(&ended).await });
-        let stage = Self { control_plane, client, ca, folder, port, admin, age, audit, shutdown, running };
+        let stage = Self { control_plane, client, ca, folder, https, admin, age, audit, shutdown, running };
         stage.register().await;
         stage
     }
@@ -208,7 +210,7 @@ impl Stage {
     async fn register(&self) {
         let config = |path: &str| {
             let ca = zenlock_webhook::fetch::Arguments::encode_roots(self.ca.certificate_pem());
-            json!({"url": format!("https://localhost:{}{path}", self.port), "caBundle": ca})
+            json!({"url": format!("https://localhost:{}{path}", self.https.port()), "caBundle": ca})
         };
         let annotated = "has(object.metadata.annotations) && 'zen-mesh.io/inject' in object.metadata.annotations";
         let common = json!({"admissionReviewVersions": ["v1"], "failurePolicy": "Fail", "timeoutSeconds": 5});

@@ -180,7 +180,7 @@ async fn as_plane(stage: &Stage, component: Component, asked: &Value) -> (Status
     let issued = stage.ca.issue_workload(mesh().id(component), Duration::from_hours(1)).unwrap();
     let roots = TrustRoots::from_pem(stage.ca.certificate_pem()).unwrap();
     let identity = Identity::new(&issued, &roots).unwrap();
-    let endpoint = Endpoint::with_resolver(&format!("https://localhost:{}", stage.port), resolver()).unwrap();
+    let endpoint = Endpoint::with_resolver(&format!("https://localhost:{}", stage.https.port()), resolver()).unwrap();
     let request = Request::post("/v1/unseal")
         .header("host", "localhost")
         .body(Full::new(Bytes::from(asked.to_string())))

@@ -9,7 +9,7 @@ use zen_compile::{Address, Destination, Target};
 use zen_deliver::{Deliverer, Resolve, Resolving, StaticResolver};
 use zen_model::Fault;
 use zen_model::settle::Class;
-use zen_testkit::{FrozenClock, TestCa, Upstream, closed_port};
+use zen_testkit::{FrozenClock, Reserved, TestCa, Upstream};
 
 use crate::fixture::{NOW, attempt, destination, event, plain, prepare, secure, service};
 
@@ -71,15 +71,16 @@ async fn names_without_an_address_are_transient_and_a_dead_resolver_is_our_fault
 
 #[tokio::test]
 async fn a_refused_connection_is_transient_also_where_a_repeat_does_harm() {
-    let refused = Destination { idempotent: false, ..destination(false, "127.0.0.1", closed_port().port()) };
+    let nobody = Reserved::loopback();
+    let refused = Destination { idempotent: false, ..destination(false, "127.0.0.1", nobody.port()) };
     let result = attempt(refused).await;
     assert_eq!((result.class, result.fault), (Class::Transient, Some(Fault::ConnectRefused)));
 }
 
 #[tokio::test]
 async fn the_next_address_of_a_service_is_tried() {
-    let upstream = Upstream::http().await;
-    let prepared = prepare(service(&[closed_port(), upstream.address()]));
+    let (nobody, upstream) = (Reserved::loopback(), Upstream::http().await);
+    let prepared = prepare(service(&[nobody.address(), upstream.address()]));
     let deliverer = Deliverer::new(Arc::new(StaticResolver::default()));
     for _ in 0..4 {
         assert_eq!(deliverer.attempt(&prepared, &event(), NOW).await.class, Class::Delivered);

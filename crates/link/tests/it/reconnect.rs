@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use zen_link::{Dialer, Metrics, Options, Target};
+use zen_testkit::Reserved;
 
 use crate::support::{Mesh, PATIENCE, egress, ingester, listen_on};
 
@@ -26,10 +27,9 @@ pub fn text(metrics: &Metrics) -> String {
 async fn comes_up_again_and_resolves_the_name_each_time() {
     let mesh = Mesh::new();
     let options = Options { backoff: (Duration::from_millis(5), Duration::from_millis(20)), ..Options::default() };
-    // Bound and not yet listened on by us: the address is known, and answers nothing.
-    let first = TcpListener::bind("127.0.0.1:0").await.expect("bound");
-    let address = first.local_addr().expect("an address");
-    drop(first);
+    // Not yet listened on: the address is known, and answers nothing.
+    let reserved = Reserved::loopback();
+    let address = reserved.address();
 
     let resolved = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&resolved);

@@ -29,6 +29,7 @@ use zen_pod::keys::Member;
 use zen_runtime::Shutdown;
 use zen_seal::RootKey;
 use zen_seal::cluster::ClusterKey;
+use zen_testkit::Reserved;
 use zen_verify::SigningKeys;
 
 use crate::api_server::install;
@@ -188,7 +189,7 @@ impl Stage {
     pub async fn egresses(&self, egresses: &[&Egress]) {
         let slices: Vec<_> = egresses
             .iter()
-            .map(|egress| slice("zen-egress", &egress.name, egress.link.ip(), &egress.ports()))
+            .map(|egress| slice("zen-egress", &egress.name, egress.link.address().ip(), &egress.ports()))
             .collect();
         self.apply(&slices.iter().map(String::as_str).collect::<Vec<_>>()).await;
     }
@@ -446,7 +447,7 @@ pub struct Egress {
     name: String,
     volumes: TempDir,
     /// The pod's IP and port, which stay when the container starts anew.
-    link: SocketAddr,
+    link: Reserved,
     running: Option<(Shutdown, JoinHandle<()>)>,
     addresses: Option<zen_egress::pod::Addresses>,
 }
@@ -454,7 +455,7 @@ pub struct Egress {
 impl Egress {
     pub fn new(number: u32) -> Self {
         // The API server takes no loopback address into an EndpointSlice.
-        let link = std::net::TcpListener::bind((own_address(), 0)).unwrap().local_addr().unwrap();
+        let link = Reserved::at(own_address());
         let name = format!("zen-egress-{number}");
         Self { name, volumes: tempfile::tempdir().unwrap(), link, running: None, addresses: None }
     }
@@ -491,7 +492,7 @@ impl Egress {
 
     async fn run(&mut self, platform: Platform, keys: &Path, run: &Path) {
         let mut arguments = common("zen-egress", &self.name, keys, run);
-        arguments.extend(["--link".to_owned(), self.link.to_string()]);
+        arguments.extend(["--link".to_owned(), self.link.address().to_string()]);
         let arguments = zen_egress::pod::Arguments::parse_from(arguments);
         let starting = Box::pin(zen_egress::pod::Pod::start(arguments, platform));
         let pod = tokio::time::timeout(PATIENCE, starting).await.expect("starts in time").unwrap();

@@ -28,6 +28,7 @@ use zen_operator::run::{Arguments, Listeners, run};
 use zen_pki::TrustRoots;
 use zen_pod::Platform;
 use zen_runtime::Shutdown;
+use zen_testkit::Reserved;
 use zenlock_webhook::fetch;
 
 use crate::api_server::install;
@@ -63,18 +64,18 @@ pub struct Stage {
     keys_in_files: bool,
     /// By account: how its pod comes to its certificates.
     identities: HashMap<String, Client>,
-    identity: SocketAddr,
+    identity: Reserved,
     /// Where members ask the operator.
-    pub hub: SocketAddr,
+    pub hub: Reserved,
     /// Where ZenLocks are opened.
-    unseal: SocketAddr,
+    unseal: Reserved,
     /// Where the operator looks for the ingester's control API.
-    control: SocketAddr,
+    control: Reserved,
     /// Where that is, if somebody stands between.
-    behind: Option<SocketAddr>,
+    behind: Option<Reserved>,
     operator_admin: Option<SocketAddr>,
     /// Where writers look for the audit store.
-    audit: SocketAddr,
+    audit: Reserved,
     bundle: String,
     shutdown: Shutdown,
     operator: Option<JoinHandle<Result<(), zen_operator::run::Error>>>,
@@ -93,8 +94,8 @@ impl Stage {
 
     /// A mesh that enrolls clusters.
     pub async fn hub() -> Self {
-        let hub = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
-        let values = format!("hub.enabled=true,hub.url=https://{hub},hub.relay=127.0.0.1:9446");
+        let hub = Reserved::loopback();
+        let values = format!("hub.enabled=true,hub.url=https://{},hub.relay=127.0.0.1:9446", hub.address());
         Self { hub, ..Self::of(&["--set", &values]).await }
     }
 
@@ -139,7 +140,6 @@ impl Stage {
         }
         let rendered = Helm::find().unwrap().render(values).unwrap().objects;
         let folder = tempfile::tempdir().unwrap();
-        let free = |address: std::net::IpAddr| std::net::TcpListener::bind((address, 0)).unwrap().local_addr().unwrap();
         let mut stage = Self {
             control_plane,
             admin,
@@ -148,13 +148,13 @@ impl Stage {
             identities: HashMap::new(),
             folder,
             keys_in_files: false,
-            identity: free([127, 0, 0, 1].into()),
-            hub: free([127, 0, 0, 1].into()),
-            unseal: free(own_address()),
-            control: free(own_address()),
+            identity: Reserved::loopback(),
+            hub: Reserved::loopback(),
+            unseal: Reserved::at(own_address()),
+            control: Reserved::at(own_address()),
             behind: None,
             operator_admin: None,
-            audit: free([127, 0, 0, 1].into()),
+            audit: Reserved::loopback(),
             bundle: String::new(),
             shutdown: Shutdown::manual(),
             operator: None,
@@ -218,8 +218,7 @@ impl Stage {
 
     /// From now on the ingester's control API is at the second address, and the operator looks for it at the first.
     pub fn between_operator_and_ingester(&mut self) -> (SocketAddr, SocketAddr) {
-        let listener = std::net::TcpListener::bind((own_address(), 0)).unwrap();
-        (self.control, *self.behind.insert(listener.local_addr().unwrap()))
+        (self.control.address(), self.behind.insert(Reserved::at(own_address())).address())
     }
 
     /// The mesh's issuing CA.
@@ -267,11 +266,11 @@ impl Stage {
 
     /// As [`Stage::start_operator`], and does not wait.
     pub async fn spawn_operator(&mut self) {
-        let (port, identity) = (self.control.port().to_string(), self.identity.to_string());
-        let hub = self.hub.to_string();
+        let (port, identity) = (self.control.port().to_string(), self.identity.address().to_string());
+        let hub = self.hub.address().to_string();
         let arguments =
             ["zen-operator", "--pod-name", "zen-operator-0", "--control-port", &port, "--admin", ANY, "--hub", &hub];
-        let (audit, store) = (self.folder.path().join("operator/audit"), self.audit.to_string());
+        let (audit, store) = (self.folder.path().join("operator/audit"), self.audit.address().to_string());
         let ca = self.folder.path().join("ca");
         let mut more = vec!["--identity", &identity, "--audit", audit.to_str().unwrap(), "--audit-store", &store];
         if self.keys_in_files {
@@ -322,7 +321,7 @@ impl Stage {
 
     /// One of each.
     pub async fn start_pods(&mut self) {
-        let control = self.behind.unwrap_or(self.control).to_string();
+        let control = self.behind.as_ref().unwrap_or(&self.control).address().to_string();
         let (arguments, platform) = self.pod("zen-ingester", "zen-ingester-0", &control).await;
         self.identities.insert("zen-ingester".to_owned(), platform.identity.clone());
         let state = self.folder.path().join("state").to_string_lossy().into_owned();
@@ -335,7 +334,7 @@ impl Stage {
         let (addresses, shutdown) = (pod.addresses(), self.shutdown.clone());
         let serving = tokio::spawn(async move { Box::pin(pod.serve(&shutdown)).await.unwrap() });
         self.ingester = Some((addresses, serving));
-        self.endpoint("zen-ingester-peers", "control", self.control).await;
+        self.endpoint("zen-ingester-peers", "control", self.control.address()).await;
 
         self.start_egress(ANY).await;
         self.start_audit().await;
@@ -344,9 +343,9 @@ impl Stage {
 
     /// The pods of a member: nobody but the operator has business with its egress.
     pub async fn start_pods_of_member(&mut self) {
-        let control = self.control.to_string();
+        let control = self.control.address().to_string();
         self.start_egress(&control).await;
-        self.endpoint("zen-egress", "control", self.control).await;
+        self.endpoint("zen-egress", "control", self.control.address()).await;
         self.start_audit().await;
         self.start_zen_lock().await;
     }
@@ -376,7 +375,7 @@ impl Stage {
     async fn start_audit(&mut self) {
         let (arguments, platform) = self.pod("zen-audit", "zen-audit-0", ANY).await;
         let data = self.entries().to_string_lossy().into_owned();
-        let address = self.audit.to_string();
+        let address = self.audit.address().to_string();
         // Heads are written again while this runs, so that the second write is seen too.
         let more = ["--audit", &address, "--data", &data, "--anchor-seconds", "1"].map(str::to_owned);
         let arguments = Audit::parse_from(arguments.into_iter().chain(more)).arguments;
@@ -396,11 +395,11 @@ impl Stage {
         let (arguments, platform) = self.pod("zenlock-webhook", "zenlock-webhook-0", ANY).await;
         let path = |name: &str| self.folder.path().join(name).to_string_lossy().into_owned();
         let more = [
-            ("--listen", self.unseal.to_string()),
+            ("--listen", self.unseal.address().to_string()),
             ("--trust", path("ca.crt")),
             ("--age", self.identities_of_zen_locks().to_string_lossy().into_owned()),
             ("--audit", path("zenlock-webhook-0/audit")),
-            ("--audit-store", self.audit.to_string()),
+            ("--audit-store", self.audit.address().to_string()),
             ("--image", "zenlock-webhook:test".to_owned()),
             ("--secret-delivery", "true".to_owned()),
         ];
@@ -482,7 +481,7 @@ impl Stage {
 
     /// The identity service.
     pub fn identity_service(&self) -> SocketAddr {
-        self.identity
+        self.identity.address()
     }
 
     /// Files of the operator's pod.
@@ -601,7 +600,7 @@ impl Stage {
 
     /// The names that are asked for, where they are here.
     fn resolver(&self) -> Arc<StaticResolver> {
-        let mut names = HashMap::from([(format!("zen-operator.{NAMESPACE}.svc"), vec![self.identity.ip()])]);
+        let mut names = HashMap::from([(format!("zen-operator.{NAMESPACE}.svc"), vec![self.identity.address().ip()])]);
         names.insert(format!("zenlock-webhook.{NAMESPACE}.svc"), vec![own_address()]);
         Arc::new(StaticResolver(names))
     }
