@@ -19,8 +19,9 @@ use zen_compile::mesh::CertManager;
 use zen_e2e::{ControlPlane, binaries};
 use zen_identity::Component;
 use zen_identity::client::{Error, Issuer as _, Options, Remote};
-use zen_identity::wire::{Certificate, CertificateRequest, Usage};
+use zen_identity::wire::{Certificate, CertificateRequest, Refused, Usage};
 use zen_model::Timestamp;
+use zen_model::reason::TrustRefusal;
 use zen_operator::identity::{Service, Settings};
 use zen_pki::{Ca, KeyPairAndChain, Names, SigningRequest, TrustRoots, signing_request};
 
@@ -88,6 +89,9 @@ impl Stage {
         for object in [secret, issuer].into_iter().chain(rights) {
             apply(&control_plane, folder.path(), &object).await;
         }
+        // The controllers are slow to start, and the operator asks ever more rarely while nobody answers.
+        let issuer = ["-n", NAMESPACE, "issuer.cert-manager.io/corporate", "--timeout=180s"];
+        control_plane.kubectl(&[&["wait", "--for=condition=Ready"][..], &issuer].concat()).await.unwrap();
 
         let account = token(&admin, NAMESPACE, OPERATOR, API_SERVER, None).await;
         let config = control_plane.config_of(account).await.unwrap();
@@ -110,8 +114,34 @@ impl Stage {
         std::fs::write(&self.options.token, token).unwrap();
     }
 
+    /// What the service says, as soon as it has time to say something.
     async fn ask(&self, csr: String, usage: Usage) -> Result<Certificate, Error> {
-        timeout(PATIENCE, self.remote.certificate(None, &CertificateRequest { csr, usage })).await.expect("in time")
+        self.ask_until(csr, usage, |_| true).await
+    }
+
+    /// As a pod asks: again where nobody has signed in time.
+    async fn ask_on(&self, csr: String, usage: Usage) -> Result<Certificate, Error> {
+        self.ask_until(csr, usage, |refused| refused.code != TrustRefusal::IssuerUnavailable.code()).await
+    }
+
+    async fn ask_until(
+        &self,
+        csr: String,
+        usage: Usage,
+        is_final: impl Fn(&Refused) -> bool,
+    ) -> Result<Certificate, Error> {
+        let request = CertificateRequest { csr, usage };
+        let mut answer = Err(Error::Answer("none".to_owned()));
+        until("it is decided", async || {
+            answer = self.remote.certificate(None, &request).await;
+            match &answer {
+                Err(Error::Refused(refused)) => is_final(refused),
+                Err(Error::Exchange(_)) => false,
+                _ => true,
+            }
+        })
+        .await;
+        answer
     }
 
     fn requests(&self) -> Api<DynamicObject> {
@@ -126,24 +156,34 @@ impl Stage {
         .await;
     }
 
-    /// Plays an issuer of another group: answers the next request with this status.
-    async fn answer(&self, status: impl Fn(&DynamicObject) -> Value) {
-        let mut next = None;
-        until("there is a request", async || {
+    /// Plays an issuer of another group that answers every request with this status, until that comes of it.
+    async fn answering<T>(&self, status: impl Fn(&DynamicObject) -> Value, outcome: impl Future<Output = T>) -> T {
+        // Approved it may be: cert-manager's approver knows every group.
+        let decided = |condition: &Value| condition["type"] != "Approved";
+        let waits = |request: &DynamicObject| {
+            !request.data["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(decided))
+        };
+        let answers = until("never, by itself", async || {
             let list = self.requests().list(&ListParams::default()).await.unwrap();
-            // Approved it may be: cert-manager's approver knows every group.
-            let decided = |condition: &Value| condition["type"] != "Approved";
-            let waits = |request: &DynamicObject| {
-                !request.data["status"]["conditions"].as_array().is_some_and(|all| all.iter().any(decided))
-            };
-            next = list.items.into_iter().find(|request| waits(request));
-            next.is_some()
-        })
-        .await;
-        let request = next.unwrap();
-        let patch = json!({"status": status(&request)});
-        let name = request.metadata.name.clone().unwrap();
-        self.requests().patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+            for request in list.items.iter().filter(|request| waits(request)) {
+                let (name, patch) = (request.metadata.name.as_deref().unwrap(), json!({"status": status(request)}));
+                // It may be gone: nobody waits for it any more.
+                let _ = self.requests().patch_status(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            }
+            false
+        });
+        tokio::select! {
+            outcome = outcome => outcome,
+            () = answers => unreachable!("it ends in a panic"),
+        }
+    }
+
+    /// What the operator has done with requests, as the API server knows it.
+    fn used(&self) -> Vec<String> {
+        let operator = format!("system:serviceaccount:{NAMESPACE}:{OPERATOR}");
+        let entries = self.control_plane.audit().unwrap().into_iter();
+        let of_operator = entries.filter(|it| it.user == operator && it.resource == "certificaterequests");
+        of_operator.map(|entry| entry.verb).collect()
     }
 }
 
@@ -180,7 +220,7 @@ async fn workloads_have_their_identities_from_cert_manager() {
     let roots = TrustRoots::from_pem(&bundle).unwrap();
 
     let (pem, key) = csr(Component::Ingester);
-    let issued = stage.ask(pem, Usage::Workload).await.expect("issued");
+    let issued = stage.ask_on(pem, Usage::Workload).await.expect("issued");
     let pair = KeyPairAndChain::from_pem(&issued.chain, &key).unwrap();
     assert_eq!(pair.names(), Some(Names::Workload(mesh().id(Component::Ingester).clone())));
     pair.verify(&roots, Timestamp::now()).expect("what every pod finds");
@@ -196,18 +236,11 @@ async fn workloads_have_their_identities_from_cert_manager() {
     KeyPairAndChain::from_pem(&served.chain, &key).unwrap().verify(&roots, Timestamp::now()).expect("ours");
 
     // What is not due is refused before cert-manager hears of it.
-    let before = stage.control_plane.audit().unwrap().len();
-    assert_eq!(code(stage.ask(csr(Component::Egress).0, Usage::Workload).await), "CsrNamesDiffer");
-    let heard = stage.control_plane.audit().unwrap();
-    assert!(!heard[before..].iter().any(|entry| entry.verb == "create" && entry.resource == "certificaterequests"));
-
     stage.is_tidy().await;
-    let operator = format!("system:serviceaccount:{NAMESPACE}:{OPERATOR}");
-    let entries = stage.control_plane.audit().unwrap();
-    let of_operator = entries.iter().filter(|entry| entry.user == operator);
-    let verbs: BTreeSet<_> =
-        of_operator.filter(|entry| entry.resource == "certificaterequests").map(|entry| &*entry.verb).collect();
-    assert_eq!(verbs, BTreeSet::from(["create", "delete", "list", "watch"]), "granted equals used");
+    let before = stage.used();
+    assert_eq!(code(stage.ask(csr(Component::Egress).0, Usage::Workload).await), "CsrNamesDiffer");
+    let made = |verbs: &[String]| verbs.iter().filter(|verb| *verb == "create").count();
+    assert_eq!(made(&stage.used()), made(&before));
 }
 
 #[tokio::test]
@@ -231,33 +264,38 @@ async fn an_issuer_signs_what_was_asked_for_or_the_pod_gets_nothing() {
     };
     let corporate = &stage.corporate;
     // The operator asks first, and again until it has what it asked for.
-    stage.answer(|request| signed(request, corporate, &due, HOUR)).await;
-    timeout(PATIENCE, stage.service.identity()).await.expect("in time");
+    let own = timeout(PATIENCE, stage.service.identity());
+    stage.answering(|request| signed(request, corporate, &due, HOUR), own).await.expect("in time");
     stage.as_pod("zen-ingester").await;
 
     let due = Names::Workload(mesh().id(Component::Ingester).clone());
     let other = Names::Workload(mesh().id(Component::Operator).clone());
     let stranger = authority();
-    let ask = async || code(stage.ask(csr(Component::Ingester).0, Usage::Workload).await);
-    let denied = stage.answer(|_| json!({"conditions": [decided("Denied", "policy.example.com")]}));
-    assert_eq!(tokio::join!(ask(), denied).0, "IssuerDenied");
-    let renamed = stage.answer(|request| signed(request, corporate, &other, HOUR));
-    assert_eq!(tokio::join!(ask(), renamed).0, "IssuerUnfit");
-    let too_long = stage.answer(|request| signed(request, corporate, &due, 3 * HOUR));
-    assert_eq!(tokio::join!(ask(), too_long).0, "IssuerUnfit");
-    let of_another = stage.answer(|request| signed(request, &stranger, &due, HOUR));
-    assert_eq!(tokio::join!(ask(), of_another).0, "IssuerUnfit");
-    let failed = stage.answer(|_| {
+    let ask = || stage.ask_on(csr(Component::Ingester).0, Usage::Workload);
+    let denied = stage.answering(|_| json!({"conditions": [decided("Denied", "policy.example.com")]}), ask()).await;
+    assert_eq!(code(denied), "IssuerDenied");
+    let renamed = stage.answering(|request| signed(request, corporate, &other, HOUR), ask()).await;
+    assert_eq!(code(renamed), "IssuerUnfit");
+    let too_long = stage.answering(|request| signed(request, corporate, &due, 3 * HOUR), ask()).await;
+    assert_eq!(code(too_long), "IssuerUnfit");
+    let of_another = stage.answering(|request| signed(request, &stranger, &due, HOUR), ask()).await;
+    assert_eq!(code(of_another), "IssuerUnfit");
+    let failed = |_: &DynamicObject| {
         let mut ready = decided("Ready", "Failed");
         ready["status"] = "False".into();
         json!({"conditions": [ready]})
-    });
-    assert_eq!(tokio::join!(ask(), failed).0, "IssuerUnavailable");
+    };
+    let ask_once = || stage.ask(csr(Component::Ingester).0, Usage::Workload);
+    assert_eq!(code(stage.answering(failed, ask_once()).await), "IssuerUnavailable");
     // Nobody answers.
-    assert_eq!(ask().await, "IssuerUnavailable");
+    assert_eq!(code(ask_once().await), "IssuerUnavailable");
     stage.is_tidy().await;
-    let right = stage.answer(|request| signed(request, corporate, &due, HOUR));
     let (pem, key) = csr(Component::Ingester);
-    let (issued, ()) = tokio::join!(stage.ask(pem, Usage::Workload), right);
-    KeyPairAndChain::from_pem(&issued.expect("issued").chain, &key).unwrap();
+    let issued = stage.ask_on(pem, Usage::Workload);
+    let issued = stage.answering(|request| signed(request, corporate, &due, HOUR), issued).await.expect("issued");
+    KeyPairAndChain::from_pem(&issued.chain, &key).unwrap();
+
+    stage.is_tidy().await;
+    let granted = BTreeSet::from(["create", "delete", "list", "watch"].map(str::to_owned));
+    until("granted equals used", async || stage.used().into_iter().collect::<BTreeSet<_>>() == granted).await;
 }
