@@ -17,7 +17,7 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use zen_compile::mesh::CertManager;
-use zen_model::Timestamp;
+use zen_identity::client::Clock;
 use zen_model::reason::TrustRefusal;
 use zen_pki::{Names, Signed, SigningRequest, TrustRoots};
 
@@ -35,7 +35,7 @@ pub(super) struct Ask<'a> {
     pub(super) account: &'a str,
     pub(super) due: &'a Names,
     pub(super) roots: &'a TrustRoots,
-    pub(super) now: Timestamp,
+    pub(super) clock: &'a Clock,
     pub(super) lifetime: Duration,
 }
 
@@ -90,7 +90,8 @@ pub(super) async fn sign(
     };
     let decided = decided?.ok_or_else(|| Error::Failed("somebody has deleted it".to_owned()))?;
     let chain = outcome(&decided.data).unwrap_or(Err(Error::Failed("it is not decided".to_owned())))?;
-    Ok(ask.request.accept(&chain, ask.due, ask.roots, ask.now, ask.lifetime)?)
+    // Now, and not when it was asked for: issuers need not backdate, and cert-manager's do not.
+    Ok(ask.request.accept(&chain, ask.due, ask.roots, (ask.clock)(), ask.lifetime)?)
 }
 
 fn object(kind: &ApiResource, issuer: &CertManager, ask: &Ask<'_>) -> Value {
@@ -166,7 +167,15 @@ impl Drop for Made {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use zen_model::Timestamp;
+    use zen_pki::{Ca, signing_request};
+    use zen_testkit::api_server::{ApiServer, Call, Reply};
+
     use super::*;
+
+    const REQUESTS: &str = "/apis/cert-manager.io/v1/namespaces/zen-mesh/certificaterequests";
 
     fn request(conditions: &[(&str, &str, &str)], certificate: Option<&str>) -> Value {
         let conditions = conditions.iter().map(
@@ -206,5 +215,49 @@ mod tests {
         // Denied after all: what is there already does not count.
         let both = request(&[("Denied", "True", "policy"), ("Ready", "True", "Issued")], Some("PEM"));
         assert!(outcome(&both).expect("decided").is_err());
+    }
+
+    /// Nothing of it was valid yet when it was asked for.
+    #[tokio::test]
+    async fn a_certificate_counts_when_it_comes() {
+        let (began, server) = (Timestamp::now(), ApiServer::new());
+        let signed_at = began.plus(Duration::from_mins(10));
+        let root = Ca::new_root(&"zen-mesh.local".parse().expect("valid"), began).expect("a root");
+        let due = Names::Workload("spiffe://zen-mesh.local/ns/zen-mesh/sa/zen-ingester".parse().expect("valid"));
+        let (csr, _) = signing_request(&due).expect("a request");
+        let asked = SigningRequest::from_pem(&csr).expect("a request");
+        let lifetime = Duration::from_hours(1);
+        let issuer = root.issue_intermediate(began).expect("an issuing CA");
+        let chain = issuer.sign_csr(&asked, &due, signed_at, lifetime).expect("signed").chain_pem;
+        let mut ready = request(&[("Ready", "True", "Issued")], Some(&chain));
+        ready["metadata"] = json!({"name": "zen-ingester-x", "namespace": "zen-mesh"});
+
+        let time = Arc::new(Mutex::new(began));
+        let clock: Clock = Arc::new({
+            let time = Arc::clone(&time);
+            move || *time.lock().expect("no panic")
+        });
+        let made = move |received: &zen_testkit::api_server::Received| {
+            *time.lock().expect("no panic") = signed_at;
+            let mut object = received.body.clone();
+            object["metadata"]["name"] = "zen-ingester-x".into();
+            object
+        };
+        server.expect(Call::post(REQUESTS), Reply::with(made));
+        let of_it = Call::get(REQUESTS).query("fieldSelector", "metadata.name=zen-ingester-x");
+        server.expect(of_it, Reply::list(vec![ready]));
+        server.expect(Call::delete(&format!("{REQUESTS}/zen-ingester-x")), Reply::ok(json!({})));
+        let roots = TrustRoots::from_pem(root.certificate_pem()).expect("roots");
+        let named = CertManager {
+            name: "corporate".to_owned(),
+            kind: "Issuer".to_owned(),
+            group: "cert-manager.io".to_owned(),
+            ca: String::new(),
+        };
+        let account = "zen-ingester";
+        let ask = Ask { csr: &csr, request: &asked, account, due: &due, roots: &roots, clock: &clock, lifetime };
+        let signed = sign(&server.client(), "zen-mesh", &named, &ask).await.expect("it is what was asked for");
+        assert_eq!(signed.chain_pem, chain);
+        server.done().await;
     }
 }

@@ -126,7 +126,7 @@ async fn ask(inner: &Inner, current: &Current, issuer: &CertManager) -> Result<K
         account: Component::Operator.account(),
         due: &due,
         roots: &current.roots,
-        now: inner.now(),
+        clock: &inner.clock,
         lifetime: current.settings.lifetime,
     };
     let signed = cert_manager::sign(&inner.client, inner.mesh.namespace(), issuer, &ask).await?;

@@ -197,7 +197,7 @@ impl Shared {
                     account: component.account(),
                     due: &due,
                     roots: &current.roots,
-                    now: self.inner.now(),
+                    clock: &self.inner.clock,
                     lifetime: settings.lifetime,
                 };
                 let signed = cert_manager::sign(&self.inner.client, settings.mesh.namespace(), issuer, &ask).await;
