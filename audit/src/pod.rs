@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zen_audit::names::NameError;
 use zen_audit::{Head, Log, Options, Writer};
-use zen_identity::server::{Handshakes, serve_for_telling};
+use zen_identity::server::serve_for_telling;
 use zen_identity::{Action, Component};
-use zen_pod::audit::refused_handshake;
+use zen_pod::audit::Notes;
 use zen_pod::ground::{self, address, bind, until_said};
 use zen_pod::{Ground, Platform};
 use zen_runtime::{Gate, Shutdown};
@@ -117,11 +117,10 @@ impl Pod {
         ground.tasks.spawn("retention", anchoring::retain(Arc::clone(&store)));
 
         let (end, routes) = (CancellationToken::new(), router(Arc::clone(&store)));
-        let (ended, told) = (end.clone(), Arc::clone(&store));
-        let handshakes = Handshakes::telling(move |refused| told.log().note(refused_handshake("audit", &refused)));
+        let (ended, refusals) = (end.clone(), Notes::of(store.log()).listener("audit"));
         ground.tasks.spawn(AUDIT, async move {
             let actions = [Action::Audit];
-            let served = serve_for_telling(&actions, listener, &identity, routes, ended, handshakes).await;
+            let served = serve_for_telling(&actions, listener, &identity, routes, ended, refusals).await;
             if let Err(error) = served {
                 tracing::error!(%error, "the audit server failed");
             }

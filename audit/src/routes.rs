@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use zen_audit::entry::MAX_LINE;
 use zen_audit::wire::{Conflict, ENTRIES, MAX_BODY, MAX_CHAINS, RESUME, Resume, Stored};
-use zen_identity::server::{Refusal, request_id, require};
+use zen_identity::server::{Denial, Denials, Refusal, request_id, require};
 use zen_identity::wire::Refused;
 use zen_identity::{Action, Mesh};
 use zen_model::reason::TrustRefusal;
@@ -43,13 +43,14 @@ async fn resume(
     State(shared): State<Shared>,
     Extension(peer): Extension<SpiffeId>,
     Extension(mesh): Extension<Mesh>,
+    denials: Option<Extension<Denials>>,
     Json(request): Json<Resume>,
 ) -> Response {
     let Ok(component) = mesh.check(&peer, Action::Audit) else {
         return Refusal::new(TrustRefusal::ActionNotPermitted).into_response();
     };
     if request.writer.component() != component.account() {
-        return Refusal::new(TrustRefusal::ActionNotPermitted).into_response();
+        return denied(denials, &peer, &Error::OtherWriter(component.account(), request.writer).to_string());
     }
     if request.chains.len() > MAX_CHAINS {
         return Refusal::new(TrustRefusal::BadRequest).into_response();
@@ -66,6 +67,7 @@ async fn entries(
     State(shared): State<Shared>,
     Extension(peer): Extension<SpiffeId>,
     Extension(mesh): Extension<Mesh>,
+    denials: Option<Extension<Denials>>,
     Query(Earliest { earliest }): Query<Earliest>,
     lines: Bytes,
 ) -> Response {
@@ -84,6 +86,7 @@ async fn entries(
             let refused = Refused::new(TrustRefusal::ChainConflict, &request_id());
             (StatusCode::CONFLICT, Json(Conflict { refused, head })).into_response()
         }
+        Ok(Err(error @ Error::OtherWriter(..))) => denied(denials, &peer, &error.to_string()),
         Ok(Err(error)) => {
             let reason = match &error {
                 Error::Malformed(_) => TrustRefusal::BadRequest,
@@ -99,4 +102,15 @@ async fn entries(
             Refusal::new(TrustRefusal::StoreUnavailable).into_response()
         }
     }
+}
+
+/// Who sends what another component wrote.
+fn denied(denials: Option<Extension<Denials>>, peer: &SpiffeId, detail: &str) -> Response {
+    let (action, refusal) = (Action::Audit.label(), Refusal::new(TrustRefusal::ActionNotPermitted));
+    let (code, request_id) = (refusal.reason.code(), &refusal.request_id);
+    tracing::warn!(peer = peer.as_str(), code, action, reason = detail, request_id, "refused");
+    if let Some(Extension(denials)) = denials {
+        denials.denied(&Denial { who: peer.as_str(), from: None, action, code, request_id, detail });
+    }
+    refusal.into_response()
 }

@@ -23,6 +23,7 @@ use zen_deliver::{Deliverer, SystemResolver};
 use zen_identity::{Action, control};
 use zen_model::observe::Unwatched;
 use zen_model::{ClusterId, ObjectKey};
+use zen_pod::audit::Beside;
 use zen_pod::ground::{self, address, bind};
 use zen_pod::keys::Member;
 use zen_pod::{Ground, Known, Platform, Reports, keys};
@@ -48,6 +49,7 @@ pub struct Pod {
     process: Gate,
     end: CancellationToken,
     addresses: Addresses,
+    audit: Beside,
 }
 
 /// How leases reach this egress, and what it knows of their keys.
@@ -152,11 +154,12 @@ impl Pod {
             },
             registry.sub_registry_with_prefix("zen_egress"),
         );
+        let audit = ground.audit(&arguments.audit, &identity, &mesh, &mut registry);
         ground.metrics.complete(registry);
 
         let reports = Reports::new(&arguments.pod.pod_name, control::Plane::Egress, ground.end.clone());
         ground.tasks.spawn("configuration", reporting::follow(reports.clone(), cluster));
-        let control = ground.serve_control(&identity, reports.routes())?;
+        let control = ground.serve_control(&identity, reports.routes(), audit.notes())?;
 
         let end = CancellationToken::new();
         match way {
@@ -166,12 +169,16 @@ impl Pod {
                 ground.tasks.spawn("signing keys", following);
                 // Only ingesters of this mesh get in (T-05).
                 let tls = zen_pki::mtls_server(&identity, mesh.permitted(&[Action::Link]))?;
-                ground.tasks.spawn(LINK, egress.serve(listener, tls, link_metrics, end.clone()));
+                let handshakes = audit.notes().handshakes("link");
+                let telling = link_metrics.telling(move |peer, error| handshakes.failed(peer, error));
+                ground.tasks.spawn(LINK, egress.serve(listener, tls, telling, end.clone()));
             }
             Carried::Relay(following, reading) => {
                 ground.tasks.spawn("member's keys", reading);
                 ground.tasks.spawn("target keys", member::rekey(Arc::clone(&egress), following.clone()));
-                let (relay, ended) = (Relay::new(egress, identity, link_metrics), end.clone());
+                let handshakes = audit.notes().dialled("relay");
+                let telling = link_metrics.telling(move |peer, error| handshakes.failed(peer, error));
+                let (relay, ended) = (Relay::new(egress, identity, telling), end.clone());
                 ground.tasks.spawn(LINK, async move {
                     if let Err(error) = relay.follow(following, ended).await {
                         tracing::error!(%error, "failed to set up the TLS towards the hub");
@@ -181,7 +188,7 @@ impl Pod {
         }
         process.open();
         let addresses = Addresses { link, admin: ground.admin, control };
-        Ok(Self { ground, process, end, addresses })
+        Ok(Self { ground, process, end, addresses, audit })
     }
 
     /// Where it listens.
@@ -191,12 +198,12 @@ impl Pod {
 
     /// Serves until `shutdown`, then ends in order.
     pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
-        let Self { mut ground, process, end, addresses } = self;
+        let Self { mut ground, process, end, addresses, audit } = self;
         tracing::info!(?addresses, "running");
         let failed = ground.serve(&process, shutdown).await;
         end.cancel();
         ground.tasks.ended(&[LINK], Instant::now() + SESSIONS).await;
-        ground.finish().await;
+        tokio::join!(ground.finish(), audit.close());
         failed.map_or(Ok(()), Err)
     }
 }

@@ -27,8 +27,10 @@ use axum::routing::{get, post};
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use zen_identity::server::{PeerCertificates, serve_tls};
+use zen_identity::server::{Denial, Denials, PeerCertificates, RemoteAddress, Server};
+use zen_model::reason::TrustRefusal;
 use zen_pki::HotCertificate;
+use zen_pod::audit::Notes;
 use zen_verify::SigningKeys;
 
 use error::Error;
@@ -51,11 +53,17 @@ pub struct Parts {
     pub replicas: Replicas,
     /// Keys of targets, for those who administer them (W-12).
     pub signing_keys: Arc<SigningKeys>,
+    /// Who was shown what, who changed something, and who was refused.
+    pub notes: Notes,
 }
+
+/// Its name in entries of the audit log.
+const LISTENER: &str = "api";
 
 #[derive(Clone)]
 struct Api {
     parts: Arc<Parts>,
+    denials: Denials,
 }
 
 /// Serves the API until `shutdown`. `certificate` names the Service that the API server calls.
@@ -74,13 +82,14 @@ pub async fn serve(
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(certificate.clone()));
-    serve_tls(listener, Arc::new(tls), router(parts), shutdown, |_, _| {}).await;
+    let server = Server { handshakes: parts.notes.handshakes(LISTENER), ..Server::default() };
+    server.serve(listener, Arc::new(tls), router(parts), shutdown, |_, _| {}).await;
     Ok(())
 }
 
 /// The routes; every one but `/healthz` asks for a caller that the API server vouches for.
 pub fn router(parts: Parts) -> Router {
-    let api = Api { parts: Arc::new(parts) };
+    let api = Api { denials: parts.notes.denials(LISTENER), parts: Arc::new(parts) };
     let base = format!("/apis/{GROUP}/{VERSION}");
     let everywhere = |resource: &str| format!("{base}/{resource}");
     let within = |rest: &str| format!("{base}/namespaces/{{namespace}}/{rest}");
@@ -119,8 +128,21 @@ async fn authenticate(State(api): State<Api>, mut request: Request, next: Next) 
             next.run(request).await
         }
         Err(reason) => {
-            tracing::warn!(%reason, "a caller of the aggregated API was refused");
-            Error::Unauthenticated.into_response()
+            let from = request.extensions().get::<RemoteAddress>().map(|address| address.0.ip());
+            let asked = Denial { who: "", from, action: "authenticate", code: "", request_id: "", detail: reason };
+            api.refused(Error::Unauthenticated, &asked).into_response()
         }
+    }
+}
+
+impl Api {
+    /// The refusal, once it is told.
+    fn refused(&self, error: Error, denial: &Denial<'_>) -> Error {
+        if let Some(code) = error.refusal().map(TrustRefusal::code) {
+            let Denial { who, action, detail, .. } = *denial;
+            tracing::warn!(code, who, action, reason = detail, "a caller of the aggregated API was refused");
+            self.denials.denied(&Denial { code, ..denial.clone() });
+        }
+        error
     }
 }

@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use zen_identity::server::Handshakes;
 use zen_link::Dialer;
 
 use crate::feed;
@@ -54,6 +55,11 @@ impl Links {
         dialer.keep_connected_until(unwanted, on_session).await;
         address
     }
+}
+
+/// The same counts; `handshakes` hears of those that this side refuses.
+pub(crate) fn telling(metrics: &zen_link::Metrics, handshakes: Handshakes) -> zen_link::Metrics {
+    metrics.clone().telling(move |peer, error| handshakes.failed(peer, error))
 }
 
 /// Keeps something with each address, until `end`; what is kept then ends with it. `keep` is told when its address is no

@@ -32,6 +32,7 @@ use zen_verify::SigningKeys;
 pub use arguments::Arguments;
 use intake::Intake;
 use zen_pki::Identity;
+use zen_pod::audit::{Beside, Notes};
 use zen_pod::ground::{self, address, bind};
 use zen_pod::tls_secret::{self, Followed};
 use zen_pod::{Ground, Known, Platform, Reports, keys};
@@ -39,6 +40,7 @@ use zen_pod::{Ground, Known, Platform, Reports, keys};
 use crate::aggregated::{self, Replicas, Reviewer};
 use crate::drain::{self, Drain};
 use crate::ending::{Ending, Ends, Limits, part};
+use crate::links::telling;
 use crate::relay::Door;
 use crate::replica::{DURABILITY, Relaying, Replica, TERM, build_info};
 use crate::{Ingester, admin, handover, reporting};
@@ -71,6 +73,7 @@ pub struct Pod {
     process: Gate,
     ends: Ends,
     addresses: Addresses,
+    audit: Beside,
 }
 
 /// Where the pod listens.
@@ -127,6 +130,8 @@ impl Pod {
         ground.platform.identity.metrics().register(&mut registry);
         ground.unsealing.register(&mut registry);
         let link_metrics = zen_link::Metrics::register(registry.sub_registry_with_prefix("zen_link"));
+        let audit = ground.audit(&arguments.audit, &identity, &mesh, &mut registry);
+        let notes = audit.notes();
         let queue: Arc<dyn Queue> = embedded;
 
         let ends = Ends { admin: ground.end.clone(), ..Ends::default() };
@@ -152,7 +157,8 @@ impl Pod {
         let around = surroundings::follow(&arguments.pod, &ground.platform, replica.feed.clone(), &mut ground.tasks);
         let egress = mesh.id(Component::Egress).clone();
         let tls = zen_pki::mtls_client(&identity, egress).map_err(ground::Error::from)?;
-        replica.link(&mut ground.tasks, around.egresses, tls, link_metrics.clone());
+        let telling = telling(&link_metrics, notes.dialled("link"));
+        replica.link(&mut ground.tasks, around.egresses, tls, telling);
         let relay = arguments.relay.map(|address| {
             let listener = bind("relay", address)?;
             let bound = ground::address("relay", &listener)?;
@@ -166,6 +172,7 @@ impl Pod {
                 peers,
                 metrics: link_metrics,
                 options: zen_link::Options::default(),
+                notes: notes.clone(),
             };
             replica.relay(&mut ground.tasks, relaying).map_err(ground::Error::from)?;
             Ok::<_, Error>(bound)
@@ -193,29 +200,24 @@ impl Pod {
             )),
         });
         ground.tasks.spawn("drain", drain.clone().run());
-        // One that drains itself takes nothing over.
-        let staying = drain.clone();
-        let adopting =
-            handover::Receiver::new(Arc::clone(&queue), move || staying.status().state == drain::State::Serving);
         let shown = admin::Parts { verdicts, token: zen_model::Secret::new([]), durability: DURABILITY };
         let own = admin::replica(&replica.ingester, shown);
-        let routes = Router::new()
-            .merge(reports.routes())
-            .merge(drain.routes(Arc::clone(&snapshot)))
-            .merge(adopting.router().layer(require(Action::Adopt)))
-            .nest(ADMIN, own.clone().layer(require(Action::Peer)));
-        let control = ground.serve_control(&identity, routes)?;
+        let changing = drain.routes(Arc::clone(&snapshot)).merge(adopts(&drain, &queue));
+        let routes = reports.routes().merge(notes.administering(&arguments.pod, changing));
+        let routes = routes.nest(ADMIN, own.clone().layer(require(Action::Peer)));
+        let control = ground.serve_control(&identity, routes, notes)?;
 
         // What others see, last: everything behind it is there.
         let mut front =
             Front { ground: &mut ground, arguments: &arguments, identity: &identity, expiry, serving: None };
-        let api = front.api(Replicas { own, client: http::Client::new(&identity), peers: around.peers }, signing)?;
+        let replicas = Replicas { own, client: http::Client::new(&identity), peers: around.peers };
+        let api = front.api(replicas, signing, notes.clone())?;
         if let Some(listener) = listener {
             front.intake(replica.ingester.clone(), listener, intake_gate, ends.intake.clone());
         }
         process.open();
         let addresses = Addresses { intake, relay, admin: ground.admin, control, api };
-        Ok(Self { ground, replica, drain, draining: arguments.drain, process, ends, addresses })
+        Ok(Self { ground, replica, drain, draining: arguments.drain, process, ends, addresses, audit })
     }
 
     /// Where it listens.
@@ -225,7 +227,7 @@ impl Pod {
 
     /// Serves until `shutdown`, or with `--drain` until nothing is left; then ends in order.
     pub async fn serve(self, shutdown: &Shutdown) -> Result<(), Error> {
-        let Self { ground, replica, drain, draining, process, ends, addresses } = self;
+        let Self { ground, replica, drain, draining, process, ends, addresses, audit } = self;
         let mut tasks = ground.tasks;
         tracing::info!(?addresses, draining, "running");
         if draining {
@@ -248,8 +250,16 @@ impl Pod {
             limits: Limits::POD,
         };
         ending.run(delay).await;
+        audit.close().await;
         failed.map_or(Ok(()), |what| Err(Error::Part(what)))
     }
+}
+
+/// Where other ingesters hand over what they have left. One that drains itself takes nothing over.
+fn adopts(drain: &Drain, queue: &Arc<dyn Queue>) -> Router {
+    let staying = drain.clone();
+    let adopting = handover::Receiver::new(Arc::clone(queue), move || staying.status().state == drain::State::Serving);
+    adopting.router().layer(require(Action::Adopt))
 }
 
 /// What the pod shows to others: the intake and the aggregated API, with their certificates.
@@ -265,7 +275,12 @@ struct Front<'a> {
 
 impl Front<'_> {
     /// Serves the aggregated API; none where it is switched off, or the pod only drains.
-    fn api(&mut self, replicas: Replicas, signing_keys: Arc<SigningKeys>) -> Result<Option<SocketAddr>, Error> {
+    fn api(
+        &mut self,
+        replicas: Replicas,
+        signing_keys: Arc<SigningKeys>,
+        notes: Notes,
+    ) -> Result<Option<SocketAddr>, Error> {
         if !self.arguments.api_enabled || self.arguments.drain {
             return Ok(None);
         }
@@ -273,7 +288,7 @@ impl Front<'_> {
         let address = address("aggregated API", &listener)?;
         let (client, certificate) = (self.ground.platform.client.clone(), self.serving());
         let reviewer = Reviewer::new(client.clone());
-        let parts = aggregated::Parts { front_proxy: Arc::default(), reviewer, replicas, signing_keys };
+        let parts = aggregated::Parts { front_proxy: Arc::default(), reviewer, replicas, signing_keys, notes };
         let end = self.ground.end.clone();
         self.ground.tasks.spawn("aggregated API", api::serve(listener, certificate, parts, client, end));
         Ok(Some(address))

@@ -21,11 +21,16 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zen_identity::Action;
+use zen_identity::server::{Denial, Denials};
 use zen_link::{IngesterSession, Judge, Presented};
 use zen_model::ClusterId;
-use zen_model::reason::LinkRefusal;
+use zen_model::reason::{LinkRefusal, Row};
+use zen_pki::SpiffeId;
+use zen_pod::audit::Notes;
 
 use crate::feed::{self, Carrier};
+use crate::links::telling;
 use crate::replica::Addresses;
 pub use door::{Admitted, Door, Visitor};
 
@@ -54,18 +59,24 @@ pub struct Parts {
     pub options: zen_link::Options,
     /// Counts sessions.
     pub metrics: zen_link::Metrics,
+    /// Who was refused.
+    pub notes: Notes,
 }
+
+/// Its name in entries of the audit log.
+const LISTENER: &str = "relay";
 
 /// The listener of members' streams.
 pub struct Relay {
     parts: Parts,
+    denials: Denials,
     streams: Mutex<HashMap<ClusterId, usize>>,
 }
 
 impl Relay {
     /// Of these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { parts, streams: Mutex::default() })
+        Arc::new(Self { denials: parts.notes.denials(LISTENER), parts, streams: Mutex::default() })
     }
 
     /// Takes streams until `end`, and returns when those that are up have settled what they have, or their limit is over.
@@ -78,7 +89,7 @@ impl Relay {
         let side =
             zen_link::Ingester { instance: self.parts.instance.clone(), term: self.parts.term, judge: Some(judge) };
         let options = zen_link::Options { max_received: MAX_RECEIVED, ..self.parts.options.clone() };
-        let metrics = self.parts.metrics.clone();
+        let metrics = telling(&self.parts.metrics, self.parts.notes.handshakes(LISTENER));
         let ended = end.clone().cancelled_owned();
         let on_session = move |session| {
             let (relay, end) = (Arc::clone(&self), end.clone());
@@ -95,9 +106,16 @@ impl Relay {
             _ => Ok(()),
         });
         if let Err(reason) = judged {
-            tracing::warn!(peer = %presented.peer, reason = reason.code(), "a stream is refused");
+            self.refused(&presented.peer, reason);
         }
         judged
+    }
+
+    fn refused(&self, peer: &SpiffeId, reason: LinkRefusal) {
+        tracing::warn!(%peer, reason = reason.code(), "a stream is refused");
+        let Row { code, meaning: detail, .. } = reason.row();
+        let (who, action) = (peer.as_str(), Action::Lease.label());
+        self.denials.denied(&Denial { who, from: None, action, code, request_id: "", detail });
     }
 
     async fn session(self: Arc<Self>, session: IngesterSession, end: CancellationToken) {
@@ -106,14 +124,17 @@ impl Relay {
         match self.parts.door.admit(&presented, &session.hello) {
             Ok(Visitor::Member(admitted)) => {
                 if let Some(_counted) = Counted::begin(&self, &admitted.cluster) {
-                    stream::run(&self.parts, session, admitted, end).await;
+                    stream::run(&self.parts, session, admitted.clone(), end).await;
+                    if let Err(reason) = self.parts.door.standing(&admitted) {
+                        self.refused(&presented.peer, reason);
+                    }
                 }
             }
             Ok(Visitor::Peer(admitted)) => {
                 let link = feed::Link { carrier: Carrier::Relay(admitted), ..feed::Link::from(session) };
                 self.parts.feed.serve(link).await;
             }
-            Err(reason) => tracing::info!(peer = %presented.peer, reason = reason.code(), "a stream is refused"),
+            Err(reason) => self.refused(&presented.peer, reason),
         }
     }
 

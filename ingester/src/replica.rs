@@ -16,6 +16,7 @@ use zen_egress::Egress;
 use zen_live::Published;
 use zen_model::observe::Observer;
 use zen_pki::Identity;
+use zen_pod::audit::Notes;
 use zen_queue::{Queue, Quotas};
 use zen_runtime::{Readiness, Tasks};
 use zen_verify::SigningKeys;
@@ -170,12 +171,14 @@ pub struct Relaying {
     pub metrics: zen_link::Metrics,
     /// Timings of the sessions.
     pub options: zen_link::Options,
+    /// Who was refused.
+    pub notes: Notes,
 }
 
 impl Replica {
     /// Takes streams of members' egresses, and of the ingesters that have such streams.
     pub fn relay(&self, tasks: &mut Tasks, relaying: Relaying) -> Result<(), zen_pki::Error> {
-        let Relaying { listener, door, identity, peers, metrics, options } = relaying;
+        let Relaying { listener, door, identity, peers, metrics, options, notes } = relaying;
         let admits = Arc::clone(&door);
         let server = zen_pki::mtls_server_by(&identity, Arc::new(move |peer| admits.may_connect(peer)))?;
         // A peer is what this process is.
@@ -190,6 +193,7 @@ impl Replica {
             drain_limit: self.drain_limit,
             options,
             metrics,
+            notes,
         });
         tasks.spawn(part::RELAY, relay.serve(listener, server, self.ends.deliveries.clone()));
         Ok(())

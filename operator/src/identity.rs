@@ -39,6 +39,7 @@ use zen_identity::{Component, Mesh};
 use zen_model::Timestamp;
 use zen_model::signing::Versions;
 use zen_pki::{Ca, Identity, TrustDomain, TrustRoots, bundle};
+use zen_pod::audit::Entries;
 use zen_rotation::{Phase, record};
 
 use crate::{Writer, names};
@@ -164,7 +165,7 @@ struct Inner {
     /// Something of the root changed that no watch shows.
     wake: Notify,
     limits: limit::Limits,
-    audit: audit::Audit,
+    audit: Entries,
     metrics: metrics::Metrics,
     clock: Clock,
 }
@@ -231,7 +232,7 @@ impl Service {
             problem: ArcSwapOption::empty(),
             wake: Notify::new(),
             limits: limit::Limits::default(),
-            audit: audit::Audit::default(),
+            audit: Entries::default(),
             metrics: metrics::Metrics::register(registry),
             clock,
         }))

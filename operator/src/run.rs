@@ -218,11 +218,13 @@ impl Issues {
             () = end.cancelled() => return Ok(()),
         };
         let trail = Trail::open(audit::Parts {
-            arguments: &serve.audit,
+            folder: &serve.audit.folder,
+            place: &serve.audit.place,
+            strict: serve.audit.strict,
             pod: &serve.pod_name,
             identity: &identity,
             mesh: &ours,
-            client,
+            events: Some((client, &serve.audit.pod_uid)),
             metrics: audited,
         });
         let trail = trail.await?;

@@ -62,8 +62,8 @@ fn reasons() -> String {
         (
             Area::Trust,
             "Refusals among our own parts",
-            "Of the identity service and of the control API, with the same body as the intake's. They also stand in the \
-             operator's audit log.",
+            "Of the identity service and of the control API, with the same body as the intake's; and of the aggregated API, in the \
+             `details` of its answer. They also stand in the audit log of who refused.",
         ),
         (
             Area::Enroll,

@@ -81,11 +81,13 @@ impl Pod {
             (audit, None)
         } else {
             let trail = Trail::open(audit::Parts {
-                arguments: &arguments.audit,
+                folder: &arguments.audit.folder,
+                place: &arguments.audit.place,
+                strict: arguments.audit.strict,
                 pod: &arguments.pod.pod_name,
                 identity: &identity,
                 mesh: &mesh,
-                client: client.clone(),
+                events: Some((client.clone(), &arguments.audit.pod_uid)),
                 metrics: audited.clone(),
             });
             let trail = trail.await.map_err(|error| Error::Part(error.to_string()))?;

@@ -28,11 +28,13 @@ fn arguments(folder: &Path, store: &str) -> Arguments {
 async fn open(ca: &Path, arguments: &Arguments, api: &ApiServer, metrics: &Metrics) -> Trail {
     let (identity, mesh) = (identity(ca, Component::ZenLock), mesh());
     let parts = Parts {
-        arguments,
+        folder: &arguments.folder,
+        place: &arguments.place,
+        strict: arguments.strict,
         pod: "zenlock-webhook-5f",
         identity: &identity,
         mesh: &mesh,
-        client: api.client(),
+        events: Some((api.client(), &arguments.pod_uid)),
         metrics: metrics.clone(),
     };
     Trail::open(parts).await.expect("opens")

@@ -2,7 +2,9 @@
 //! decides per route who may do it (T-05).
 
 mod body;
+mod denials;
 mod handshakes;
+mod repeats;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -31,7 +33,9 @@ use crate::policy::{Action, Mesh};
 use crate::wire::Refused;
 use body::Timed;
 
+pub use denials::{Denial, Denials};
 pub use handshakes::{Handshakes, RefusedHandshake};
+pub use repeats::{Repeated, Repeats};
 
 /// A handshake takes milliseconds; a peer that takes longer holds a place.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -56,6 +60,15 @@ pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
 #[derive(Clone, Copy, Debug)]
 pub struct RemoteAddress(pub SocketAddr);
 
+/// Who hears of what a listener refuses.
+#[derive(Clone, Debug, Default)]
+pub struct Refusals {
+    /// Handshakes.
+    pub handshakes: Handshakes,
+    /// Denials of [`require`].
+    pub denials: Denials,
+}
+
 /// Serves the control API of a workload until `shutdown` is cancelled and open requests are finished (five seconds at
 /// most). Only the workloads of the same mesh that may do anything here get through the handshake. Requests carry the
 /// peer's [`SpiffeId`] and the [`Mesh`] as extensions; a route without [`require`] is open to all of them.
@@ -69,8 +82,23 @@ pub async fn serve(
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), zen_pki::Error> {
+    serve_telling(listener, identity, router, shutdown, Refusals::default()).await
+}
+
+/// As [`serve`], and tells what it refuses.
+///
+/// # Errors
+///
+/// As [`serve`].
+pub async fn serve_telling(
+    listener: TcpListener,
+    identity: &Identity,
+    router: Router,
+    shutdown: CancellationToken,
+    refusals: Refusals,
+) -> Result<(), zen_pki::Error> {
     let control = [Action::Report, Action::Drain, Action::Adopt, Action::Peer];
-    serve_for(&control, listener, identity, router, shutdown).await
+    serve_for_telling(&control, listener, identity, router, shutdown, refusals).await
 }
 
 /// As [`serve`], for another API than that of control: only who may do one of `actions` gets through the handshake.
@@ -85,10 +113,10 @@ pub async fn serve_for(
     router: Router,
     shutdown: CancellationToken,
 ) -> Result<(), zen_pki::Error> {
-    serve_for_telling(actions, listener, identity, router, shutdown, Handshakes::default()).await
+    serve_for_telling(actions, listener, identity, router, shutdown, Refusals::default()).await
 }
 
-/// As [`serve_for`], and tells which handshakes it refused.
+/// As [`serve_for`], and tells what it refuses.
 ///
 /// # Errors
 ///
@@ -99,7 +127,7 @@ pub async fn serve_for_telling(
     identity: &Identity,
     router: Router,
     shutdown: CancellationToken,
-    handshakes: Handshakes,
+    refusals: Refusals,
 ) -> Result<(), zen_pki::Error> {
     let mesh = Mesh::of(identity.id()).ok_or_else(|| zen_pki::Error::Malformed {
         what: identity.id().to_string(),
@@ -108,8 +136,10 @@ pub async fn serve_for_telling(
     let allowed = mesh.permitted(actions);
     let mut tls = (*zen_pki::mtls_server(identity, allowed)?).clone();
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let Refusals { handshakes, denials } = refusals;
     let extend = move |extensions: &mut Extensions, certificates: Option<&[CertificateDer<'static>]>| {
         extensions.insert(mesh.clone());
+        extensions.insert(denials.clone());
         insert_peer(extensions, certificates);
     };
     Server { connections: CONNECTIONS, handshakes }.serve(listener, Arc::new(tls), router, shutdown, extend).await;
@@ -144,8 +174,7 @@ pub async fn serve_tls_with(
     shutdown: CancellationToken,
     extend: impl Fn(&mut Extensions, Option<&[CertificateDer<'static>]>) + Clone + Send + Sync + 'static,
 ) {
-    let handshakes = Handshakes::default();
-    Server { connections, handshakes }.serve(listener, tls, router, shutdown, extend).await;
+    Server { connections, ..Server::default() }.serve(listener, tls, router, shutdown, extend).await;
 }
 
 /// How connections are taken.
@@ -155,6 +184,12 @@ pub struct Server {
     pub connections: usize,
     /// Who hears of handshakes that were refused.
     pub handshakes: Handshakes,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { connections: CONNECTIONS, handshakes: Handshakes::default() }
+    }
 }
 
 impl Server {
@@ -286,6 +321,16 @@ async fn check(action: Action, request: Request, next: Next) -> Response {
     let peer = peer.map(SpiffeId::as_str).unwrap_or_default();
     let response = Refusal::new(code);
     tracing::warn!(peer, code = code.code(), action = action.label(), reason = %denied, request_id = response.request_id, "refused");
+    if let Some(denials) = request.extensions().get::<Denials>() {
+        denials.denied(&Denial {
+            who: peer,
+            from: request.extensions().get::<RemoteAddress>().map(|address| address.0.ip()),
+            action: action.label(),
+            code: code.code(),
+            request_id: &response.request_id,
+            detail: &denied,
+        });
+    }
     response.into_response()
 }
 

@@ -171,7 +171,10 @@ impl<S: Side> Dialer<S> {
         // The peer is known by its SPIFFE id; the name is not compared with anything, and an address sends none.
         let name = ServerName::IpAddress(address.ip().into());
         let connector = TlsConnector::from(Arc::clone(&self.tls));
-        connector.connect(name, tcp).await.map_err(|error| Error::Tls(explain(&error)))
+        connector.connect(name, tcp).await.map_err(|error| {
+            self.metrics.handshake_failed(address.ip(), &error);
+            Error::Tls(explain(&error))
+        })
     }
 
     async fn tcp(&self) -> io::Result<TcpStream> {

@@ -1,4 +1,9 @@
-//! What the link counts.
+//! What the link counts, and who hears of handshakes that it refuses.
+
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -18,6 +23,19 @@ pub struct Metrics {
     refused: Family<Dial, Counter>,
     frames: Family<Directed, Counter>,
     bytes: Family<Directed, Counter>,
+    refused_handshake: OnRefused,
+}
+
+/// Who hears of handshakes that this side broke off.
+#[derive(Clone, Default)]
+struct OnRefused(Option<Arc<Tell>>);
+
+type Tell = dyn Fn(IpAddr, &io::Error) + Send + Sync;
+
+impl fmt::Debug for OnRefused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Told" } else { "Untold" })
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -58,6 +76,20 @@ impl Metrics {
         registry.register("refused", "Incoming connections that became no session, by reason", self.refused.clone());
         registry.register("frames", "Frames by direction", self.frames.clone());
         registry.register("bytes", "Bytes of frames by direction", self.bytes.clone());
+    }
+
+    /// The same counts; `tell` hears of each handshake of this clone's sessions that failed here, with the peer's address. It must
+    /// not block.
+    #[must_use]
+    pub fn telling(mut self, tell: impl Fn(IpAddr, &io::Error) + Send + Sync + 'static) -> Self {
+        self.refused_handshake = OnRefused(Some(Arc::new(tell)));
+        self
+    }
+
+    pub(crate) fn handshake_failed(&self, peer: IpAddr, error: &io::Error) {
+        if let Some(tell) = &self.refused_handshake.0 {
+            tell(peer, error);
+        }
     }
 
     pub(crate) fn dialed(&self, outcome: Result<(), &Error>) {

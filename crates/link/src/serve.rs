@@ -106,7 +106,7 @@ where
     /// One connection from its first byte to its last.
     async fn session(&self, tcp: TcpStream, address: SocketAddr) {
         let mut connection = None;
-        let linger = match self.open(tcp, &mut connection).await {
+        let linger = match self.open(tcp, address, &mut connection).await {
             Ok(session) => {
                 let peer = session.peer.clone();
                 tracing::info!(%peer, %address, "link is up");
@@ -126,8 +126,13 @@ where
         }
     }
 
-    async fn open(&self, tcp: TcpStream, connection: &mut Option<Connection>) -> Result<Session<S>, Error> {
-        let securing = timeout(self.options.connect_timeout, self.secure(tcp));
+    async fn open(
+        &self,
+        tcp: TcpStream,
+        address: SocketAddr,
+        connection: &mut Option<Connection>,
+    ) -> Result<Session<S>, Error> {
+        let securing = timeout(self.options.connect_timeout, self.secure(tcp, address));
         let (presented, stream) = securing.await.map_err(|_| Error::TimedOut("establish mutual TLS"))??;
         let (driver, feed) = self.drive(stream);
         let driver = connection.insert(driver);
@@ -141,11 +146,12 @@ where
         open(&self.side, presented, sender, receiver, &self.options, &self.metrics).await
     }
 
-    async fn secure(&self, tcp: TcpStream) -> Result<(Presented, TlsStream<TcpStream>), Error> {
+    async fn secure(&self, tcp: TcpStream, address: SocketAddr) -> Result<(Presented, TlsStream<TcpStream>), Error> {
         tcp.set_nodelay(true).map_err(|error| Error::Lost(error.to_string()))?;
         let stream = match self.acceptor.accept(tcp).into_fallible().await {
             Ok(stream) => stream,
             Err((error, tcp)) => {
+                self.metrics.handshake_failed(address.ip(), &error);
                 // The peer is told by an alert. Closing over bytes that were not read would reset the connection, and
                 // the alert with it.
                 let _ = timeout(FAREWELL, hang_up(tcp)).await;

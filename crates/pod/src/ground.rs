@@ -17,12 +17,14 @@ use tokio_util::sync::CancellationToken;
 use zen_compile::Plane;
 use zen_identity::endpoint;
 use zen_identity::policy::Mesh;
+use zen_identity::server::serve_telling;
 use zen_live::cluster::{self, Cluster};
 use zen_model::{ClusterId, Namespace};
 use zen_pki::Identity;
 use zen_runtime::admin::{self, Pending};
 use zen_runtime::{Gate, Readiness, Shutdown, Tasks, limits, listen};
 
+use crate::audit::{self, Beside, Notes, Place};
 use crate::keys::{MemberError, SigningError};
 use crate::{Arguments, Platform, platform, unseal};
 
@@ -33,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The admin server keeps to its limit, give or take.
 const MOMENT: Duration = Duration::from_secs(1);
 const ADMIN: &str = "admin server";
+/// Folder of the audit log, in the in-memory volume.
+const AUDIT: &str = "audit";
 
 /// A pod that answers health checks.
 pub struct Ground {
@@ -224,13 +228,20 @@ impl Ground {
         Ok((identity, mesh))
     }
 
+    /// The audit log of a part that delivers, in the in-memory volume; its metrics are in the registry.
+    pub fn audit(&self, place: &Place, identity: &Identity, mesh: &Mesh, registry: &mut Registry) -> Beside {
+        let (Arguments { run, pod_name, .. }, metrics) = (&self.arguments, audit::Metrics::default());
+        metrics.register(registry);
+        Beside::open(&run.join(AUDIT), place, pod_name, identity, mesh, metrics)
+    }
+
     /// Serves the control API: only workloads of the same mesh get in, each route says for whom it is. Returns its address.
-    pub fn serve_control(&mut self, identity: &Identity, routes: Router) -> Result<SocketAddr, Error> {
+    pub fn serve_control(&mut self, identity: &Identity, routes: Router, notes: &Notes) -> Result<SocketAddr, Error> {
         let listener = bind("control API", self.arguments.control)?;
         let address = address("control API", &listener)?;
-        let (identity, ended) = (identity.clone(), self.end.clone());
+        let (identity, ended, refusals) = (identity.clone(), self.end.clone(), notes.listener("control"));
         self.tasks.spawn("control API", async move {
-            if let Err(error) = zen_identity::server::serve(listener, &identity, routes, ended).await {
+            if let Err(error) = serve_telling(listener, &identity, routes, ended, refusals).await {
                 tracing::error!(%error, "the control API failed");
             }
         });

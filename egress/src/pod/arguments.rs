@@ -14,6 +14,9 @@ pub struct Arguments {
     /// Who opens `ZenLock`s.
     #[command(flatten)]
     pub unseal: zen_pod::unseal::Arguments,
+    /// Its audit log.
+    #[command(flatten)]
+    pub audit: zen_pod::audit::Place,
     /// Where ingesters connect to, mutual TLS.
     #[arg(long, env = "ZEN_LINK", value_name = "ADDRESS:PORT", default_value = "[::]:9444")]
     pub link: SocketAddr,
@@ -27,7 +30,8 @@ mod tests {
     #[test]
     fn a_pod_needs_no_argument_but_its_name() {
         let arguments = Arguments::try_parse_from(["zen-egress", "--pod-name", "zen-egress-x"]).expect("parses");
-        let Arguments { pod, link, unseal } = arguments;
+        let Arguments { pod, link, unseal, audit } = arguments;
+        assert!(audit.store.is_empty(), "entries stay in the pod unless the operator says where else");
         assert!(unseal.unseal_url.is_none(), "nothing opens ZenLocks unless the operator says what");
         assert_eq!((link.port(), pod.admin.port(), pod.control.port()), (9444, 9901, 9902));
         assert_eq!(pod.objects().to_str(), Some("/run/zen-mesh/objects.json"));

@@ -5,6 +5,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use zen_model::reason::TrustRefusal;
 
 /// Why a request fails.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,15 @@ impl Error {
         Self::BadRequest(rejection.body_text())
     }
 
+    /// Why somebody may not, in the words of the mesh.
+    pub(super) const fn refusal(&self) -> Option<TrustRefusal> {
+        match self {
+            Self::Unauthenticated => Some(TrustRefusal::CallerUnproven),
+            Self::Forbidden(_) => Some(TrustRefusal::CallerForbidden),
+            _ => None,
+        }
+    }
+
     /// Status and reason of the Kubernetes API conventions.
     const fn parts(&self) -> (StatusCode, &'static str) {
         match self {
@@ -47,10 +57,13 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, reason) = self.parts();
-        let body = json!({
+        let mut body = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.to_string(), "reason": reason, "code": status.as_u16(),
         });
+        if let Some(refusal) = self.refusal() {
+            body["details"] = json!({"causes": [{"reason": refusal.code(), "message": refusal.row().meaning}]});
+        }
         (status, Json(body)).into_response()
     }
 }

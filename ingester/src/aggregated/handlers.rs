@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::{Value, json};
+use zen_identity::server::Denial;
 use zen_model::{Namespace, ObjectKey};
 use zen_queue::{DeadLetter, EventDetail, EventSummary};
 
@@ -91,7 +92,29 @@ impl Call {
         resource: &'static str,
         subresource: Option<&'static str>,
     ) -> Result<(), Error> {
-        self.api.parts.reviewer.check(&self.caller, self.target.action(verb, resource, subresource)).await
+        let checked =
+            self.api.parts.reviewer.check(&self.caller, self.target.action(verb, resource, subresource)).await;
+        checked.map_err(|error| {
+            let (who, detail) = (self.who(), error.to_string());
+            let slash = subresource.map(|subresource| format!("/{subresource}")).unwrap_or_default();
+            let action = format!("{verb} {resource}{slash}");
+            let denial = Denial { who: &who, from: None, action: &action, code: "", request_id: "", detail: &detail };
+            self.api.refused(error, &denial)
+        })
+    }
+
+    /// As an entry of the audit log has it.
+    fn who(&self) -> String {
+        format!("User/{}", self.caller.user)
+    }
+
+    fn shown(&self, object: &str) {
+        self.api.parts.notes.shown(&self.who(), object);
+    }
+
+    fn changed(&self, replay: &str, done: &str) {
+        let (namespace, _) = self.target.names();
+        self.api.parts.notes.changed(&self.who(), &format!("Replay/{namespace}/{replay}"), done);
     }
 
     fn replicas(&self) -> &Replicas {
@@ -123,6 +146,8 @@ pub(super) async fn dead_letter(call: Call) -> Result<Json<Value>, Error> {
 pub(super) async fn payload(call: Call) -> Result<Json<Value>, Error> {
     call.may("get", "deadletters", Some("payload")).await?;
     let detail = find_dead_letter(&call, true).await?;
+    let (namespace, name) = call.target.names();
+    call.shown(&format!("DeadLetter/{namespace}/{name}"));
     Ok(Json(dead_letter_object(&detail.letter, &detail)))
 }
 
@@ -206,6 +231,7 @@ pub(super) async fn start_replay(call: Call, body: Result<Json<Value>, JsonRejec
     }
     let Answers { found, coverage } = call.replicas().post::<Replay>("/replays", body).await?;
     let started = merge::replays(found).pop().ok_or_else(|| coverage.none("replay", &id))?;
+    call.changed(&id, "start");
     Ok(listing::warned((StatusCode::CREATED, Json(replay_object(&started))).into_response(), coverage))
 }
 
@@ -243,6 +269,8 @@ pub(super) async fn cancel_replay(call: Call) -> Result<Json<Value>, Error> {
     find_replay(&call).await?;
     let (_, name) = call.target.names();
     let Answers { found, coverage } = call.replicas().delete::<Replay>(&format!("/replays/{}", segment(name))).await?;
+    // Also where not every replica has answered: those that did have ended it.
+    call.changed(name, "cancel");
     coverage.complete()?;
     let cancelled = merge::replays(found).pop().ok_or_else(|| Error::NotFound("replay", name.to_owned()))?;
     Ok(Json(replay_object(&cancelled)))
@@ -252,6 +280,7 @@ pub(super) async fn cancel_replay(call: Call) -> Result<Json<Value>, Error> {
 pub(super) async fn signing_key(call: Call) -> Result<Json<Value>, Error> {
     call.may("get", "signingkeys", None).await?;
     let (namespace, name) = call.target.names();
+    call.shown(&format!("SigningKey/{namespace}/{name}"));
     let key = ObjectKey::new(namespace, name);
     let signing = &call.api.parts.signing_keys;
     let versions = signing.versions();

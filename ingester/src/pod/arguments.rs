@@ -15,6 +15,9 @@ pub struct Arguments {
     /// Who opens `ZenLock`s.
     #[command(flatten)]
     pub unseal: zen_pod::unseal::Arguments,
+    /// Its audit log.
+    #[command(flatten)]
+    pub audit: zen_pod::audit::Place,
     /// Where webhooks arrive, over TLS.
     #[arg(long, env = "ZEN_INTAKE", value_name = "ADDRESS:PORT", default_value = "[::]:8443")]
     pub intake: SocketAddr,

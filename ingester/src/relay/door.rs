@@ -104,6 +104,11 @@ impl Door {
         admitted(&snapshot, cluster, &key, now).map(Visitor::Member)
     }
 
+    /// Whether who was let in would be now.
+    pub fn standing(&self, admitted: &Admitted) -> Result<(), LinkRefusal> {
+        admitted.standing(&self.snapshot.load(), Timestamp::now())
+    }
+
     fn is_peer(&self, peer: &SpiffeId) -> bool {
         self.mesh.id(Component::Ingester) == peer
     }

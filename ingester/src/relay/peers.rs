@@ -30,8 +30,9 @@ pub(super) async fn follow(parts: &Parts, stream: &Arc<Stream>, admitted: &Admit
         max_bytes: 1,
         claim: Claim::Behalf(behalf),
     };
+    let metrics = links::telling(&parts.metrics, parts.notes.dialled(super::LISTENER));
     let keep = |address: SocketAddr, wanted: watch::Receiver<bool>| {
-        let dialer = Dialer::new(address.into(), Arc::clone(&parts.tls), side.clone(), parts.metrics.clone());
+        let dialer = Dialer::new(address.into(), Arc::clone(&parts.tls), side.clone(), metrics.clone());
         let dialer = dialer.with_options(parts.options.clone());
         keep(dialer, Arc::clone(stream), address, wanted)
     };

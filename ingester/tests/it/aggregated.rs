@@ -26,7 +26,7 @@ use zen_queue::Queue as _;
 use zen_testkit::api_server::{ApiServer, Call, Reply};
 use zen_verify::SigningKeys;
 
-use crate::kit::Intake;
+use crate::kit::{Audited, Intake};
 
 const BASE: &str = "/apis/data.zen-mesh.io/v1alpha1";
 
@@ -37,6 +37,7 @@ struct Cluster {
     certificate: PeerCertificates,
     server: ApiServer,
     peer: CancellationToken,
+    audited: Audited,
     _end: DropGuard,
 }
 
@@ -96,6 +97,7 @@ impl Cluster {
             }),
         );
         let (proxy, certificate) = front_proxy();
+        let audited = Audited::new();
         let api = router(Parts {
             front_proxy: Arc::new(proxy),
             reviewer: Reviewer::new(server.client()),
@@ -105,9 +107,10 @@ impl Cluster {
                 peers: watch::channel(Arc::new(vec![address])).1,
             },
             signing_keys: Arc::new(signing_keys()),
+            notes: audited.notes(),
         });
         let end = peer.clone().drop_guard();
-        Self { replicas, api, certificate, server, peer, _end: end }
+        Self { replicas, api, certificate, server, peer, audited, _end: end }
     }
 
     async fn ask(&self, user: &str, method: Method, path: &str, body: Value) -> (u16, http::HeaderMap, Value) {
@@ -234,6 +237,41 @@ async fn strangers_hear_nothing() {
     let response = cluster.api.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 401, "without the front proxy's certificate");
     assert_eq!(cluster.server.received().len(), 0, "nobody was asked about them");
+}
+
+/// who was shown a payload or a key, who replayed, who was refused and why, is in the audit log; that the list was read is not.
+#[tokio::test]
+async fn who_was_shown_what_and_refused_what_is_audited() {
+    let cluster = Cluster::start().await;
+    cluster.bury([2, 0]).await;
+    let list = cluster.get("mary", "namespaces/a/deadletters").await.1;
+    let name = list["items"][0]["metadata"]["name"].as_str().unwrap();
+    for path in ["deadletters/NAME", "deadletters/NAME/payload", "deadletters/9-9/payload", "signingkeys/ci"] {
+        cluster.get("mary", &format!("namespaces/a/{}", path.replace("NAME", name))).await;
+    }
+    let replays = format!("{BASE}/namespaces/a/replays");
+    let spec = |dry: bool| json!({"spec": {"filter": {"destination": "a/ci"}, "dry_run": dry}});
+    cluster.ask("mary", Method::POST, &replays, spec(true)).await;
+    let started = cluster.ask("mary", Method::POST, &replays, spec(false)).await.2;
+    let replay = started["metadata"]["name"].as_str().unwrap();
+    cluster.ask("mary", Method::POST, &format!("{replays}/{replay}/cancel"), Value::Null).await;
+    let mut refused = Vec::new();
+    // The same again is counted, and no entry of its own.
+    for _ in 0..3 {
+        refused.push(cluster.get("eve", &format!("namespaces/a/deadletters/{name}/payload")).await);
+        refused.push(cluster.get("", "namespaces/a/deadletters").await);
+    }
+    let codes: Vec<_> = refused[..2].iter().map(|it| (it.0, &it.1["details"]["causes"][0]["reason"])).collect();
+    assert_eq!(codes, [(403, &json!("CallerForbidden")), (401, &json!("CallerUnproven"))], "told as it is recorded");
+    let due = [
+        format!("secret.access User/mary DeadLetter/a/{name}"),
+        "secret.access User/mary SigningKey/a/ci".to_owned(),
+        format!("administer User/mary Replay/a/{replay} start"),
+        format!("administer User/mary Replay/a/{replay} cancel"),
+        "authorize User/eve Listener/api CallerForbidden".to_owned(),
+        "authenticate unknown Listener/api CallerUnproven".to_owned(),
+    ];
+    assert_eq!(cluster.audited.told().await, due);
 }
 
 #[tokio::test]

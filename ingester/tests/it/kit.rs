@@ -263,3 +263,43 @@ pub fn signed(provider: &str, body: Option<&'static [u8]>, now: Timestamp) -> (V
     let line = |(name, value): (&http::HeaderName, &http::HeaderValue)| format!("{name}: {}", value.to_str().unwrap());
     (sample.headers.iter().map(line).collect(), sample.body)
 }
+
+/// An audit log, to look into.
+pub struct Audited {
+    log: zen_audit::Log,
+    folder: tempfile::TempDir,
+}
+
+impl Audited {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = "zen-ingester/zen-ingester-0".parse().unwrap();
+        let log = zen_audit::Log::open(zen_audit::Options::new(folder.path(), writer)).unwrap();
+        Self { log, folder }
+    }
+
+    pub fn notes(&self) -> zen_pod::audit::Notes {
+        zen_pod::audit::Notes::of(&self.log)
+    }
+
+    /// So many entries are there, without the first, which opens the chain.
+    pub fn count(&self) -> u64 {
+        self.log.head().seq.saturating_sub(1)
+    }
+
+    /// What was noted until now, as `zen audit verify` takes it: `<action> <who> <object> <reason or what was done>`. Nothing is
+    /// noted afterwards.
+    pub async fn told(&self) -> Vec<String> {
+        use zen_audit::verify::{Lenience, files};
+        self.log.clone().close().await;
+        let files = files::expand(&[self.folder.path().to_owned()]).unwrap();
+        assert_eq!(files::verify(&files, &[], Lenience::default()).unwrap().findings, vec![]);
+        let entries = files::entries(&files).unwrap().into_iter().filter(|entry| !entry.action.starts_with("chain."));
+        let words = entries.map(|entry| {
+            let why = entry.details.get("done").unwrap_or(&entry.reason);
+            assert_eq!(entry.allowed, entry.reason.is_empty(), "{entry:?}");
+            format!("{} {} {} {why}", entry.action, entry.who, entry.object).trim_end().to_owned()
+        });
+        words.collect()
+    }
+}

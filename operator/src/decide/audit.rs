@@ -11,6 +11,8 @@ use crate::settings::{Audit, ServiceType};
 
 /// Where the volume is; the entries lie in a folder of it, away from what a file system has in its root.
 const DATA: &str = "/var/lib/zen-mesh";
+/// The most of a plane's log, in the memory of its pod: months of what is refused, unless somebody knocks all day.
+const PLANE_MIB: u32 = 16;
 
 pub(super) fn stateful_set(inputs: &Inputs<'_>, settings: &Audit) -> Object {
     let shape = Shape {
@@ -52,13 +54,21 @@ pub(super) fn service(inputs: &Inputs<'_>) -> Object {
     super::service(inputs, AUDIT, AUDIT, json!({"spec": spec}))
 }
 
-/// What a pod that writes a log is told.
+/// What a pod that records before it answers is told.
 pub(super) fn environment(inputs: &Inputs<'_>) -> Vec<Value> {
     let Some(audit) = &inputs.workloads.audit else { return Vec::new() };
-    vec![
-        json!({"name": "ZEN_AUDIT_STORE", "value": format!("{AUDIT}.{}.svc", inputs.namespace)}),
-        json!({"name": "ZEN_AUDIT_STRICT", "value": audit.strict.to_string()}),
-    ]
+    vec![store(inputs), json!({"name": "ZEN_AUDIT_STRICT", "value": audit.strict.to_string()})]
+}
+
+/// What a plane is told: it is never strict, for nothing that it delivers waits for an entry.
+pub(super) fn plane(inputs: &Inputs<'_>) -> Vec<Value> {
+    let mut environment = vec![json!({"name": "ZEN_AUDIT_MIB", "value": PLANE_MIB.to_string()})];
+    environment.extend(inputs.workloads.audit.is_some().then(|| store(inputs)));
+    environment
+}
+
+fn store(inputs: &Inputs<'_>) -> Value {
+    json!({"name": "ZEN_AUDIT_STORE", "value": format!("{AUDIT}.{}.svc", inputs.namespace)})
 }
 
 pub(super) fn fixed_storage(inputs: &Inputs<'_>, settings: &Audit) -> Option<Problem> {

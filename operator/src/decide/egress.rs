@@ -4,7 +4,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::json;
 
 use super::pod::{Shape, port, selector, service_port};
-use super::{Inputs, object};
+use super::{Inputs, audit, object};
 use crate::names::{self, EGRESS, port as ports};
 use crate::object::Object;
 use crate::settings::ServiceType;
@@ -18,7 +18,7 @@ pub(super) fn deployment(inputs: &Inputs<'_>, keys: &str) -> Object {
         pod: &workloads.egress.pod,
         keys: Some((names::EGRESS_KEYS, keys)),
         ports: json!([port("link", ports::LINK), port("admin", ports::ADMIN), port("control", ports::CONTROL)]),
-        environment: Vec::new(),
+        environment: audit::plane(inputs),
         mounts: Vec::new(),
         volumes: Vec::new(),
     };

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::pod::{Shape, port, selector, service_port};
-use super::{Inputs, Problem, object, service};
+use super::{Inputs, Problem, audit, object, service};
 use crate::names::{self, INGESTER, port as ports};
 use crate::object::Object;
 use crate::settings::{Service, ServiceType};
@@ -54,7 +54,7 @@ fn shape<'a>(inputs: &'a Inputs<'a>, keys: &'a str) -> Shape<'a> {
     if workloads.api.enabled {
         container_ports.push(port("api", ports::API));
     }
-    let mut environment = Vec::new();
+    let mut environment = audit::plane(inputs);
     if workloads.hub.is_some() {
         container_ports.push(port("relay", ports::RELAY));
         environment.push(json!({"name": "ZEN_RELAY", "value": format!("[::]:{}", ports::RELAY)}));

@@ -46,6 +46,8 @@ pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
         // What Webhooks verify with, where it is in a ZenLock. The egress reaches every pod of the cluster anyway.
         outbound.push(json!({"to": pods(&[ZENLOCK]), "ports": [tcp(port::ZENLOCK)]}));
     }
+    // So it does here.
+    outbound.extend(to_store(inputs));
     outbound.push(json!({"to": [
         {"ipBlock": {"cidr": "0.0.0.0/0", "except": PRIVATE_V4}},
         {"ipBlock": {"cidr": "::/0", "except": PRIVATE_V6}},
@@ -72,16 +74,20 @@ pub(super) fn egress(inputs: &Inputs<'_>) -> Object {
 /// From the API server and from every pod that is to have its secrets.
 pub(super) fn zen_lock(inputs: &Inputs<'_>) -> Object {
     let mut outbound = cluster(inputs);
-    if inputs.workloads.audit.is_some() {
-        outbound.push(json!({"to": pods(&[AUDIT]), "ports": [tcp(port::AUDIT)]}));
-    }
+    outbound.extend(to_store(inputs));
     policy(inputs, ZENLOCK, &[json!({"ports": [tcp(port::ZENLOCK)]}), metrics()], &outbound)
 }
 
 /// From those that write entries.
 pub(super) fn audit(inputs: &Inputs<'_>) -> Object {
-    let inbound = [json!({"from": pods(&[OPERATOR, ZENLOCK]), "ports": [tcp(port::AUDIT)]}), metrics()];
+    let writers = pods(&[OPERATOR, INGESTER, EGRESS, ZENLOCK]);
+    let inbound = [json!({"from": writers, "ports": [tcp(port::AUDIT)]}), metrics()];
     policy(inputs, AUDIT, &inbound, &cluster(inputs))
+}
+
+/// Where entries of the audit log go.
+fn to_store(inputs: &Inputs<'_>) -> Option<Value> {
+    inputs.workloads.audit.is_some().then(|| json!({"to": pods(&[AUDIT]), "ports": [tcp(port::AUDIT)]}))
 }
 
 fn policy(inputs: &Inputs<'_>, component: &'static str, inbound: &[Value], outbound: &[Value]) -> Object {

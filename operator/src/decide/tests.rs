@@ -328,11 +328,17 @@ fn pods_reach_the_api_server_where_it_is() {
 /// writers are told where the store is, and how strict they are to be; switched off, each keeps its own log.
 #[test]
 fn the_audit_store_and_its_writers() {
-    let webhook = |plan: &Plan| {
-        let deployment = plan.wanted[&Id::new::<Deployment>("zen-mesh", names::ZENLOCK)].body().clone();
-        let variables = deployment["spec"]["template"]["spec"]["containers"][0]["env"].as_array().cloned();
+    let told = |plan: &Plan, id: &Id| {
+        let workload = plan.wanted[id].body().clone();
+        let variables = workload["spec"]["template"]["spec"]["containers"][0]["env"].as_array().cloned();
         let told = variables.unwrap_or_default().into_iter().filter(|it| it["name"].to_string().contains("ZEN_AUDIT"));
         told.map(|it| it["value"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    let webhook = |plan: &Plan| told(plan, &Id::new::<Deployment>("zen-mesh", names::ZENLOCK));
+    let planes = |plan: &Plan| {
+        let (egress, ingester) = (names::EGRESS, names::INGESTER);
+        [Id::new::<Deployment>("zen-mesh", egress), Id::new::<StatefulSet>("zen-mesh", ingester)]
+            .map(|id| told(plan, &id))
     };
     let to_store = |plan: &Plan, name: &str| {
         let policy = plan.wanted[&Id::new::<NetworkPolicy>("zen-mesh", name)].body().clone();
@@ -340,7 +346,14 @@ fn the_audit_store_and_its_writers() {
     };
     let on = decided(&DEFAULT.replace("strict: false", "strict: true"), |_| {});
     assert_eq!(webhook(&on), ["zen-audit.zen-mesh.svc", "true"]);
-    assert!(to_store(&on, names::ZENLOCK) && !to_store(&on, names::INGESTER));
+    // No plane is ever strict.
+    assert_eq!(planes(&on), [["16", "zen-audit.zen-mesh.svc"]; 2]);
+    assert!(to_store(&on, names::ZENLOCK) && to_store(&on, names::INGESTER));
+    assert!(!to_store(&on, names::EGRESS), "it reaches every pod of the cluster");
+    let store = on.wanted[&Id::new::<NetworkPolicy>("zen-mesh", names::AUDIT)].body();
+    let from = store["spec"]["ingress"][0]["from"].as_array().expect("writers").iter();
+    let from: Vec<_> = from.map(|from| from["podSelector"]["matchLabels"][names::COMPONENT_LABEL].clone()).collect();
+    assert_eq!(from, ["operator", "ingester", "egress", "zenlock-webhook"]);
     let set = on.wanted[&Id::new::<StatefulSet>("zen-mesh", names::AUDIT)].body();
     assert_eq!(set["spec"]["template"]["spec"]["containers"][0]["args"], json!(["serve"]));
 
@@ -348,6 +361,8 @@ fn the_audit_store_and_its_writers() {
     let off = format!("{before}{}", &after[after.find("egress:").expect("the next section")..]);
     let off = decided(&off, |_| {});
     assert!(webhook(&off).is_empty() && !to_store(&off, names::ZENLOCK));
+    assert_eq!(planes(&off), [["16"]; 2]);
+    assert!(!to_store(&off, names::INGESTER));
     let unwanted: Vec<_> = off.unwanted.iter().map(ToString::to_string).collect();
     let of_store = [
         "NetworkPolicy zen-mesh/zen-audit",

@@ -2,68 +2,15 @@
 //! same stands in a line of the log with the target `zen_operator::audit`. Nothing of a token or a key is in it.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
 use zen_audit::log::Cause;
-use zen_audit::{Action, Log, Record, Refused};
+use zen_audit::{Action, Record, Refused};
 use zen_identity::Component;
 use zen_identity::wire::Usage;
 use zen_model::reason::TrustRefusal;
 use zen_pki::{Names, Signed, SpiffeId};
 use zen_pod::Caller;
-
-/// What is remembered of the time before there is a log: a CA is made before the certificate that the log is shipped with.
-const EARLY: usize = 64;
-
-/// Where it goes.
-#[derive(Debug, Default)]
-pub(super) struct Audit(Mutex<To>);
-
-#[derive(Debug)]
-enum To {
-    Memory(Vec<Record>),
-    Log(Log),
-}
-
-impl Default for To {
-    fn default() -> Self {
-        Self::Memory(Vec::new())
-    }
-}
-
-impl Audit {
-    /// From now on into this log; what is remembered first.
-    pub(super) fn open(&self, log: &Log) {
-        let mut to = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let To::Memory(early) = std::mem::replace(&mut *to, To::Log(log.clone())) {
-            for record in early {
-                log.note(record);
-            }
-        }
-    }
-
-    /// What was done and cannot be taken back. Never waits.
-    pub(super) fn note(&self, record: Record) {
-        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            To::Log(log) => log.note(record),
-            To::Memory(early) if early.len() < EARLY => early.push(record),
-            To::Memory(_) => tracing::error!(?record, "there is no audit log yet, and no room to wait for it"),
-        }
-    }
-
-    /// What may be done once it is recorded; an error from a strict log alone. Waits as long as the log's patience at most.
-    pub(super) async fn record(&self, record: Record) -> Result<(), Refused> {
-        let log = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            To::Log(log) => Some(log.clone()),
-            To::Memory(_) => None,
-        };
-        if let Some(log) = log {
-            return log.record(record).await.map(drop);
-        }
-        self.note(record);
-        Ok(())
-    }
-}
+use zen_pod::audit::Entries;
 
 /// What the operator did by itself.
 pub(crate) fn administered(operator: &SpiffeId, object: &str, done: &str) -> Record {
@@ -104,7 +51,7 @@ macro_rules! line {
 
 impl Line {
     /// Before the certificate is handed over.
-    pub(super) async fn issued(&self, audit: &Audit, names: &Names, signed: &Signed) -> Result<(), TrustRefusal> {
+    pub(super) async fn issued(&self, audit: &Entries, names: &Names, signed: &Signed) -> Result<(), TrustRefusal> {
         let names = match names {
             Names::Workload(id) => id.to_string(),
             Names::Server(names) => names.iter().map(String::as_str).collect::<Vec<_>>().join(","),
@@ -134,7 +81,7 @@ impl Line {
     }
 
     /// A refusal stands, whether or not it can be recorded.
-    pub(super) fn refused(&self, audit: &Audit, reason: TrustRefusal, detail: &str) {
+    pub(super) fn refused(&self, audit: &Entries, reason: TrustRefusal, detail: &str) {
         audit.note(self.record().reason(reason.code()).detail("detail", detail));
         line!(warn, self, code = reason.code(), detail, "certificate refused");
     }

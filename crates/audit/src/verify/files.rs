@@ -100,6 +100,19 @@ pub fn verify(files: &[PathBuf], anchors: &[Head], lenience: Lenience) -> Result
     }
 }
 
+/// The entries of files, in their order, whatever [`verify`] would find about them. What is no entry is left out.
+///
+/// # Errors
+///
+/// When a file cannot be read.
+pub fn entries(files: &[PathBuf]) -> Result<Vec<Entry>, Error> {
+    let mut entries = Vec::new();
+    for file in files {
+        lines(file, |_, line, whole| entries.extend(Entry::parse(line).ok().filter(|_| whole)))?;
+    }
+    Ok(entries)
+}
+
 /// Calls `each` with number, content and whether it is whole, of each line. A line that is longer than any entry is given as
 /// far as that can be seen.
 ///

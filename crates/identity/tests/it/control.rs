@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use zen_identity::control::ReportQuery;
 use zen_identity::http::{Client, Error, Peer};
-use zen_identity::server::{Handshakes, require, serve_for_telling};
+use zen_identity::server::{Denials, Handshakes, Refusals, require, serve_for_telling, serve_telling};
 use zen_identity::{Action, Component};
 use zen_model::reason::PeerReason;
 use zen_pki::SpiffeId;
@@ -60,7 +60,8 @@ async fn refused_handshakes_are_told_with_their_reason() {
         let _ = tell.send((refused.reason, refused.from));
     });
     let (own, end) = (identity(&ours, &id(Component::Audit)), CancellationToken::new());
-    let served = serve_for_telling(&[Action::Audit], listener, &own, router(), end.clone(), handshakes);
+    let refusals = Refusals { handshakes, ..Refusals::default() };
+    let served = serve_for_telling(&[Action::Audit], listener, &own, router(), end.clone(), refusals);
     let audit = Peer { address, id: id(Component::Audit) };
     let foreign = identity(&theirs, &id(Component::ZenLock));
     foreign.replace_roots(&ours.roots().expect("roots")).expect("replaced");
@@ -79,6 +80,42 @@ async fn refused_handshakes_are_told_with_their_reason() {
     }
     // Another CA of the same name.
     assert_eq!(reasons, [PeerReason::SignatureWrong, PeerReason::PeerNotAllowed]);
+}
+
+/// T-05: who got through the handshake and was not let do it, each time.
+#[tokio::test]
+async fn denials_are_told_with_their_reason_and_the_id_of_the_answer() {
+    let ca = ca();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let address = listener.local_addr().expect("an address");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let denials = Denials::telling(move |denial| {
+        let _ = tell.send((
+            denial.who.to_owned(),
+            denial.action.to_owned(),
+            denial.code,
+            denial.request_id.to_owned(),
+            denial.from,
+        ));
+    });
+    let (own, end) = (identity(&ca, &id(Component::Ingester)), CancellationToken::new());
+    let refusals = Refusals { denials, ..Refusals::default() };
+    let served = serve_telling(listener, &own, router(), end.clone(), refusals);
+    let peer = Peer { address, id: id(Component::Ingester) };
+    let asked = async {
+        let sibling = Client::new(&own);
+        sibling.post::<Value>(&peer, "/v1/adopt", &json!({})).await.expect("allowed");
+        let refused = sibling.get::<Value>(&peer, "/v1/report").await.expect_err("refused");
+        end.cancel();
+        let Error::Refused { refused: Some(refused), .. } = refused else { panic!("{refused}") };
+        refused.request_id
+    };
+    let (served, request_id) = tokio::join!(served, asked);
+    served.expect("served");
+    let who = id(Component::Ingester).to_string();
+    let denied = told.try_recv().expect("told");
+    assert_eq!(denied, (who, "report".to_owned(), "ActionNotPermitted", request_id, Some(address.ip())));
+    assert!(told.try_recv().is_err(), "what was allowed is none");
 }
 
 #[tokio::test]

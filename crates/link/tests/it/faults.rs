@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use zen_link::convert::Invalid;
 use zen_link::frame::{FromEgress, FromIngester, Hello, Lease, Settled, Welcome};
-use zen_link::{Error, Frame, Metrics, Options, Presented, Receiver, Role, Side};
+use zen_link::{Dialer, Error, Frame, Metrics, Options, Presented, Receiver, Role, Side};
 
-use crate::support::{Mesh, PATIENCE, dialer, egress, ingester, lease, listen, pair};
+use crate::support::{Mesh, PATIENCE, dialer, egress, ingester, lease, listen, listen_telling, pair};
 
 #[tokio::test]
 async fn an_egress_that_is_killed_ends_the_session_with_an_error() {
@@ -245,4 +245,32 @@ async fn a_peer_that_does_not_greet_is_no_session() {
     let _ = timeout(PATIENCE, tls.read_to_end(&mut rest)).await.expect("hung up in time");
     assert!(listening.sessions.try_recv().is_err());
     counted(&listening.metrics, r#"zen_link_refused_total{outcome="no_greeting"} 1"#).await;
+}
+
+/// T-05: whoever keeps the record hears of a handshake from the side that broke it off, and from that side alone.
+#[tokio::test]
+async fn a_refused_handshake_is_told_where_it_was_refused() {
+    let mesh = Mesh::new();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let telling = |side: &'static str| {
+        let tell = tell.clone();
+        Metrics::default().telling(move |peer, error| {
+            let words = zen_pki::explain(error);
+            // The other side hears an alert.
+            if words.starts_with("invalid peer certificate") {
+                let _ = tell.send((side, peer.is_loopback()));
+            }
+        })
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+    let tls = mesh.server("egress", "ingester");
+    let listening = listen_telling(listener, tls, egress(), Options::default(), telling("listener"));
+    for (account, expected, side) in [("webhook", "egress", "listener"), ("ingester", "audit", "dialer")] {
+        let tls = mesh.client(account, expected);
+        let dialer = Dialer::new(listening.address.into(), tls, ingester(), telling("dialer"));
+        timeout(PATIENCE, dialer.connect()).await.expect("in time").expect_err("refused");
+        let heard = timeout(PATIENCE, told.recv()).await.expect("in time");
+        assert_eq!(heard, Some((side, true)));
+        assert!(told.is_empty(), "and nobody else");
+    }
 }

@@ -73,10 +73,19 @@ pub async fn listen<S: Side>(tls: Arc<ServerConfig>, side: S, options: Options) 
 }
 
 pub fn listen_on<S: Side>(listener: TcpListener, tls: Arc<ServerConfig>, side: S, options: Options) -> Listening<S> {
+    listen_telling(listener, tls, side, options, Metrics::default())
+}
+
+pub fn listen_telling<S: Side>(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    side: S,
+    options: Options,
+    metrics: Metrics,
+) -> Listening<S> {
     let address = listener.local_addr().expect("an address");
     let (hand_over, sessions) = mpsc::channel(16);
     let (shutdown, stop) = oneshot::channel();
-    let metrics = Metrics::default();
     let counted = metrics.clone();
     let task = tokio::spawn(async move {
         let on_session = move |session| {

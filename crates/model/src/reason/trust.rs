@@ -1,7 +1,7 @@
 use super::{Area, Row};
 
-/// Why one of our own parts is refused: by the identity service of the operator, or by the control API of a pod. None of
-/// them says anything of a token or a key.
+/// Why one of our own parts is refused, by the identity service of the operator or by the control API of a pod; and why a caller of
+/// the aggregated API is. None of them says anything of a token or a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TrustRefusal {
     /// No bearer token.
@@ -60,11 +60,15 @@ pub enum TrustRefusal {
     StoreUnavailable,
     /// The certificate could not be recorded.
     AuditUnavailable,
+    /// The API server does not vouch for who calls the aggregated API.
+    CallerUnproven,
+    /// RBAC does not let the caller of the aggregated API do this.
+    CallerForbidden,
 }
 
 impl TrustRefusal {
     /// Every reason.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::TokenMissing,
         Self::TokenInvalid,
         Self::TokenNotPodBound,
@@ -93,6 +97,8 @@ impl TrustRefusal {
         Self::ChainConflict,
         Self::StoreUnavailable,
         Self::AuditUnavailable,
+        Self::CallerUnproven,
+        Self::CallerForbidden,
     ];
 
     /// Code, status, meaning and hint: the one function that decides them.
@@ -173,6 +179,18 @@ impl TrustRefusal {
                 "Wait as Retry-After says; look for a pod that restarts in a loop.",
             ),
             Self::IssuerUnavailable | Self::IssuerDenied | Self::IssuerUnfit => self.of_issuer(),
+            Self::CallerUnproven => (
+                "CallerUnproven",
+                401,
+                "The request to the aggregated API does not come through the API server.",
+                "Use kubectl or a client of the Kubernetes API; nothing else reaches this one.",
+            ),
+            Self::CallerForbidden => (
+                "CallerForbidden",
+                403,
+                "RBAC does not let the caller of the aggregated API do this.",
+                "Bind one of the roles of docs/install.md to who is to have it.",
+            ),
         };
         Row { code, area: Area::Trust, status, meaning, hint }
     }

@@ -35,30 +35,66 @@ fn proven(key: &zen_seal::cluster::ClusterKey) -> Claim {
     Claim::Proven(Arc::new(move |instance, binding| prove(&id, &key, instance, binding)))
 }
 
-/// T-05: identity is (tenant, cluster); what a peer says of itself changes nothing.
+/// T-05: identity is (tenant, cluster); what a peer says of itself changes nothing. Each refusal is an entry of the audit log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_leases_under_another_name() {
-    let hub = Hub::new(&["team-a", "team-b"], "delivery: {concurrency: 8}", 1).await;
-    let (ours, theirs) = (hub.member("team-a/eu"), hub.member("team-b/eu"));
+    let hub = Hub::new(&["team-a", "team-b", "team-c"], "delivery: {concurrency: 8}", 1).await;
+    let (ours, theirs, off) = (hub.member("team-a/eu"), hub.member("team-b/eu"), hub.member("team-c/eu"));
+    hub.enroll("team-c/eu", Some(Enrolled { enabled: false, ..hub.enrolled("team-c/eu") }));
     let behalf = |tenant: &str| Claim::Behalf(Behalf { tenant: tenant.into(), cluster: "eu".into(), version: 1 });
-    let egress = ours.identity("zen-egress");
-    for (what, claim, due) in [
-        ("no proof", Claim::Own, LinkRefusal::ProofMissing),
-        ("a namesake's key", proven(&theirs.key(1)), LinkRefusal::ProofWrong),
-        ("a version that is not", proven(&ours.key(2)), LinkRefusal::KeyVersionEnded),
-        ("for a namesake", behalf("team-b"), LinkRefusal::BehalfForbidden),
-        ("for itself", behalf("team-a"), LinkRefusal::BehalfForbidden),
+    let (egress, peer) = (ours.identity("zen-egress"), hub.identity("zen-ingester"));
+    let mut due = Vec::new();
+    for (what, identity, claim, reason) in [
+        ("no proof", &egress, Claim::Own, LinkRefusal::ProofMissing),
+        ("a namesake's key", &egress, proven(&theirs.key(1)), LinkRefusal::ProofWrong),
+        ("a version that is not", &egress, proven(&ours.key(2)), LinkRefusal::KeyVersionEnded),
+        ("for a namesake", &egress, behalf("team-b"), LinkRefusal::BehalfForbidden),
+        ("for a cluster that is off", &peer, behalf("team-c"), LinkRefusal::EnrollmentDisabled),
+        ("of one that is off", &off.identity("zen-egress"), proven(&off.key(1)), LinkRefusal::EnrollmentDisabled),
+        ("for nobody", &peer, behalf("team-z"), LinkRefusal::EnrollmentUnknown),
+        ("an ingester for itself", &peer, Claim::Own, LinkRefusal::BehalfMissing),
     ] {
-        let refused = dial(&hub, &egress, claim).await;
-        assert!(matches!(&refused, Err(Error::Refused(reason)) if *reason == due), "{what}: {refused:?}");
+        let refused = dial(&hub, identity, claim).await;
+        assert!(matches!(&refused, Err(Error::Refused(code)) if *code == reason), "{what}: {refused:?}");
+        due.push(format!("authorize {} Listener/relay {}", identity.id(), reason.code()));
     }
+    let again = dial(&hub, &egress, behalf("team-a")).await;
+    assert!(matches!(&again, Err(Error::Refused(LinkRefusal::BehalfForbidden))), "for itself: {again:?}");
     // Others do not get through the handshake: workloads of the member that are no egress, the hub's own egress.
     for identity in [ours.identity("zen-operator"), ours.identity("zen-ingester"), hub.identity("zen-egress")] {
         let refused = dial(&hub, &identity, proven(&ours.key(1))).await;
         assert!(matches!(refused, Err(Error::Tls(_) | Error::Lost(_))), "{}: {refused:?}", identity.id());
     }
-    // And the door is open to the right one.
-    dial(&hub, &egress, proven(&ours.key(1))).await.expect("let in");
+    due.push("authenticate Address/127.0.0.1 Listener/relay PeerNotAllowed".to_owned());
+    // And the door is open to the right one, so often.
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        open.push(dial(&hub, &egress, proven(&ours.key(1))).await.expect("let in"));
+    }
+    let refused = dial(&hub, &egress, proven(&ours.key(1))).await;
+    assert!(matches!(&refused, Err(Error::Refused(LinkRefusal::StreamsTooMany))), "{refused:?}");
+    due.push(format!("authorize {} Listener/relay StreamsTooMany", egress.id()));
+    // Within a minute what repeats is counted, and no entry of its own.
+    let audited = &hub.ingesters[0].audited;
+    until("all are entries", || audited.count() == due.len() as u64).await;
+    let mut told = audited.told().await;
+    told.sort();
+    due.sort();
+    assert_eq!(told, due);
+}
+
+/// T-06: so is the end of a stream that counts no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_ended_is_an_entry() {
+    let hub = Hub::new(&["team-a"], "delivery: {concurrency: 8}", 1).await;
+    let member = hub.member("team-a/eu");
+    let egress = member.identity("zen-egress");
+    let mut session = dial(&hub, &egress, proven(&member.key(1))).await.expect("let in");
+    hub.enroll("team-a/eu", Some(Enrolled { uid: "another".to_owned(), ..hub.enrolled("team-a/eu") }));
+    while let Some(Ok(_)) = session.receiver.next().await {}
+    let audited = &hub.ingesters[0].audited;
+    until("it is an entry", || audited.count() == 1).await;
+    assert_eq!(audited.told().await, [format!("authorize {} Listener/relay EnrollmentUnknown", egress.id())]);
 }
 
 /// A member's certificate is worth nothing where the hub's ingesters dial its egresses, at either end.

@@ -29,7 +29,7 @@ use zen_testkit::Upstream;
 use zen_verify::SigningKeys;
 
 use crate::fleet::{Started, domain, id};
-use crate::kit::{TOKEN, until};
+use crate::kit::{Audited, TOKEN, until};
 pub use front::Front;
 pub use member::Member;
 
@@ -184,6 +184,7 @@ impl Hub {
         let address = relay.local_addr().unwrap();
         let (peers, following) = watch::channel(Addresses::default());
         let mesh = Mesh::new(&domain(), "zen-mesh").unwrap();
+        let audited = Audited::new();
         let relaying = Relaying {
             listener: relay,
             door: Arc::new(Door::new(mesh, Arc::clone(&self.snapshot), &self.signing).unwrap()),
@@ -191,6 +192,7 @@ impl Hub {
             peers: following,
             metrics,
             options: options(),
+            notes: audited.notes(),
         };
         replica.relay(&mut tasks, relaying).unwrap();
         self.ingesters.push(Pod {
@@ -201,6 +203,7 @@ impl Hub {
             readiness,
             ends,
             tasks,
+            audited,
             _state: state,
         });
         self.peers.push(peers);
@@ -338,6 +341,8 @@ pub struct Pod {
     pub relay: SocketAddr,
     pub replica: Replica,
     pub registry: Registry,
+    /// Whom it refused.
+    pub audited: Audited,
     readiness: Readiness,
     ends: Ends,
     tasks: Tasks,
