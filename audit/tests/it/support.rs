@@ -13,8 +13,10 @@ use zen_audit::verify::{Lenience, Report, files};
 use zen_audit::{Action, Entry, Head, Log, Options, Record, Writer};
 use zen_audit_store::anchor::Anchoring;
 use zen_audit_store::{Anchor, Metrics, Store, router, store};
+use zen_identity::server::serve_for_telling;
 use zen_identity::{Component, Mesh};
 use zen_pki::{Ca, Identity};
+use zen_pod::audit::Notes;
 
 pub fn mesh() -> Mesh {
     Mesh::new(&"zen-mesh.local".parse().expect("valid"), "zen-mesh").expect("valid")
@@ -62,9 +64,10 @@ impl Served {
         let address = listener.local_addr().expect("an address");
         let (store, end) = (open(data, small()), CancellationToken::new());
         let (routes, ended, identity) = (router(Arc::clone(&store)), end.clone(), identity(ca, Component::Audit));
+        let refusals = Notes::of(store.log()).listener("audit");
         let task = tokio::spawn(async move {
             let actions = [zen_identity::Action::Audit];
-            zen_identity::server::serve_for(&actions, listener, &identity, routes, ended).await.expect("served");
+            serve_for_telling(&actions, listener, &identity, routes, ended, refusals).await.expect("served");
         });
         Self { store, address, end, task }
     }

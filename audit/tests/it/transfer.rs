@@ -15,7 +15,7 @@ use zen_audit::{Log, Options};
 use zen_identity::Component;
 use zen_testkit::Reserved;
 
-use crate::support::{Served, access, entries, ids, paths, remote, until, verify, writer};
+use crate::support::{Served, access, entries, ids, mesh, paths, remote, until, verify, writer};
 
 fn options(folder: &Path) -> Options {
     let patience = Duration::from_secs(20);
@@ -117,6 +117,7 @@ async fn a_writer_starts_without_its_store() {
     let away = "127.0.0.1:1".parse().expect("an address");
     let run = folder.path().join("two");
     let pod = Pod::start(&ca, options(&run), away).await;
+    until(|| pod.log.head().seq > 0).await;
     pod.stop_now().await;
     let served = Served::start(&ca, &data, "127.0.0.1:0").await;
     let pod = Pod::start(&ca, options(&run), served.address).await;
@@ -139,7 +140,7 @@ impl Pod {
     }
 }
 
-/// T-05: each component writes its own chains and no other's; who writes none does not get in.
+/// T-05: each component writes its own chains and no other's; who writes none does not get in. Whoever tries is an entry.
 #[tokio::test]
 async fn the_policy_decides_whose_entries_are_taken() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -160,6 +161,12 @@ async fn the_policy_decides_whose_entries_are_taken() {
     let own = remote(&ca, Component::Audit, served.address);
     assert!(matches!(own.resume(&ask).await, Err(TransportError::Unreachable(_))));
     served.stop().await;
+    let told: Vec<_> = entries(&data).into_iter().filter(|entry| entry.writer.component() == "zen-audit").collect();
+    let told = told.iter().filter(|entry| !entry.reason.is_empty());
+    let told: Vec<_> = told.map(|entry| format!("{} {} {}", entry.action, entry.who, entry.reason)).collect();
+    let due = [Component::Egress, Component::Operator].map(|it| format!("authorize {} ActionNotPermitted", mesh().id(it)));
+    assert_eq!(told[..2], due);
+    assert_eq!(told[2..], ["authenticate Address/127.0.0.1 PeerNotAllowed"]);
 }
 
 /// Local files are bounded: what has no room while the store is away is counted.
