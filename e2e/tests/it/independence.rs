@@ -2,50 +2,17 @@
 //! (T-07; issue 6, point 9).
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use zen_testkit::Upstream;
 
+use crate::pods::load::Load;
+use crate::pods::objects::{HOOK, WEBHOOK, ci, enroll};
 use crate::pods::source::Source;
 use crate::pods::stage::{ANY, Egress, Ingester, Stage, metric, ready, until};
-use crate::rotation::{Load, send};
 
-const OBJECTS: &str = "
-apiVersion: v1
-kind: Secret
-metadata: {name: s, namespace: team-a}
-stringData: {token: correct-horse}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {name: hook, namespace: team-a}
-spec:
-  verification: {provider: bearer, secrets: [{secretRef: {name: s, key: token}}]}
-  routes: [{destinations: [{name: ci}]}]
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Destination
-metadata: {name: ci, namespace: team-a}
-spec:
-  target: {url: 'UPSTREAM'}
-  network: {allowCidrs: [127.0.0.0/8]}
-  mode: MODE
-";
-const ENROLLMENT: &str = "
-apiVersion: zen-mesh.io/v1alpha1
-kind: ClusterEnrollment
-metadata: {name: eu, namespace: team-a}
-spec: {recipient: age1cvleujdf0ekfjlrcspr094v5x6zjfjy2vy9kgwqvlh6mxyhfsgwqhupmql}
-";
-const HOOK: &str = "/team-a/hook";
 /// Long enough for what is done while they last, on a busy machine.
 const LIFETIME: Duration = Duration::from_mins(1);
-
-fn objects(upstream: &Upstream, mode: &str) -> String {
-    OBJECTS.replace("UPSTREAM", &upstream.url("/")).replace("MODE", mode)
-}
 
 /// Seconds, as an alert sees it.
 async fn remaining(admin: SocketAddr) -> f64 {
@@ -62,7 +29,7 @@ async fn delivery_goes_on_for_the_life_of_the_certificates_and_what_comes_then_w
     let mut stage = Stage::start().await;
     stage.certificates_last(LIFETIME);
     let (mut ingester, mut egress) = (Ingester::new(0), Egress::new(0));
-    stage.apply(&[&objects(&upstream, "Egress")]).await;
+    stage.apply(&[WEBHOOK, &ci(&upstream, "Egress")]).await;
     ingester.start(&stage, &[]).await;
     egress.start(&stage).await;
     stage.egresses(&[&egress]).await;
@@ -72,19 +39,13 @@ async fn delivery_goes_on_for_the_life_of_the_certificates_and_what_comes_then_w
     until("it is delivered", async || !upstream.received().is_empty()).await;
 
     // Under load: everything that writes and signs goes, and no request and no delivery fails.
-    let load = Arc::new(Load::default());
-    let sending = tokio::spawn(send(Arc::clone(&load), intake, stage.trust(), 1));
-    until("requests flow", async || load.sent.load(Ordering::Relaxed) > 50).await;
+    let load = Load::start(&[intake], &stage.trust());
+    until("requests flow", async || load.sent() > 50).await;
     stage.leave();
-    let before = load.sent.load(Ordering::Relaxed);
-    until("and go on", async || load.sent.load(Ordering::Relaxed) > before + 300).await;
-    load.end.store(true, Ordering::Relaxed);
-    sending.await.unwrap();
-    let (sent, failed) = (load.sent.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
-    assert_eq!(failed, 0, "of {sent} requests");
-    let mut arrived = usize::try_from(sent).unwrap() + 1;
+    let before = load.sent();
+    until("and go on", async || load.sent() > before + 300).await;
+    let mut arrived = load.end().await + 1;
     until("all of it is delivered", async || upstream.received().len() == arrived).await;
-    eprintln!("without operator and API server: {sent} requests, {failed} failed, all delivered");
 
     // Containers that start anew find all they need in their volumes.
     ingester.stop().await;
@@ -144,26 +105,17 @@ async fn a_member_delivers_while_the_hubs_operator_is_away() {
     let mut stage = Stage::start().await;
     let (mut ingester, mut egress) = (Ingester::new(0), Egress::new(0));
     ingester.start(&stage, &["--relay", ANY]).await;
-    stage.apply(&[ENROLLMENT, &objects(&upstream, "Relay\n  cluster: eu")]).await;
-    let status = r#"{"status": {"phase": "Enrolled", "keys": [{"version": 1}]}}"#;
-    let patch =
-        ["-n", "team-a", "patch", "clusterenrollment", "eu", "--type=merge", "--subresource=status", "-p", status];
-    stage.kubectl(&patch).await;
+    enroll(&stage).await;
+    stage.apply(&[WEBHOOK, &ci(&upstream, "Relay\n  cluster: eu")]).await;
     let mut source = Source::connect(ingester.addresses().intake.unwrap(), stage.roots()).await;
     until("the Webhook is served", async || source.post(HOOK, "1").await == 202).await;
     egress.start_in_member(&stage, ingester.addresses().relay.unwrap()).await;
     until("it is delivered", async || upstream.received().len() == 1).await;
 
     stage.leave();
-    let load = Arc::new(Load::default());
-    let intake = ingester.addresses().intake.unwrap();
-    let sending = tokio::spawn(send(Arc::clone(&load), intake, stage.trust(), 1));
-    until("requests flow", async || load.sent.load(Ordering::Relaxed) > 200).await;
-    load.end.store(true, Ordering::Relaxed);
-    sending.await.unwrap();
-    let (sent, failed) = (load.sent.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
-    assert_eq!(failed, 0, "of {sent} requests");
-    let arrived = usize::try_from(sent).unwrap() + 1;
+    let load = Load::start(&[ingester.addresses().intake.unwrap()], &stage.trust());
+    until("requests flow", async || load.sent() > 200).await;
+    let arrived = load.end().await + 1;
     until("all of it is delivered", async || upstream.received().len() == arrived).await;
 
     egress.stop().await;

@@ -11,8 +11,8 @@ use zen_enroll::Bundle;
 use zen_enroll::bundle::fingerprint;
 use zen_rotation::record::{self, State};
 
-use crate::pods::stage::ready;
-use crate::pods::stage::until;
+use crate::pods::objects::WEBHOOK;
+use crate::pods::stage::{ready, until};
 use crate::rights;
 use crate::rights::stage::{NAMESPACE, Stage};
 
@@ -113,6 +113,7 @@ spec:
   {group: data.zen-mesh.io, version: v1alpha1, groupPriorityMinimum: 100, versionPriority: 100, service: {name: x, namespace: zen-mesh}, insecureSkipTLSVerify: true}
 ";
 
+/// Besides a Webhook.
 const TENANT: &str = "
 apiVersion: v1
 kind: Secret
@@ -127,13 +128,6 @@ spec:
   mode: Relay
   cluster: prod-eu
   authentication: {bearer: {secretRef: {name: target, key: token}}}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {name: hook, namespace: team-a}
-spec:
-  verification: {provider: bearer, secrets: [{secretRef: {name: target, key: token}}]}
-  routes: [{destinations: [{name: ci}]}]
 ";
 
 /// K-06: as for a hub in `rights.rs`: what the chart lets a member's operator do is what it does.
@@ -145,25 +139,14 @@ async fn a_members_operator_uses_every_right_that_it_has() {
     join(&hub, &mut member).await;
     member.start_pods_of_member().await;
     until("the egress is ready", async || ready(member.egress_admin()).await.0 == 200).await;
-    member.apply(TENANT).await;
+    member.apply(&[WEBHOOK, TENANT].join("---")).await;
     let to = rights::zen_locks::published(&member).await;
     member.apply(&rights::zen_locks::zen_lock(&to).to_string()).await;
     member.until_condition("destination", "ci", "Accepted=True").await;
     until("the plane may read what it names", async || !rights::tenant_roles(&member).await.is_empty()).await;
     let of_tenant = rights::tenant_roles(&member).await;
 
-    rights::repeated_event(&member);
-    rights::switch_off(&member).await;
-    member.kubectl(&["delete", "webhooks,destinations", "--all", "-n", "team-a"]).await;
-    until("nothing is granted any more", async || rights::tenant_roles(&member).await.is_empty()).await;
-    let operator = member.client("zen-operator");
-    let (left, deleted) =
-        tokio::join!(member.operator_ends(), zen_operator::cleanup::run(&operator, NAMESPACE, "zen-mesh-cleanup"));
-    assert!(left.contains("lease"), "the operator made room: {left}");
-    assert_eq!(deleted.unwrap(), 0, "all of it was gone before");
-    member.stop_pods().await;
-    let problems = rights::problems(&member, &["zen-operator"], &of_tenant).await;
-    assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
+    rights::ends(&mut member, &["zen-operator"], &of_tenant).await;
 }
 
 fn fingerprints(bundle: &str) -> Vec<String> {

@@ -22,6 +22,7 @@ use zen_pki::TrustRoots;
 use zen_testkit::{Answer, Upstream};
 
 use crate::pods::Issued;
+use crate::pods::objects::{HOOK, WEBHOOK, destination};
 use crate::pods::source::Source;
 use crate::pods::stage::{get, until};
 use crate::rights;
@@ -29,37 +30,7 @@ use crate::rights::stage::{NAMESPACE, Stage};
 use needle::Needle;
 use tap::Tap;
 
-const OBJECTS: &str = "
-apiVersion: v1
-kind: Secret
-metadata: {name: s, namespace: team-a}
-stringData: {token: correct-horse}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {name: hook, namespace: team-a}
-spec:
-  verification: {provider: bearer, secrets: [{secretRef: {name: s, key: token}}]}
-  routes: [{destinations: [{name: takes}, {name: refuses}]}]
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Destination
-metadata: {name: takes, namespace: team-a}
-spec:
-  target: {url: 'TAKES'}
-  network: {allowCidrs: [127.0.0.0/8]}
-  headers: {forward: [X-Planted]}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Destination
-metadata: {name: refuses, namespace: team-a}
-spec:
-  target: {url: 'REFUSES'}
-  network: {allowCidrs: [127.0.0.0/8]}
-  headers: {forward: [X-Planted]}
-";
 const GRANTS: &str = r#"mesh.grants=[{"namespace":"team-a","cidrs":["127.0.0.0/8"]}]"#;
-const HOOK: &str = "/team-a/hook";
 const DATA: &str = "/apis/data.zen-mesh.io/v1alpha1";
 
 /// One for each place of a request or an answer that somebody outside decides.
@@ -111,7 +82,10 @@ async fn nothing_of_an_event_reaches_the_control_plane() {
     let tap = Tap::start(&stage.issuer().await, stage.bundle(), &mesh, between);
     stage.start_pods().await;
     stage.serve_link().await;
-    stage.apply(&OBJECTS.replace("TAKES", &takes.url("/")).replace("REFUSES", &refuses.url("/"))).await;
+    let webhook = WEBHOOK.replace("[{name: ci}]", "[{name: takes}, {name: refuses}]");
+    let [takes_it, refuses_it] = [("takes", &takes), ("refuses", &refuses)]
+        .map(|(name, upstream)| destination(name, upstream, "headers: {forward: [X-Planted]}"));
+    stage.apply(&[webhook, takes_it, refuses_it].join("---")).await;
 
     let intake = stage.ingester().intake.unwrap();
     let mut source = None;

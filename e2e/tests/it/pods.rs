@@ -1,6 +1,8 @@
 //! The pods of ingester and egress, whole, on a real API server (K-04, W-14, D-02, T-05, T-07): only the kubelet's part and the
 //! operator's are stood in for.
 
+pub mod load;
+pub mod objects;
 pub mod source;
 pub mod stage;
 
@@ -12,38 +14,9 @@ use zen_identity::{Component, control};
 use zen_pki::Ca;
 use zen_testkit::Upstream;
 
+use objects::{HOOK, WEBHOOK, ci, enroll};
 use source::Source;
 use stage::{ANY, Egress, Ingester, Stage, ready, roots, until};
-
-const WEBHOOK: &str = "
-apiVersion: v1
-kind: Secret
-metadata: {name: s, namespace: team-a}
-stringData: {token: correct-horse}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {name: hook, namespace: team-a}
-spec:
-  verification: {provider: bearer, secrets: [{secretRef: {name: s, key: token}}]}
-  routes: [{destinations: [{name: ci}]}]
-";
-const HOOK: &str = "/team-a/hook";
-
-fn destination(upstream: &Upstream, mode: &str) -> String {
-    format!(
-        "
-apiVersion: zen-mesh.io/v1alpha1
-kind: Destination
-metadata: {{name: ci, namespace: team-a}}
-spec:
-  target: {{url: '{}'}}
-  network: {{allowCidrs: [127.0.0.0/8]}}
-  mode: {mode}
-",
-        upstream.url("/")
-    )
-}
 
 /// From objects to a delivery, reports, a drain and back, a change of configuration, an API server and an operator that go
 /// away, and containers that start anew without them.
@@ -55,7 +28,7 @@ async fn pods_serve_by_the_objects_and_go_on_without_the_api_server() {
     ingester.start(&stage, &[]).await;
     until("ready without an object", async || ready(ingester.addresses().admin).await.0 == 200).await;
 
-    stage.apply(&[WEBHOOK, &destination(&upstream, "Egress")]).await;
+    stage.apply(&[WEBHOOK, &ci(&upstream, "Egress")]).await;
     let mut source = Source::connect(ingester.addresses().intake.unwrap(), stage.roots()).await;
     until("the Webhook is served", async || source.post(HOOK, "1").await == 202).await;
     assert!(upstream.received().is_empty(), "there is no egress yet");
@@ -170,7 +143,7 @@ async fn drain(stage: &Stage, ingester: &Ingester, source: &mut Source) {
 async fn the_intakes_certificate_follows_its_secret() {
     let upstream = Upstream::http().await;
     let stage = Stage::start().await;
-    stage.apply(&[WEBHOOK, &destination(&upstream, "Direct")]).await;
+    stage.apply(&[WEBHOOK, &ci(&upstream, "Direct")]).await;
     let mut ingester = Ingester::new(0);
     ingester.start(&stage, &["--intake-secret", "intake-tls"]).await;
     until("what is missing is said", async || {
@@ -219,7 +192,7 @@ stringData: {tls.crt: nonsense, tls.key: nonsense}
 async fn a_volume_without_a_replica_is_emptied_into_a_peer() {
     let upstream = Upstream::http().await;
     let stage = Stage::start().await;
-    let paused = destination(&upstream, "Direct").replace("spec:\n", "spec:\n  paused: true\n");
+    let paused = ci(&upstream, "Direct").replace("spec:\n", "spec:\n  paused: true\n");
     stage.apply(&[WEBHOOK, &paused]).await;
     let (mut gone, mut stays) = (Ingester::new(1), Ingester::new(0));
     gone.start(&stage, &[]).await;
@@ -239,7 +212,7 @@ async fn a_volume_without_a_replica_is_emptied_into_a_peer() {
     assert_eq!((status.state, status.waiting), (DrainState::Serving, 20));
     assert!(upstream.received().is_empty());
 
-    stage.apply(&[&destination(&upstream, "Direct").replace("spec:\n", "spec:\n  paused: false\n")]).await;
+    stage.apply(&[&ci(&upstream, "Direct").replace("spec:\n", "spec:\n  paused: false\n")]).await;
     let received = upstream.wait_for(20).await;
     let bodies: std::collections::BTreeSet<_> = received.iter().map(|request| request.body.clone()).collect();
     assert_eq!((received.len(), bodies.len()), (20, 20), "each of them, and each once");
@@ -289,13 +262,6 @@ stringData:
     }
 }
 
-const ENROLLMENT: &str = "
-apiVersion: zen-mesh.io/v1alpha1
-kind: ClusterEnrollment
-metadata: {name: eu, namespace: team-a}
-spec: {recipient: age1cvleujdf0ekfjlrcspr094v5x6zjfjy2vy9kgwqvlh6mxyhfsgwqhupmql}
-";
-
 /// D-02, T-06: the egress pod of a member listens for nobody, dials the hub, and delivers what the hub took in; its stream is
 /// closed when its enrollment is disabled, and comes back with it.
 #[tokio::test(flavor = "multi_thread")]
@@ -304,11 +270,8 @@ async fn a_members_egress_dials_its_hub_and_delivers() {
     let stage = Stage::start().await;
     let (mut ingester, mut egress) = (Ingester::new(0), Egress::new(0));
     ingester.start(&stage, &["--relay", ANY]).await;
-    let destination = destination(&upstream, "Relay\n  cluster: eu");
-    stage.apply(&[WEBHOOK, ENROLLMENT, &destination]).await;
-    let status = r#"{"status": {"phase": "Enrolled", "keys": [{"version": 1}]}}"#;
-    let patch = ["-n", "team-a", "patch", "clusterenrollment", "eu", "--type=merge"];
-    stage.kubectl(&[&patch[..], &["--subresource=status", "-p", status]].concat()).await;
+    enroll(&stage).await;
+    stage.apply(&[WEBHOOK, &ci(&upstream, "Relay\n  cluster: eu")]).await;
     let mut source = Source::connect(ingester.addresses().intake.unwrap(), stage.roots()).await;
     until("the Webhook is served", async || source.post(HOOK, "1").await == 202).await;
 
@@ -321,6 +284,7 @@ async fn a_members_egress_dials_its_hub_and_delivers() {
         told.expect("it is told")
     };
     until("the hub counts it", async || sessions().await > 0.5).await;
+    let patch = ["-n", "team-a", "patch", "clusterenrollment", "eu", "--type=merge"];
     stage.kubectl(&[&patch[..], &["-p", r#"{"spec": {"disabled": true}}"#]].concat()).await;
     let began = tokio::time::Instant::now();
     until("its stream is closed", async || sessions().await < 0.5).await;

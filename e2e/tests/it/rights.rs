@@ -21,16 +21,12 @@ use zen_e2e::rights::{self, Right};
 use zen_operator::writer::{Metrics, Notice, Writer};
 use zen_runtime::lease::Leadership;
 
+use crate::pods::objects::WEBHOOK;
 use crate::pods::stage::{ready, until};
 use stage::{ACCOUNTS, NAMESPACE, Stage};
 
-/// Something of every kind that is read on behalf of a tenant.
+/// Something of every kind that is read on behalf of a tenant, besides what [`WEBHOOK`] names.
 const TENANT: &str = "
-apiVersion: v1
-kind: Secret
-metadata: {name: source, namespace: team-a}
-stringData: {token: correct-horse}
----
 apiVersion: v1
 kind: Secret
 metadata: {name: target, namespace: team-a}
@@ -48,20 +44,6 @@ spec:
   target: {url: https://ci.example.com}
   authentication: {bearer: {secretRef: {name: target, key: token}}}
   tls: {caRef: {configMapRef: {name: target-ca, key: ca.crt}}}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {name: hook, namespace: team-a}
-spec:
-  verification: {provider: bearer, secrets: [{secretRef: {name: source, key: token}}]}
-  routes: [{destinations: [{name: ci}]}]
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {name: lost, namespace: team-a}
-spec:
-  verification: {provider: bearer, secrets: [{secretRef: {name: source, key: token}}]}
-  routes: [{destinations: [{name: nowhere}]}]
 ";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,7 +56,9 @@ async fn every_right_is_used_and_every_use_is_granted() {
     until("the ingester is ready", async || ready(stage.ingester_admin()).await.0 == 200).await;
     until("the egress is ready", async || ready(stage.egress_admin()).await.0 == 200).await;
 
-    stage.apply(&TENANT.replace("CERTIFICATE", &json!(stage.bundle()).to_string())).await;
+    let tenant = TENANT.replace("CERTIFICATE", &json!(stage.bundle()).to_string());
+    let lost = WEBHOOK.replace("name: hook", "name: lost").replace("name: ci", "name: nowhere");
+    stage.apply(&[WEBHOOK, &lost, &tenant].join("---")).await;
     let sample = crate::samples::named("ClusterEnrollment", "prod-eu");
     stage.apply(&crate::samples::with(sample, "/metadata/namespace", json!("team-a")).to_string()).await;
     stage.until_condition("webhook", "hook", "Programmed=True").await;
@@ -95,27 +79,32 @@ async fn every_right_is_used_and_every_use_is_granted() {
     rotation(&stage).await;
     aggregated_api(&stage).await;
     drain(&stage).await;
-    repeated_event(&stage);
-    switch_off(&stage).await;
-    stage.kubectl(&["delete", "webhooks,destinations", "--all", "-n", "team-a"]).await;
-    until("nothing is granted any more", async || tenant_roles(&stage).await.is_empty()).await;
-
     // What the hooks of the chart run. Nobody runs pods here, so that waiting ends with what is missing.
     let operator = stage.client("zen-operator");
     let missing = zen_operator::wait::run(&operator, NAMESPACE, Duration::ZERO).await.unwrap_err().to_string();
     assert!(missing.contains("StatefulSet"), "{missing}");
+    ends(&mut stage, &ACCOUNTS, &of_tenant).await;
+}
+
+/// All that was made goes, by the settings, with the objects and by a hook of the chart; then what these accounts did is what they
+/// may do.
+pub async fn ends(stage: &mut Stage, accounts: &[&str], of_tenant: &[Value]) {
+    repeated_event(stage);
+    switch_off(stage).await;
+    stage.kubectl(&["delete", "webhooks,destinations", "--all", "-n", "team-a"]).await;
+    until("nothing is granted any more", async || tenant_roles(stage).await.is_empty()).await;
+    let operator = stage.client("zen-operator");
     let (left, deleted) =
         tokio::join!(stage.operator_ends(), zen_operator::cleanup::run(&operator, NAMESPACE, "zen-mesh-cleanup"));
     assert!(left.contains("lease"), "the operator made room: {left}");
     assert_eq!(deleted.unwrap(), 0, "all of it was gone before");
     stage.stop_pods().await;
-
-    let problems = problems(&stage, &ACCOUNTS, &of_tenant).await;
+    let problems = problems(stage, accounts, of_tenant).await;
     assert!(problems.is_empty(), "{} problems:\n{}", problems.len(), problems.join("\n"));
 }
 
 /// What these accounts did by the API server's audit log, compared with what they may do.
-pub async fn problems(stage: &Stage, accounts: &[&str], of_tenant: &[Value]) -> Vec<String> {
+async fn problems(stage: &Stage, accounts: &[&str], of_tenant: &[Value]) -> Vec<String> {
     let mut problems = Vec::new();
     let entries = stage.audit();
     let built_in = stage.built_in_roles().await;
@@ -224,7 +213,7 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
 }
 
 /// A notice that repeats is counted in its Event after ten minutes, which go by here at once.
-pub fn repeated_event(stage: &Stage) {
+fn repeated_event(stage: &Stage) {
     let config = stage.config("zen-operator");
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -278,7 +267,7 @@ async fn relay(stage: &Stage) {
 }
 
 /// Everything that the settings can switch off goes.
-pub async fn switch_off(stage: &Stage) {
+async fn switch_off(stage: &Stage) {
     stage
         .change_workloads(|workloads| {
             for part in ["podDisruptionBudgets", "networkPolicies", "api"] {

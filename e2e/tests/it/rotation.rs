@@ -1,9 +1,9 @@
 //! Issuing CA and root are exchanged under load on a real API server, each with a forced way back: no request fails (T-04).
 
+mod fleet;
 mod signing;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,30 +27,9 @@ use zen_rotation::{Plan, Rate, Subject};
 use zen_runtime::lease::Leadership;
 use zen_testkit::Upstream;
 
-use crate::pods::source::Source;
-use crate::pods::stage::{Egress, INTAKE, Ingester, NAMESPACE, Stage, roots, until};
-
-const OBJECTS: &str = "
-apiVersion: v1
-kind: Secret
-metadata: {name: s, namespace: team-a}
-stringData: {token: correct-horse}
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Webhook
-metadata: {name: hook, namespace: team-a}
-spec:
-  verification: {provider: bearer, secrets: [{secretRef: {name: s, key: token}}]}
-  routes: [{destinations: [{name: ci}]}]
----
-apiVersion: zen-mesh.io/v1alpha1
-kind: Destination
-metadata: {name: ci, namespace: team-a}
-spec:
-  target: {url: 'UPSTREAM'}
-  network: {allowCidrs: [127.0.0.0/8]}
-  mode: Egress
-";
+use crate::pods::objects::{WEBHOOK, ci};
+use crate::pods::stage::{INTAKE, NAMESPACE, Stage, until};
+use fleet::Fleet;
 
 /// The pods, who do not take the new where a test wants it so.
 #[derive(Clone)]
@@ -111,46 +90,17 @@ fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
     service
 }
 
-/// What came of the requests.
-#[derive(Default)]
-pub struct Load {
-    pub sent: AtomicU64,
-    pub failed: AtomicU64,
-    pub end: AtomicBool,
-}
-
-/// A source that connects anew every few requests.
-pub async fn send(load: Arc<Load>, address: std::net::SocketAddr, trust: PathBuf, number: u64) {
-    let mut count = 0_u64;
-    let trusted = || roots(&std::fs::read_to_string(&trust).unwrap());
-    let mut source = Source::connect(address, trusted()).await;
-    while !load.end.load(Ordering::Relaxed) {
-        if count.is_multiple_of(10) {
-            match Source::try_connect(address, trusted()).await {
-                Some(fresh) => source = fresh,
-                None => drop(load.failed.fetch_add(1, Ordering::Relaxed)),
-            }
-        }
-        count += 1;
-        if source.post("/team-a/hook", &format!("{{\"id\": \"{number}-{count}\"}}")).await != 202 {
-            load.failed.fetch_add(1, Ordering::Relaxed);
-        }
-        load.sent.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn ask(config_maps: &Api<ConfigMap>, id: &str, subject: &Subject) {
+async fn ask(config_maps: &Api<ConfigMap>, id: &str, action: Action, subject: &Subject, overlap_seconds: u32) {
     let plan = Plan {
         canary_percent: 25,
         probes: 2,
         soak_seconds: 3,
         patience_seconds: 60,
         interval_seconds: 1,
-        overlap_seconds: Some(5),
+        overlap_seconds: Some(overlap_seconds),
         ..Plan::default()
     };
-    let request = Request { id: id.to_owned(), action: Action::Start, subject: subject.clone(), plan };
+    let request = Request { id: id.to_owned(), action, subject: subject.clone(), plan };
     let patch = json!({"data": {record::REQUEST: serde_json::to_string(&request).unwrap()}});
     config_maps.patch(record::CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
@@ -186,27 +136,9 @@ async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
     let service = operator(&stage.client(), &refuses);
     stage.issued_by(&service).await;
     let kubelet = stage.bring_trust();
-    let (mut ingesters, mut egresses) = ([0, 1].map(Ingester::new), [0, 1].map(Egress::new));
-    stage.apply(&[&OBJECTS.replace("UPSTREAM", &upstream.url("/"))]).await;
-    for ingester in &mut ingesters {
-        ingester.start(&stage, &[]).await;
-        stage.peer(ingester).await;
-    }
-    for egress in &mut egresses {
-        egress.start(&stage).await;
-    }
-    stage.egresses(&egresses.iter().collect::<Vec<_>>()).await;
-    for ingester in &ingesters {
-        let mut source = Source::connect(ingester.addresses().intake.unwrap(), stage.roots()).await;
-        until("the Webhook is served", async || source.post("/team-a/hook", "{}").await == 202).await;
-    }
-    let load = Arc::new(Load::default());
-    let senders: Vec<_> = (0..4_u64)
-        .map(|number| {
-            let address = ingesters[usize::from(number % 2 == 1)].addresses().intake.unwrap();
-            tokio::spawn(send(Arc::clone(&load), address, stage.trust(), number))
-        })
-        .collect();
+    stage.apply(&[WEBHOOK, &ci(&upstream, "Egress")]).await;
+    let fleet = Fleet::start(&stage).await;
+    let load = fleet.load(&stage).await;
 
     let config_maps: Api<ConfigMap> = Api::namespaced(stage.client(), NAMESPACE);
     let secrets: Api<Secret> = Api::namespaced(stage.client(), NAMESPACE);
@@ -214,7 +146,7 @@ async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
 
     // Probes fail: all of it is taken back.
     let began = std::time::SystemTime::now();
-    ask(&config_maps, "first", &subject).await;
+    ask(&config_maps, "first", Action::Start, &subject, 5).await;
     until("it is so far", async || {
         let known = state(&config_maps).await;
         let phase = known.active.map(|active| active.rotation.phase.label());
@@ -232,7 +164,7 @@ async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
     // And now it goes well.
     refuses.store(false, Ordering::Relaxed);
     let began = std::time::SystemTime::now();
-    ask(&config_maps, "second", &subject).await;
+    ask(&config_maps, "second", Action::Start, &subject, 5).await;
     until("it is over", async || state(&config_maps).await.ended.len() == 2).await;
     let done = state(&config_maps).await.ended[0].clone();
     assert_eq!(done.reason.row().code, "RotationFinished", "{done:?}");
@@ -248,21 +180,7 @@ async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
     until("it is put away", async || is_gone(ISSUER_NEXT).await && is_gone(CA_NEXT).await).await;
     until("one root is left", async || zen_pki::certificates(&service.bundle().unwrap()).len() == 1).await;
 
-    load.end.store(true, Ordering::Relaxed);
-    for sender in senders {
-        sender.await.unwrap();
-    }
-    let (sent, failed) = (load.sent.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
-    eprintln!("{sent} requests, {failed} failed");
-    assert!(sent > 100 && failed == 0, "{failed} of {sent} failed");
-    // Also the links between ingesters and egresses held: all of it is delivered.
-    let expected = usize::try_from(sent).unwrap() + ingesters.len();
-    upstream.wait_for(expected).await;
+    fleet.delivered(load, &upstream).await;
     kubelet.abort();
-    for ingester in &mut ingesters {
-        ingester.stop().await;
-    }
-    for egress in &mut egresses {
-        egress.stop().await;
-    }
+    fleet.stop().await;
 }

@@ -21,14 +21,18 @@ pub struct Source {
 
 impl Source {
     pub async fn connect(address: SocketAddr, roots: RootCertStore) -> Self {
-        let stream = connect(address, roots.clone()).await.unwrap();
-        Self { address, roots, stream }
+        Self::reach(address, roots).await.unwrap()
     }
 
     /// None where the intake's certificate is of another authority.
     pub async fn try_connect(address: SocketAddr, roots: RootCertStore) -> Option<Self> {
-        let stream = connect(address, roots.clone()).await.ok()?;
-        Some(Self { address, roots, stream })
+        Self::reach(address, roots).await.ok()
+    }
+
+    /// Or why there is no connection.
+    pub async fn reach(address: SocketAddr, roots: RootCertStore) -> std::io::Result<Self> {
+        let stream = connect(address, roots.clone()).await?;
+        Ok(Self { address, roots, stream })
     }
 
     /// The certificate that the intake presented, in DER.

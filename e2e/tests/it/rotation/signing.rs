@@ -71,18 +71,7 @@ async fn ask_about_keys(config_maps: &Api<ConfigMap>, id: &str, action: Action) 
 }
 
 async fn ask_for(config_maps: &Api<ConfigMap>, id: &str, action: Action, subject: Subject) {
-    let plan = Plan {
-        canary_percent: 25,
-        probes: 2,
-        soak_seconds: 3,
-        patience_seconds: 60,
-        interval_seconds: 1,
-        overlap_seconds: Some(10),
-        ..Plan::default()
-    };
-    let request = Request { id: id.to_owned(), action, subject, plan };
-    let patch = json!({"data": {record::REQUEST: serde_json::to_string(&request).unwrap()}});
-    config_maps.patch(record::CONFIG_MAP, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    ask(config_maps, id, action, &subject, 10).await;
 }
 
 /// Whether a target that has the key of this version alone takes an event.
@@ -95,7 +84,6 @@ fn takes(stage: &Stage, version: u32, event: &Received) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::too_many_lines, reason = "one story")]
 async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fails() {
     let upstream = Upstream::http().await;
     let refuses = Arc::new(AtomicBool::new(true));
@@ -104,38 +92,20 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     stage.issued_by(&service).await;
     let config_maps: Api<ConfigMap> = Api::namespaced(stage.client(), NAMESPACE);
     let secrets: Api<Secret> = Api::namespaced(stage.client(), NAMESPACE);
-    let (root, mesh) = (STANDARD.encode(stage.root_key()), OBJECTS.replace("UPSTREAM", &upstream.url("/")));
+    let root = STANDARD.encode(stage.root_key());
     let root = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {ROOT}, namespace: {NAMESPACE}}}\ndata: {{{ROOT_KEY}: '{root}'}}\n"
     );
-    stage.apply(&[&root, &mesh]).await;
+    stage.apply(&[&root, WEBHOOK, &ci(&upstream, "Egress")]).await;
     reconcile(&stage.client(), &service);
-    let (mut ingesters, mut egresses) = ([0, 1].map(Ingester::new), [0, 1].map(Egress::new));
-    for ingester in &mut ingesters {
-        ingester.start(&stage, &[]).await;
-        stage.peer(ingester).await;
-    }
-    for egress in &mut egresses {
-        egress.start(&stage).await;
-    }
-    stage.egresses(&egresses.iter().collect::<Vec<_>>()).await;
+    let fleet = Fleet::start(&stage).await;
     until("the keys are there", async || secrets.get_opt(EGRESS_KEYS).await.unwrap().is_some()).await;
     let given = secrets.get(EGRESS_KEYS).await.unwrap().data.unwrap();
     assert_eq!(given.keys().map(String::as_str).collect::<Vec<_>>(), [SIGNING], "never rotated: as it was");
-    let mounts = ingesters.iter().map(|it| (INGESTER_KEYS, it.keys()));
-    let mounts = mounts.chain(egresses.iter().map(|it| (EGRESS_KEYS, it.keys()))).collect();
+    let mounts = fleet.ingesters.iter().map(|it| (INGESTER_KEYS, it.keys()));
+    let mounts = mounts.chain(fleet.egresses.iter().map(|it| (EGRESS_KEYS, it.keys()))).collect();
     let kubelets = tokio::spawn(kubelets(secrets.clone(), mounts));
-    for ingester in &ingesters {
-        let mut source = Source::connect(ingester.addresses().intake.unwrap(), stage.roots()).await;
-        until("the Webhook is served", async || source.post("/team-a/hook", "{}").await == 202).await;
-    }
-    let load = Arc::new(Load::default());
-    let senders: Vec<_> = (0..4_u64)
-        .map(|number| {
-            let address = ingesters[usize::from(number % 2 == 1)].addresses().intake.unwrap();
-            tokio::spawn(send(Arc::clone(&load), address, stage.trust(), number))
-        })
-        .collect();
+    let load = fleet.load(&stage).await;
     until("rotations are kept", async || config_maps.get_opt(record::CONFIG_MAP).await.unwrap().is_some()).await;
 
     // A probe fails while the first sign with the new.
@@ -151,7 +121,7 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     let began = std::time::SystemTime::now();
     ask_about_keys(&config_maps, "second", Action::Start).await;
     until("all sign with it", async || phase(&config_maps).await == Some("overlap")).await;
-    let metrics = get(egresses[0].addresses().admin, "/metrics").await.1;
+    let metrics = get(fleet.egresses[0].addresses().admin, "/metrics").await.1;
     assert!(metrics.contains(r#"zen_signing_key_versions{use="verifies",version="2"} 1"#), "{metrics}");
     ask_about_keys(&config_maps, "back", Action::Abort).await;
     until("it is taken back", async || state(&config_maps).await.ended.len() == 2).await;
@@ -193,27 +163,15 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     assert_eq!((&done.subject, done.reason.row().code), (&Subject::IntakeTls, "RotationFinished"), "{done:?}");
     eprintln!("the intake's certificate exchanged in {:?}", began.elapsed().unwrap());
 
-    load.end.store(true, Ordering::Relaxed);
-    for sender in senders {
-        sender.await.unwrap();
-    }
-    let (sent, failed) = (load.sent.load(Ordering::Relaxed), load.failed.load(Ordering::Relaxed));
-    eprintln!("{sent} requests, {failed} failed");
-    assert!(sent > 100 && failed == 0, "{failed} of {sent} failed");
-    upstream.wait_for(usize::try_from(sent).unwrap() + ingesters.len()).await;
-    for egress in &egresses {
+    fleet.delivered(load, &upstream).await;
+    for egress in &fleet.egresses {
         let metrics = get(egress.addresses().admin, "/metrics").await.1;
         let failures = metrics.lines().filter(|line| line.starts_with("zen_egress_signature_failures_total"));
         let failures: Vec<_> = failures.filter(|line| !line.ends_with(" 0")).collect();
         assert!(failures.is_empty(), "no signature was refused: {failures:?}");
     }
     kubelets.abort();
-    for ingester in &mut ingesters {
-        ingester.stop().await;
-    }
-    for egress in &mut egresses {
-        egress.stop().await;
-    }
+    fleet.stop().await;
 }
 
 async fn phase(config_maps: &Api<ConfigMap>) -> Option<&'static str> {
