@@ -1,5 +1,8 @@
 //! The loop against a scripted API server that fails on any call that is not expected. K-02, K-03, K-06.
 
+mod age;
+mod objects;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -220,147 +223,6 @@ fn all() -> BTreeSet<String> {
 }
 
 #[tokio::test]
-async fn everything_is_made_once_and_a_steady_mesh_writes_nothing() {
-    let cluster = Setup::new().start();
-    cluster.settled().await;
-    let written = cluster.written();
-    assert_eq!((written.len(), written.into_iter().collect::<BTreeSet<_>>()), (all().len(), all()));
-    // The watches show what was made, the pods come and go: nothing more to write.
-    for call in cluster.server.received().into_iter().filter(|call| call.method == http::Method::PATCH) {
-        let (collection, _) = call.path.rsplit_once('/').expect("a path");
-        let mut object = call.body;
-        object["metadata"]["resourceVersion"] = "2".into();
-        object["metadata"]["uid"] = "uid-1".into();
-        cluster.watches[collection].added(object);
-    }
-    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "zen-ingester-0", "namespace": "zen-mesh",
-        "uid": "p0", "resourceVersion": "3"}, "status": {"phase": "Running", "podIP": "10.0.0.1"}});
-    cluster.watches[&format!("{CORE}/pods")].added(pod);
-    // It is not ready, so that the drains are asked about it: then the loop has seen all of that.
-    let mut orders = cluster.orders.clone();
-    orders.wait_for(|orders| orders.look.contains(&0)).await.expect("goes on");
-    cluster.known.send_replace(Known::new());
-    cluster.workloads.send_modify(|_| {});
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(cluster.written().len(), all().len(), "{:?}", cluster.written());
-    cluster.end().await;
-}
-
-fn with_zen_locks() -> String {
-    LEAST.replace("egress: e}", "egress: e, zenlockWebhook: z}") + "zenLock: {replicas: 1}\n"
-}
-
-/// Z-06: the first key is made once, and pods that mount it wait for it.
-#[tokio::test]
-async fn the_first_age_key_is_made_before_the_pods_that_mount_it() {
-    let mut setup = Setup::new();
-    setup.workloads = with_zen_locks();
-    let cluster = setup.start();
-    cluster.settled().await;
-    let (age, pods) = (format!("{CORE}/secrets/zen-mesh-age"), format!("{APPS}/deployments/zenlock-webhook"));
-    let times = |path: &str| cluster.written().iter().filter(|call| **call == format!("PATCH {path}")).count();
-    assert_eq!((times(&age), times(&pods)), (1, 0));
-    let made =
-        cluster.server.received().into_iter().find(|call| call.path == age && call.method == http::Method::PATCH);
-    let mut made = made.expect("made").body;
-    assert!(made["data"].as_object().is_some_and(|data| data.len() == 1), "one key");
-    made["metadata"]["resourceVersion"] = "2".into();
-    made["metadata"]["uid"] = "uid-age".into();
-    cluster.watches[names::AGE].added(made);
-    cluster.server.seen(&Call::patch(&pods), 1).await;
-    cluster.workloads.send_modify(|_| {});
-    for _ in 0..1000 {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(times(&age), 1, "and never again");
-    cluster.end().await;
-}
-
-/// Another key would open none of the ZenLocks that were made for the published one.
-#[tokio::test]
-async fn a_lost_age_key_is_said_and_not_replaced() {
-    let recipients = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": names::RECIPIENTS,
-        "namespace": "zen-mesh", "uid": "u", "resourceVersion": "1"}});
-    let mut setup = Setup::new().has(&format!("{CORE}/configmaps"), recipients);
-    setup.workloads = with_zen_locks();
-    let event = Call::post("/apis/events.k8s.io/v1/namespaces/zen-mesh/events");
-    let event = event.body(|body| body["reason"] == "AgeIdentityLost");
-    setup.server.allow(event.clone(), Reply::stored());
-    let cluster = setup.start();
-    cluster.settled().await;
-    cluster.server.seen(&event, 1).await;
-    let written = cluster.written();
-    assert!(
-        written.iter().all(|call| !call.ends_with("zen-mesh-age") && !call.ends_with("deployments/zenlock-webhook")),
-        "{written:?}"
-    );
-    cluster.end().await;
-}
-
-#[tokio::test]
-async fn an_object_of_another_is_left_alone_and_the_others_are_made() {
-    let setup = Setup::new();
-    let foreign = json!({"metadata": {"name": "zen-egress", "namespace": "zen-mesh", "uid": "x"}});
-    let path = format!("{CORE}/services");
-    let named = Call::get(&path).query("fieldSelector", "metadata.name=zen-egress");
-    setup.server.allow(named, Reply::list(vec![foreign]));
-    let event = Call::post("/apis/events.k8s.io/v1/namespaces/zen-mesh/events");
-    let event = event.body(|body| {
-        let note = body["note"].as_str().unwrap_or_default();
-        body["reason"] == "Foreign" && note.contains("Service zen-mesh/zen-egress") && body["regarding"]["uid"] == "u1"
-    });
-    setup.server.allow(event.clone(), Reply::stored());
-    let cluster = setup.start();
-    cluster.settled().await;
-    cluster.server.seen(&event, 1).await;
-    let mut expected = all();
-    expected.remove(&format!("PATCH {path}/zen-egress"));
-    let written: BTreeSet<_> = cluster.written().into_iter().filter(|call| call.starts_with("PATCH")).collect();
-    assert_eq!(written, expected);
-    cluster.end().await;
-}
-
-#[tokio::test]
-async fn one_that_is_refused_or_fails_holds_up_no_other() {
-    let setup = Setup::new();
-    let refused = Call::patch(&format!("{NETWORK}/zen-egress"));
-    setup.server.allow(refused.clone(), Reply::status(422, "Invalid", "spec.egress: invalid"));
-    let busy = Call::patch(&format!("{CORE}/services/zen-egress"));
-    setup.server.allow(busy.clone(), Reply::unavailable());
-    setup.server.allow(Call::post("/apis/events.k8s.io/v1/").under(), Reply::stored());
-    let cluster = setup.start();
-    cluster.settled().await;
-    let written: BTreeSet<_> = cluster.written().into_iter().filter(|call| call.starts_with("PATCH")).collect();
-    assert_eq!(written, all());
-    // What passes by itself is tried again, what needs a change is not, for now.
-    cluster.server.seen(&busy, 3).await;
-    cluster.server.allow(busy, Reply::stored());
-    let refusals = cluster.written().iter().filter(|call| call.ends_with(&format!("{NETWORK}/zen-egress"))).count();
-    assert_eq!(refusals, 1);
-    cluster.end().await;
-}
-
-#[tokio::test]
-async fn what_is_switched_off_is_deleted_if_it_is_ours() {
-    let ours = |name: &str| {
-        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "zen-mesh", "uid": "u",
-            "resourceVersion": "1", "labels": {names::MANAGED_BY_LABEL: names::MANAGED_BY}}})
-    };
-    let services = format!("{CORE}/services");
-    let mut setup = Setup::new().has(&services, ours("zen-ingester-api"));
-    setup.workloads = format!("{LEAST}\napi: {{enabled: false}}\n");
-    let delete = Call::delete(&format!("{services}/zen-ingester-api"));
-    setup.server.allow(delete.clone(), Reply::ok(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"})));
-    let cluster = setup.start();
-    cluster.settled().await;
-    let deleted: Vec<_> = cluster.written().into_iter().filter(|call| call.starts_with("DELETE")).collect();
-    assert_eq!(deleted, [format!("DELETE {services}/zen-ingester-api")]);
-    cluster.end().await;
-}
-
-#[tokio::test]
 async fn tenants_grant_what_is_used_and_no_longer() {
     let ours = |kind: &str| {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind, "metadata": {"name": "zen-ingester",
@@ -486,39 +348,5 @@ async fn without_settings_nothing_is_made() {
         tokio::task::yield_now().await;
     }
     assert_eq!(cluster.written().len(), before);
-    cluster.end().await;
-}
-
-/// The watch says 410, and the list after it no longer has what was there: it is made again.
-#[tokio::test]
-async fn what_vanished_while_a_watch_was_away_is_made_again() {
-    let cluster = Setup::new().start();
-    cluster.settled().await;
-    let path = format!("{CORE}/services");
-    let mut made = cluster.server.received();
-    made.retain(|call| call.path.starts_with(&path) && call.method == http::Method::PATCH);
-    for call in made {
-        let mut object = call.body;
-        object["metadata"]["resourceVersion"] = "2".into();
-        object["metadata"]["uid"] = "uid-1".into();
-        cluster.watches[&path].added(object);
-    }
-    cluster.watches[&path].bookmark("Service", "v1", "7");
-    cluster.watches[&path].expired();
-    for name in ["zen-ingester", "zen-ingester-peers", "zen-ingester-api", "zen-egress"] {
-        cluster.server.seen(&Call::patch(&format!("{path}/{name}")), 2).await;
-    }
-    cluster.end().await;
-}
-
-/// A mistake of ours while one object is written holds up no other, and that one is tried again.
-#[tokio::test(start_paused = true)]
-async fn a_write_that_breaks_is_tried_again() {
-    let setup = Setup::new();
-    let path = format!("{CORE}/services/zen-ingester-peers");
-    setup.server.expect(Call::patch(&path), Reply::with(|_| panic!("a mistake")));
-    let (cluster, began) = (setup.start(), Instant::now());
-    cluster.server.seen(&Call::patch(&path), 2).await;
-    assert!(began.elapsed() >= crate::backoff::LONGEST, "{:?}", began.elapsed());
     cluster.end().await;
 }
