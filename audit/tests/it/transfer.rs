@@ -164,7 +164,8 @@ async fn the_policy_decides_whose_entries_are_taken() {
     let told: Vec<_> = entries(&data).into_iter().filter(|entry| entry.writer.component() == "zen-audit").collect();
     let told = told.iter().filter(|entry| !entry.reason.is_empty());
     let told: Vec<_> = told.map(|entry| format!("{} {} {}", entry.action, entry.who, entry.reason)).collect();
-    let due = [Component::Egress, Component::Operator].map(|it| format!("authorize {} ActionNotPermitted", mesh().id(it)));
+    let due =
+        [Component::Egress, Component::Operator].map(|it| format!("authorize {} ActionNotPermitted", mesh().id(it)));
     assert_eq!(told[..2], due);
     assert_eq!(told[2..], ["authenticate Address/127.0.0.1 PeerNotAllowed"]);
 }

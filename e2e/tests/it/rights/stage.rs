@@ -35,6 +35,8 @@ use crate::api_server::install;
 use crate::pods::stage::{ANY, own_address, until};
 
 pub const NAMESPACE: &str = "zen-mesh";
+/// Where the API server looks for the aggregated API.
+const API: &str = "zen-ingester-api.zen-mesh.svc";
 /// Those that the chart gives rights.
 pub const ACCOUNTS: [&str; 5] = ["zen-operator", "zen-ingester", "zen-egress", "zenlock-webhook", "zen-audit"];
 /// With everything on that needs a right of its own.
@@ -326,8 +328,11 @@ impl Stage {
         self.identities.insert("zen-ingester".to_owned(), platform.identity.clone());
         let state = self.folder.path().join("state").to_string_lossy().into_owned();
         let api = format!("{}:0", own_address());
+        // Streams arrive at any port: members do not, here.
+        let (store, relay) = (self.audit.address().to_string(), &api);
         let more = ["--state", &state, "--intake", ANY, "--intake-secret", "intake-tls", "--api", &api];
-        let arguments = arguments.into_iter().chain(more.map(str::to_owned)).chain(self.unsealing("zen-ingester-0"));
+        let more = more.into_iter().chain(["--relay", relay, "--audit-store", &store]).map(str::to_owned);
+        let arguments = arguments.into_iter().chain(more).chain(self.unsealing("zen-ingester-0"));
         let arguments = zen_ingester::pod::Arguments::parse_from(arguments);
         let pod = timeout(PATIENCE, Box::pin(zen_ingester::pod::Pod::start(arguments, platform))).await;
         let pod = pod.expect("starts in time").unwrap();
@@ -355,6 +360,7 @@ impl Stage {
         self.identities.insert("zen-egress".to_owned(), platform.identity.clone());
         // The API server takes no loopback address into an EndpointSlice.
         arguments.extend(["--link".to_owned(), format!("{}:0", own_address())]);
+        arguments.extend(["--audit-store".to_owned(), self.audit.address().to_string()]);
         arguments.extend(self.unsealing("zen-egress-0"));
         let arguments = zen_egress::pod::Arguments::parse_from(arguments);
         let pod = timeout(PATIENCE, Box::pin(zen_egress::pod::Pod::start(arguments, platform))).await;
@@ -456,6 +462,20 @@ impl Stage {
         let tls = zen_pki::named_client(&roots, Some(&identity)).unwrap();
         let response = endpoint.send(&tls, &request, PATIENCE, 1 << 20).await.unwrap();
         String::from_utf8_lossy(response.body()).into_owned()
+    }
+
+    /// What a plane's pod proves itself with.
+    pub async fn proof_of(&self, account: &str) -> zen_pki::Identity {
+        self.identities[account].obtain().await
+    }
+
+    /// Asks the aggregated API past the API server, with no certificate.
+    pub async fn api_directly(&self) -> Result<(), String> {
+        let url = format!("https://{API}:{}", self.ingester().api.expect("it is served").port());
+        let endpoint = Endpoint::with_resolver(&url, self.resolver()).unwrap();
+        let request = http::Request::get("/apis").header("host", API).body(http_body_util::Full::default()).unwrap();
+        let tls = zen_pki::named_client(&TrustRoots::from_pem(&self.bundle).unwrap(), None).unwrap();
+        endpoint.send(&tls, &request, PATIENCE, 1 << 20).await.map(drop).map_err(|error| error.to_string())
     }
 
     pub fn ingester_admin(&self) -> SocketAddr {
@@ -602,6 +622,7 @@ impl Stage {
     fn resolver(&self) -> Arc<StaticResolver> {
         let mut names = HashMap::from([(format!("zen-operator.{NAMESPACE}.svc"), vec![self.identity.address().ip()])]);
         names.insert(format!("zenlock-webhook.{NAMESPACE}.svc"), vec![own_address()]);
+        names.insert(API.to_owned(), vec![own_address()]);
         Arc::new(StaticResolver(names))
     }
 
