@@ -26,7 +26,7 @@ use zen_model::{ClusterId, ObjectKey};
 use zen_pod::audit::Beside;
 use zen_pod::ground::{self, address, bind};
 use zen_pod::keys::Member;
-use zen_pod::{Ground, Known, Platform, Reports, keys};
+use zen_pod::{Ground, Known, Platform, Reports, Sink, keys};
 use zen_runtime::{Gate, Shutdown};
 use zen_verify::SigningKeys;
 use zen_verify::zen_signature::Keys;
@@ -119,7 +119,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Error> {
 impl Pod {
     /// Puts the pod together; returns when it knows who it is and what it has to do.
     pub async fn start(arguments: Arguments, platform: Platform) -> Result<Self, Error> {
-        let mut ground = Ground::lay(arguments.pod.clone(), platform)?;
+        let sink = Sink::new(&arguments.pod.pod_namespace);
+        let mut ground = Ground::lay_with(arguments.pod.clone(), platform, sink.routes())?;
         let process = ground.readiness.gate("process");
         // At the hub ingesters connect; in a member nothing listens.
         let (way, link) = if let Some(member) = Member::mounted(&arguments.pod.keys)? {
@@ -127,7 +128,9 @@ impl Pod {
         } else {
             let listener = bind("link", arguments.link)?;
             let link = address("link", &listener)?;
-            (Way::Link(listener, keys::signing(&arguments.pod.keys, &arguments.pod.pod_name)?), Some(link))
+            let signing = keys::signing(&arguments.pod.keys, &arguments.pod.pod_name)?;
+            sink.open(signing.clone());
+            (Way::Link(listener, signing), Some(link))
         };
         let member = way.member();
         let plane = if member.is_some() { Plane::Member } else { Plane::Egress };

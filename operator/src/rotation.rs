@@ -15,6 +15,7 @@ mod pods;
 mod probe;
 mod rates;
 mod subject;
+mod synthetic;
 #[cfg(test)]
 mod tests;
 mod told;
@@ -25,6 +26,7 @@ use desk::Desk;
 pub use field::{Field, Pod, Presented, Unheard};
 pub use metrics::Metrics;
 pub use pods::Pods;
+pub use synthetic::Arrived;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;

@@ -39,6 +39,9 @@ pub struct Workloads {
     /// The aggregated API.
     #[serde(default)]
     pub api: Switch,
+    /// How what is exchanged is probed.
+    #[serde(default)]
+    pub rotation: Rotation,
     /// Who may reach what.
     #[serde(default)]
     pub network_policies: NetworkPolicies,
@@ -168,6 +171,20 @@ pub struct Audit {
     /// What is logged.
     #[serde(default = "info")]
     pub log: String,
+}
+
+/// How certificates and keys are exchanged (docs/rotation.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Rotation {
+    /// Whether a signed event from end to end is part of each round of probes.
+    pub synthetic_event: bool,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { synthetic_event: true }
+    }
 }
 
 /// The part of a member in its hub's mesh.

@@ -209,6 +209,16 @@ impl Writer {
         }
     }
 
+    /// As [`Writer::delete`], of an object that nothing watches: whether it was there.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub async fn remove(&self, object: &Object) -> Result<bool, Error> {
+        let Some(there) = self.find(object).await? else { return Ok(false) };
+        self.delete(object.resource(), &there).await.map(|outcome| outcome == Outcome::Deleted)
+    }
+
     /// Sets annotations on an object that others made, or removes those without a value, and touches nothing else of it.
     ///
     /// # Errors

@@ -135,11 +135,17 @@ pub fn address(what: &'static str, listener: &TcpListener) -> Result<SocketAddr,
 impl Ground {
     /// Listens for health checks, and answers them from now on: not ready.
     pub fn lay(arguments: Arguments, platform: Platform) -> Result<Self, Error> {
+        Self::lay_with(arguments, platform, Router::new())
+    }
+
+    /// As [`Ground::lay`], and serves these routes on the same port, to anybody.
+    pub fn lay_with(arguments: Arguments, platform: Platform, routes: Router) -> Result<Self, Error> {
         let readiness = Readiness::new();
         let identified = readiness.gate("identity");
         let listener = bind("health and metrics", arguments.admin)?;
         let admin = address("health and metrics", &listener)?;
         let (server, metrics) = admin::Server::pending(readiness.clone());
+        let server = server.merge(routes);
         let (mut tasks, end) = (Tasks::new(), CancellationToken::new());
         let ended = end.clone();
         tasks.spawn(ADMIN, async move {

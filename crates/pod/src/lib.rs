@@ -1,6 +1,6 @@
 //! What the pods of the mesh have in common in a cluster: who they are ([`Arguments`]), the keys that are mounted ([`keys`]),
 //! how they start and end ([`Ground`]), which other pods there are ([`endpoints`]), who asks them ([`caller`]), what they
-//! record ([`audit`]), and what they tell the operator ([`Reports`]).
+//! record ([`audit`]), what they tell the operator ([`Reports`]), and where its probes end ([`Sink`]).
 
 pub mod arguments;
 pub mod audit;
@@ -11,6 +11,7 @@ pub mod keys;
 pub mod platform;
 mod private;
 pub mod reports;
+pub mod sink;
 pub mod tls_secret;
 pub mod unseal;
 pub mod watching;
@@ -21,3 +22,4 @@ pub use endpoints::Endpoint;
 pub use ground::{Ground, Known};
 pub use platform::Platform;
 pub use reports::Reports;
+pub use sink::Sink;

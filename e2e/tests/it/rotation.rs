@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use zen_identity::Mesh;
 use zen_operator::configuration::Followed;
 use zen_operator::identity::{CA, CA_NEXT, ISSUER, ISSUER_NEXT, Service, Settings};
-use zen_operator::rotation::{self, Field, Metrics, Parts, Pod, Pods, Presented, Told, Unheard};
+use zen_operator::rotation::{self, Arrived, Field, Metrics, Parts, Pod, Pods, Presented, Told, Unheard};
+use zen_operator::settings::Workloads;
 use zen_operator::{Writer, writer};
 use zen_pki::Identity;
 use zen_rotation::inventory::{self, Inventory};
@@ -26,47 +27,82 @@ use zen_rotation::record::{self, Action, Request, State};
 use zen_rotation::{Plan, Rate, Subject};
 use zen_runtime::lease::Leadership;
 use zen_testkit::Upstream;
+use zen_verify::Sample;
 
 use crate::pods::objects::{WEBHOOK, ci};
 use crate::pods::stage::{INTAKE, NAMESPACE, Stage, until};
 use fleet::Fleet;
 
+/// Where the events of probes end.
+const SINK: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: zen-egress, namespace: zen-mesh}
+spec: {clusterIP: None, ports: [{name: link, port: 9444}, {name: admin, port: 9901}]}
+";
+/// All by default.
+const WORKLOADS: &str = "
+images: {ingester: i, egress: e}
+ingester: {replicas: 2, storage: {size: 1Gi}}
+egress: {replicas: 2}
+";
+
 /// The pods, who do not take the new where a test wants it so.
 #[derive(Clone)]
-struct Stubborn(Pods, Arc<AtomicBool>, Arc<AtomicU64>);
+struct Stubborn {
+    pods: Pods,
+    refuses: Arc<AtomicBool>,
+    wrong: Arc<AtomicU64>,
+    /// Of the probes' events, and the most that egresses were seen to have delivered.
+    events: Arc<[AtomicU64; 2]>,
+}
 
 impl Field for Stubborn {
     fn pods(&self) -> Vec<Pod> {
-        self.0.pods()
+        self.pods.pods()
     }
 
     async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
         // What is shown to pods before anybody uses it is good for minutes.
         let validity = identity.validity();
         let is_probe = validity.until.since(validity.from) < Duration::from_mins(30);
-        if is_probe && self.1.load(Ordering::Relaxed) {
+        if is_probe && self.refuses.load(Ordering::Relaxed) {
             return Err(Unheard::Refused("a test does not take it".to_owned()));
         }
-        self.0.greet(pod, identity).await
+        self.pods.greet(pod, identity).await
     }
 
     async fn visit(&self, pod: &Pod) -> Option<Result<Presented, Unheard>> {
-        self.0.visit(pod).await
+        self.pods.visit(pod).await
+    }
+
+    async fn post(&self, pod: &Pod, event: Sample) -> Result<u16, Unheard> {
+        let answer = self.pods.post(pod, event).await;
+        self.events[0].fetch_add(u64::from(answer == Ok(202)), Ordering::Relaxed);
+        answer
+    }
+
+    async fn arrived(&self, pod: &Pod) -> Option<Arrived> {
+        let arrived = self.pods.arrived(pod).await?;
+        self.events[1].fetch_max(arrived.delivered, Ordering::Relaxed);
+        Some(arrived)
     }
 
     async fn rate(&self, pod: &Pod) -> Option<Rate> {
-        self.0.rate(pod).await
+        self.pods.rate(pod).await
     }
 
     async fn told(&self, pod: &Pod) -> Option<Told> {
-        let told = self.0.told(pod).await?;
+        let told = self.pods.told(pod).await?;
         // One more each time that it is asked.
-        let wrong = if self.1.load(Ordering::Relaxed) { self.2.fetch_add(1, Ordering::Relaxed) } else { told.wrong };
+        let refuses = self.refuses.load(Ordering::Relaxed);
+        let wrong = if refuses { self.wrong.fetch_add(1, Ordering::Relaxed) } else { told.wrong };
         Some(Told { wrong, ..told })
     }
 }
 
-fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
+/// With the counts of the probes' events.
+fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> (Service, Arc<[AtomicU64; 2]>) {
     let mesh = Mesh::new(&"zen-mesh.local".parse().unwrap(), NAMESPACE).unwrap();
     let settings = Settings::new(mesh.clone(), Duration::from_hours(1), [INTAKE.to_owned()]);
     let (_, settings) = watch::channel(settings);
@@ -77,17 +113,20 @@ fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> Service {
     tokio::spawn(async move { Box::pin(running.run()).await });
     tokio::spawn(async move { keeping.keep(&kept, None).await });
     let pods = Pods::watch(client.clone(), mesh, 9902, service.bundles());
+    let events = Arc::<[AtomicU64; 2]>::default();
+    let workloads = Some(Arc::new(Workloads::parse(WORKLOADS).unwrap()));
+    let field = Stubborn { pods, refuses: Arc::clone(refuses), wrong: Arc::default(), events: Arc::clone(&events) };
     let parts = Parts {
         service: service.clone(),
         writer,
         namespace: NAMESPACE.to_owned(),
-        workloads: watch::channel(Followed::default()).1,
+        workloads: watch::channel(Followed { content: workloads, ..Followed::default() }).1,
         clusters: watch::channel(Some(Vec::new())).1,
-        field: Stubborn(pods, Arc::clone(refuses), Arc::default()),
+        field,
         metrics: Metrics::default(),
     };
     tokio::spawn(rotation::run(parts, CancellationToken::new()));
-    service
+    (service, events)
 }
 
 async fn ask(config_maps: &Api<ConfigMap>, id: &str, action: Action, subject: &Subject, overlap_seconds: u32) {
@@ -133,10 +172,10 @@ async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
     let upstream = Upstream::http().await;
     let refuses = Arc::new(AtomicBool::new(refused_from == "trusting"));
     let mut stage = Stage::start().await;
-    let service = operator(&stage.client(), &refuses);
+    let (service, events) = operator(&stage.client(), &refuses);
     stage.issued_by(&service).await;
     let kubelet = stage.bring_trust();
-    stage.apply(&[WEBHOOK, &ci(&upstream, "Egress")]).await;
+    stage.apply(&[WEBHOOK, &ci(&upstream, "Egress"), SINK]).await;
     let fleet = Fleet::start(&stage).await;
     let load = fleet.load(&stage).await;
 
@@ -178,6 +217,11 @@ async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
     assert_eq!(done.new, Some(in_use), "the new is in the place of the old");
     assert_eq!(issuers(&config_maps).await, BTreeSet::from([Some(fingerprint(ISSUER).await)]), "every pod presents it");
     until("it is put away", async || is_gone(ISSUER_NEXT).await && is_gone(CA_NEXT).await).await;
+    let [posted, delivered] = events.each_ref().map(|count| count.load(Ordering::Relaxed));
+    eprintln!("{posted} events of probes, of which one egress was seen to deliver {delivered}");
+    assert!(posted > 0 && (1..=posted).contains(&delivered), "each round has one");
+    let probes: Api<zen_crds::Webhook> = Api::namespaced(stage.client(), NAMESPACE);
+    until("its way is put away", async || probes.get_opt(zen_pod::sink::NAME).await.unwrap().is_none()).await;
     until("one root is left", async || zen_pki::certificates(&service.bundle().unwrap()).len() == 1).await;
 
     fleet.delivered(load, &upstream).await;

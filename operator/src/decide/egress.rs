@@ -37,7 +37,8 @@ pub(super) fn deployment(inputs: &Inputs<'_>, keys: &str) -> Object {
 pub(super) fn service(inputs: &Inputs<'_>) -> Object {
     let spec = json!({
         "type": ServiceType::ClusterIP.as_str(), "clusterIP": "None", "selector": selector(EGRESS),
-        "ports": [service_port("link", ports::LINK)],
+        // The second is also where the events of probes end.
+        "ports": [service_port("link", ports::LINK), service_port("admin", ports::ADMIN)],
     });
     super::service(inputs, EGRESS, EGRESS, json!({"spec": spec}))
 }

@@ -19,7 +19,9 @@ pub(super) fn ingester(inputs: &Inputs<'_>) -> Object {
     let workloads = inputs.workloads;
     let mut intake = json!({"ports": [tcp(port::INTAKE)]});
     if !workloads.network_policies.intake_from.is_empty() {
-        intake["from"] = workloads.network_policies.intake_from.clone().into();
+        // The operator sees what sources see, while certificates are exchanged.
+        let from = workloads.network_policies.intake_from.iter().cloned();
+        intake["from"] = from.chain(pods(&[OPERATOR])).collect();
     }
     let mut inbound = vec![intake];
     if workloads.api.enabled {

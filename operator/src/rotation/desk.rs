@@ -16,6 +16,7 @@ use super::announce::announce;
 use super::field::{Field, Pod, Presented};
 use super::probe::Round;
 use super::subject::{self, Look, Scene};
+use super::synthetic::Synthetic;
 use super::told::Told;
 use super::{Parts, rates};
 use crate::enroll::rotate;
@@ -80,6 +81,7 @@ pub(super) struct Desk<F> {
     /// Signatures that each did not take when the phase began, by UID.
     wrong: HashMap<Arc<str>, u64>,
     inventory: inventory::Inventory,
+    synthetic: Synthetic,
 }
 
 impl<F: Field> Desk<F> {
@@ -95,6 +97,7 @@ impl<F: Field> Desk<F> {
             told: HashMap::new(),
             wrong: HashMap::new(),
             inventory: inventory::Inventory::default(),
+            synthetic: Synthetic::default(),
         }
     }
 
@@ -176,9 +179,10 @@ impl<F: Field> Desk<F> {
 
     async fn idle(&mut self, state: &State, identity: &Identity) -> Result<Duration, Error> {
         let scene = self.scene(&[], identity);
-        if scene.clean().await? {
+        if scene.clean().await? | self.synthetic.put_away(&self.parts).await? {
             return Ok(ECHO);
         }
+        let scene = self.scene(&[], identity);
         let now = self.parts.service.now();
         let due = scene.due().await;
         for (subject, old) in due {
@@ -277,7 +281,15 @@ impl<F: Field> Desk<F> {
 
     /// A round of probes, and what is remembered of it.
     async fn probe(&mut self, active: &Active, pods: &[Pod], identity: &Identity) {
-        let (label, detail) = match self.scene(pods, identity).probe(active).await {
+        let mut synthetic = std::mem::take(&mut self.synthetic);
+        let scene = self.scene(pods, identity);
+        let round = match scene.probe(active).await {
+            // Where handshakes fail an event says nothing more.
+            Round::Passed => synthetic.round(&scene, active).await,
+            round => round,
+        };
+        self.synthetic = synthetic;
+        let (label, detail) = match round {
             Round::Passed => {
                 self.probes.passed += 1;
                 self.detail.clear();

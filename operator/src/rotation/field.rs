@@ -6,7 +6,9 @@ use std::sync::Arc;
 use zen_identity::Component;
 use zen_pki::{Identity, Validity};
 use zen_rotation::Rate;
+use zen_verify::Sample;
 
+use super::synthetic::Arrived;
 use super::told::Told;
 
 /// A pod that presents a certificate.
@@ -58,6 +60,10 @@ pub trait Field: Clone + Send + Sync + 'static {
     fn greet(&self, pod: &Pod, identity: &Identity) -> impl Future<Output = Result<Presented, Unheard>> + Send;
     /// A handshake as a source makes it, where the mesh's own certificate is presented to sources; none where there is none.
     fn visit(&self, pod: &Pod) -> impl Future<Output = Option<Result<Presented, Unheard>>> + Send;
+    /// A source's event at its intake: the status of the answer, whose certificate was verified.
+    fn post(&self, pod: &Pod, event: Sample) -> impl Future<Output = Result<u16, Unheard>> + Send;
+    /// What an egress has counted of such events; none where it does not say.
+    fn arrived(&self, pod: &Pod) -> impl Future<Output = Option<Arrived>> + Send;
     /// Requests since the pod began, and how many of them failed; none where it does not say.
     fn rate(&self, pod: &Pod) -> impl Future<Output = Option<Rate>> + Send;
     /// Which versions of the signing keys it has; none where it does not say.

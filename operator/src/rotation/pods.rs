@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use http_body_util::Full;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
@@ -18,9 +19,11 @@ use zen_identity::server::PeerCertificates;
 use zen_identity::{Component, Mesh};
 use zen_pki::{Identity, TrustRoots};
 use zen_rotation::Rate;
+use zen_verify::Sample;
 
 use super::field::{Field, Pod, Presented, Unheard};
 use super::rates;
+use super::synthetic::{Arrived, counted};
 use super::told::{Told, told};
 use crate::names;
 use crate::status::pods::SERVICE_LABEL;
@@ -62,17 +65,29 @@ impl Pods {
         address: SocketAddr,
         service: &str,
         identity: Option<&Identity>,
-    ) -> Result<Presented, Unheard> {
+        request: ::http::request::Builder,
+        body: Bytes,
+    ) -> Result<::http::Response<Bytes>, Unheard> {
         let away = |error: &dyn ToString| Unheard::Away(error.to_string());
         let roots = self.roots.borrow().clone().ok_or_else(|| Unheard::Away("no trust bundle yet".to_owned()))?;
         let tls = TrustRoots::from_pem(&roots).and_then(|roots| zen_pki::named_client(&roots, identity));
         let tls = tls.map_err(|error| away(&error))?;
         let host = format!("{service}.{}.svc", self.mesh.namespace());
         let name = ServerName::try_from(host.clone()).map_err(|error| away(&error))?;
-        let request = ::http::Request::builder().uri(NOWHERE).header(::http::header::HOST, host);
-        let request = request.body(Full::default()).map_err(|error| away(&error))?;
-        let answer = exchange(address, name, tls, request, TIMEOUT, MAX_BODY).await;
-        presented(&answer.map_err(|error| unheard(&error))?)
+        let request =
+            request.header(::http::header::HOST, host).body(Full::from(body)).map_err(|error| away(&error))?;
+        exchange(address, name, tls, request, TIMEOUT, MAX_BODY).await.map_err(|error| unheard(&error))
+    }
+
+    /// What it presents there.
+    async fn met_by_name(
+        &self,
+        address: SocketAddr,
+        service: &str,
+        identity: Option<&Identity>,
+    ) -> Result<Presented, Unheard> {
+        let nowhere = ::http::Request::get(NOWHERE);
+        presented(&self.by_name(address, service, identity, nowhere, Bytes::new()).await?)
     }
 }
 
@@ -83,7 +98,7 @@ impl Field for Pods {
 
     async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
         if pod.component == Component::ZenLock {
-            return self.by_name(pod.address, names::ZENLOCK, Some(identity)).await;
+            return self.met_by_name(pod.address, names::ZENLOCK, Some(identity)).await;
         }
         let client = http::Client::new(identity).with_timeout(TIMEOUT).with_max_body(MAX_BODY);
         let peer = Peer { address: pod.address, id: self.mesh.id(pod.component).clone() };
@@ -95,7 +110,20 @@ impl Field for Pods {
     }
 
     async fn visit(&self, pod: &Pod) -> Option<Result<Presented, Unheard>> {
-        Some(self.by_name(pod.intake?, names::INGESTER, None).await)
+        Some(self.met_by_name(pod.intake?, names::INGESTER, None).await)
+    }
+
+    async fn post(&self, pod: &Pod, event: Sample) -> Result<u16, Unheard> {
+        let Some(intake) = pod.intake else { return Err(Unheard::Away("it has no intake".to_owned())) };
+        let request = event
+            .headers
+            .iter()
+            .fold(::http::Request::post(&event.path_and_query), |request, (name, value)| request.header(name, value));
+        Ok(self.by_name(intake, names::INGESTER, None, request, event.body).await?.status().as_u16())
+    }
+
+    async fn arrived(&self, pod: &Pod) -> Option<Arrived> {
+        Some(counted(&rates::fetch(pod.admin).await?, self.mesh.namespace()))
     }
 
     async fn rate(&self, pod: &Pod) -> Option<Rate> {
@@ -112,7 +140,7 @@ fn unheard(error: &exchange::Error) -> Unheard {
     if error.is_refusal() { Unheard::Refused(text) } else { Unheard::Away(text) }
 }
 
-fn presented(answer: &::http::Response<bytes::Bytes>) -> Result<Presented, Unheard> {
+fn presented(answer: &::http::Response<Bytes>) -> Result<Presented, Unheard> {
     let chain = answer.extensions().get::<PeerCertificates>().map(|presented| Arc::clone(&presented.0));
     let chain: &[CertificateDer<'static>] = chain.as_deref().unwrap_or_default();
     let leaf = chain.first().ok_or_else(|| Unheard::Refused("it presented nothing".to_owned()))?;

@@ -3,6 +3,7 @@
 mod intake;
 mod root;
 mod signing;
+mod synthetic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -20,13 +21,15 @@ use zen_rotation::record::{self, Action, Request, State};
 use zen_rotation::{Plan, Rate, Subject};
 use zen_runtime::lease::Leadership;
 use zen_testkit::api_server::{Call, Reply};
+use zen_verify::Sample;
 
 use super::field::{Field, Pod, Presented, Unheard};
-use super::{Metrics, Parts, Told, run};
+use super::{Arrived, Metrics, Parts, Told, run};
 use crate::configuration::Followed;
 use crate::enroll::Cluster as Enrolled;
 use crate::identity::tests::cluster::{CONFIG_MAPS, Cluster, EVENTS, Replica, SECRETS, domain, secret_of};
 use crate::identity::{CA, ISSUER, ISSUER_NEXT, Service, Source};
+use crate::settings::Workloads;
 use crate::{Writer, writer};
 
 const PODS: [&str; 4] = ["zen-egress-0", "zen-egress-1", "zen-ingester-0", "zen-ingester-1"];
@@ -53,6 +56,7 @@ struct Pods {
     refused: Option<&'static str>,
     /// What each says of its signing keys.
     told: BTreeMap<&'static str, Told>,
+    events: synthetic::Events,
 }
 
 impl Field for Script {
@@ -97,6 +101,14 @@ impl Field for Script {
         Some(Ok(Presented { leaf: "intake".to_owned(), issuer: Some(issuer), validity }))
     }
 
+    async fn post(&self, pod: &Pod, event: Sample) -> Result<u16, Unheard> {
+        Ok(self.0.lock().expect("no panic").events.post(pod, &event))
+    }
+
+    async fn arrived(&self, pod: &Pod) -> Option<Arrived> {
+        Some(self.0.lock().expect("no panic").events.arrived(pod))
+    }
+
     async fn rate(&self, _: &Pod) -> Option<Rate> {
         Some(self.0.lock().expect("no panic").rate)
     }
@@ -115,6 +127,9 @@ struct Stage {
     script: Script,
     leader: Option<Leader>,
     clusters: watch::Sender<Option<Vec<Enrolled>>>,
+    workloads: Followed<Workloads>,
+    /// What an event goes through.
+    made: synthetic::Made,
     first: String,
 }
 
@@ -137,13 +152,17 @@ impl Stage {
             intakes: BTreeMap::new(),
             refused: None,
             told: BTreeMap::new(),
+            events: synthetic::Events::default(),
         };
         let script = Script(Arc::new(Mutex::new(pods)));
+        let made = synthetic::allow(&cluster.server);
         let mut stage = Self {
             cluster,
             script,
             leader: None,
             clusters: watch::Sender::new(Some(Vec::new())),
+            workloads: Followed::default(),
+            made,
             first: String::new(),
         };
         stage.lead();
@@ -172,7 +191,7 @@ impl Stage {
             "zen-operator-0",
             writer::Metrics::default(),
         );
-        let (_, workloads) = watch::channel(Followed::default());
+        let (_, workloads) = watch::channel(self.workloads.clone());
         let parts = Parts {
             service: replica.service.clone(),
             writer,

@@ -45,6 +45,7 @@ ingester:
 intake: {names: [], tlsSecret: ''}
 networkPolicies: {enabled: true, hubFrom: [], intakeFrom: [], apiServerPorts: [443, 6443]}
 podDisruptionBudgets: {enabled: true}
+rotation: {syntheticEvent: true}
 spread: true
 zenLock:
   custody: {secretName: '', volume: {}}
@@ -73,6 +74,7 @@ fn the_charts_file_and_the_shortest_one() {
     assert_eq!((full.ingester.replicas, full.egress.pod.resources["limits"]["memory"].as_str()), (2, Some("512Mi")));
     let least = Workloads::parse(LEAST).expect("valid");
     assert!(least.api.enabled && least.network_policies.enabled && least.spread);
+    assert!(least.rotation.synthetic_event);
     assert_eq!((least.ingester.service.port, &*least.images.pull_policy), (443, "IfNotPresent"));
     assert_eq!(least.network_policies, full.network_policies);
 }

@@ -185,6 +185,7 @@ fn the_shape_of_the_data_plane() {
         "api": {"enabled": true},
         "networkPolicies": {"enabled": true, "hubFrom": [], "intakeFrom": [], "apiServerPorts": [443, 6443]},
         "podDisruptionBudgets": {"enabled": true},
+        "rotation": {"syntheticEvent": true},
         "spread": true,
     });
     assert_eq!(default().workloads().expect("workloads.yaml"), expected);

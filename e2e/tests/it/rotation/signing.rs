@@ -88,7 +88,7 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     let upstream = Upstream::http().await;
     let refuses = Arc::new(AtomicBool::new(true));
     let mut stage = Stage::start().await;
-    let service = operator(&stage.client(), &refuses);
+    let (service, events) = operator(&stage.client(), &refuses);
     stage.issued_by(&service).await;
     let config_maps: Api<ConfigMap> = Api::namespaced(stage.client(), NAMESPACE);
     let secrets: Api<Secret> = Api::namespaced(stage.client(), NAMESPACE);
@@ -96,7 +96,7 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     let root = format!(
         "apiVersion: v1\nkind: Secret\nmetadata: {{name: {ROOT}, namespace: {NAMESPACE}}}\ndata: {{{ROOT_KEY}: '{root}'}}\n"
     );
-    stage.apply(&[&root, WEBHOOK, &ci(&upstream, "Egress")]).await;
+    stage.apply(&[&root, WEBHOOK, &ci(&upstream, "Egress"), SINK]).await;
     reconcile(&stage.client(), &service);
     let fleet = Fleet::start(&stage).await;
     until("the keys are there", async || secrets.get_opt(EGRESS_KEYS).await.unwrap().is_some()).await;
@@ -163,6 +163,9 @@ async fn signing_keys_are_exchanged_and_taken_back_under_load_and_no_request_fai
     assert_eq!((&done.subject, done.reason.row().code), (&Subject::IntakeTls, "RotationFinished"), "{done:?}");
     eprintln!("the intake's certificate exchanged in {:?}", began.elapsed().unwrap());
 
+    let [posted, delivered] = events.each_ref().map(|count| count.load(Ordering::Relaxed));
+    eprintln!("{posted} events of probes, of which one egress was seen to deliver {delivered}");
+    assert!(posted >= 4 && delivered > 0, "each round has one, of the keys and of the intake");
     fleet.delivered(load, &upstream).await;
     for egress in &fleet.egresses {
         let metrics = get(egress.addresses().admin, "/metrics").await.1;
