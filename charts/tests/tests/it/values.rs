@@ -152,7 +152,7 @@ fn operator() -> Vec<Row> {
     let affinity = r#"affinity={"nodeAffinity":{}}"#;
     vec![
         // What comes next is the Secret zen-mesh-age.
-        row(&[secret], "Role/zen-operator", "/rules/8/resourceNames", json!(["zen-mesh-age"])),
+        row(&[secret], "Role/zen-operator", "/rules/6/resourceNames", json!(["zen-mesh-age"])),
         row(&["operator.replicas=3"], OPERATOR, "/spec/replicas", json!(3)),
         row(
             &[r#"operator.log="debug,kube=warn""#],
@@ -290,14 +290,14 @@ fn zen_lock() -> Vec<Row> {
         row(&["zenLock.enabled=false"], "ServiceAccount/zenlock-webhook", "", Value::Null),
         row(&["zenLock.enabled=false"], "NetworkPolicy/zen-operator", "/spec/ingress/0/from/3", Value::Null),
         row(&[secret], "workloads", "/zenLock/custody/secretName", json!("corp-age")),
-        row(&[secret], "Role/zen-operator", "/rules/9/verbs", verbs()),
+        row(&[secret], "Role/zen-operator", "/rules/7/verbs", verbs()),
         row(
             &[volume],
             "workloads",
             "/zenLock/custody/volume",
             json!({"csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": true}}),
         ),
-        row(&[volume], "Role/zen-operator", "/rules/9/verbs", verbs()),
+        row(&[volume], "Role/zen-operator", "/rules/7/verbs", verbs()),
         row(&["zenLock.secretDelivery=true"], "workloads", "/zenLock/secretDelivery", json!(true)),
         row(&["zenLock.secretDelivery=true"], role, "/rules/6/resources", json!(["pods"])),
         row(&["zenLock.secretDelivery=true"], role, "/rules/7/resources", json!(["secrets"])),
