@@ -203,6 +203,7 @@ impl<F: Field> Desk<F> {
             self.detail = outcome.detail;
             return self.enter(state, active, outcome.phase, outcome.new.as_deref()).await;
         }
+        self.synthetic.follow(&self.parts, &active.rotation.phase).await?;
         let pods = self.meet(identity).await;
         if active.rotation.subject == Subject::SigningKeys(None) {
             self.hear(&pods).await;

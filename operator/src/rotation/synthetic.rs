@@ -18,6 +18,7 @@ use zen_crds::{Destination, Webhook};
 use zen_identity::Component;
 use zen_model::{ObjectKey, Secret};
 use zen_pod::sink;
+use zen_rotation::Phase;
 use zen_rotation::record::Active;
 use zen_runtime::metrics::value;
 use zen_verify::Sample;
@@ -30,7 +31,6 @@ use super::probe::Round;
 use super::subject::Scene;
 use crate::names::{self, port};
 use crate::object::Object;
-use crate::settings::Workloads;
 use crate::writer;
 
 /// From the answer of the intake to that of the target.
@@ -64,6 +64,14 @@ pub(super) struct Synthetic {
     sent: u64,
 }
 
+/// Phases in which events go round, and that before the first of them: pods learn of new objects in a moment.
+const fn is_due(phase: &Phase) -> bool {
+    matches!(
+        phase,
+        Phase::Trusting | Phase::Canary { .. } | Phase::Probing { .. } | Phase::RollingOut | Phase::Verifying
+    )
+}
+
 /// Why a round cannot begin.
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -74,9 +82,22 @@ enum Error {
 }
 
 impl Synthetic {
+    /// In time before the first round makes what events go through, and after the last one puts it away.
+    pub(super) async fn follow<F>(&mut self, parts: &Parts<F>, phase: &Phase) -> Result<(), writer::Error> {
+        if !is_due(phase) || !wants(parts) {
+            return self.put_away(parts).await.map(drop);
+        }
+        // The rounds of probes say it, and end what goes on when its time is over.
+        let made = self.set_up(parts).await.map(drop);
+        made.or_else(|error| {
+            tracing::warn!(%error, "failed to make what the events of probes go through");
+            Ok(())
+        })
+    }
+
     /// One event for each ingester that goes first, and more until each egress that does has delivered one.
     pub(super) async fn round<F: Field>(&mut self, scene: &Scene<'_, F>, active: &Active) -> Round {
-        if !scene.parts.workloads.borrow().content.as_ref().is_some_and(|all| is_wanted(all)) {
+        if !wants(scene.parts) {
             return Round::Passed;
         }
         let secret = match self.set_up(scene.parts).await {
@@ -156,7 +177,11 @@ impl Synthetic {
         let mut was_there = false;
         // The Webhook first: nobody is told that an event was taken that then has no way to go.
         for object in objects(&parts.namespace, &Secret::new("")) {
-            was_there |= parts.writer.remove(&object).await?;
+            was_there |= match parts.writer.remove(&object).await {
+                // Somebody else's of this name: a round says so.
+                Err(writer::Error::Foreign(_)) => false,
+                removed => removed?,
+            };
         }
         (self.secret, self.is_away) = (None, true);
         Ok(was_there)
@@ -164,8 +189,13 @@ impl Synthetic {
 }
 
 /// Events go through an egress, and the intake presents a certificate that the operator knows.
-fn is_wanted(workloads: &Workloads) -> bool {
-    workloads.rotation.synthetic_event && workloads.egress.replicas > 0 && workloads.intake.tls_secret.is_empty()
+fn wants<F>(parts: &Parts<F>) -> bool {
+    parts
+        .workloads
+        .borrow()
+        .content
+        .as_ref()
+        .is_some_and(|all| all.rotation.synthetic_event && all.egress.replicas > 0 && all.intake.tls_secret.is_empty())
 }
 
 /// Webhook, Destination and Secret, in the order in which they go.

@@ -18,6 +18,9 @@ enum Ends {
     Lost,
 }
 
+/// What they go through.
+const WHOLE: [&str; 3] = ["Destination", "Secret", "Webhook"];
+
 /// What goes round, and how.
 #[derive(Default)]
 pub(super) struct Events {
@@ -119,7 +122,7 @@ async fn an_event_goes_round_before_others_follow() {
     assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished);
     // What was posted in a phase is seen at the latest when the next begins.
     let (made, probing) = seen.remove("rolling_out").expect("passed");
-    assert_eq!(made, ["Destination", "Secret", "Webhook"]);
+    assert_eq!(made, WHOLE);
     let before: Vec<_> = seen.remove("probing").expect("passed").1.into_iter().chain(probing).collect();
     assert!(before.len() >= 2 && before.iter().all(|pod| **pod == *"zen-ingester-0"), "{before:?}");
     let after: BTreeSet<_> = seen.into_values().flat_map(|(_, posted)| posted).collect();
@@ -158,6 +161,21 @@ async fn where_none_can_be_posted_handshakes_have_to_do() {
         assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished);
         assert!(stage.set(|pods| pods.events.posted.is_empty()), "{more}");
     }
+}
+
+/// Somebody else's Webhook of this name is left alone, and nothing is exchanged that cannot be probed.
+#[tokio::test(start_paused = true)]
+async fn what_somebody_else_made_is_left_alone() {
+    let mut stage = stage("").await;
+    let theirs = serde_json::json!({"metadata": {"name": NAME, "namespace": "zen-mesh", "uid": "u"}});
+    stage.made.lock().expect("no panic").insert("Webhook", theirs.clone());
+    stage.ask(Action::Start);
+    stage.follow(|_| {}).await;
+    let ended = stage.state().ended[0].clone();
+    assert_eq!(ended.reason, RotationReason::ProbesMissing, "{ended:?}");
+    assert!(ended.detail.contains("Webhook zen-mesh/zen-mesh-probe"), "{ended:?}");
+    sleep(Duration::from_hours(1)).await;
+    assert_eq!(stage.made.lock().expect("no panic")["Webhook"], theirs);
 }
 
 /// The next leader makes another secret, and puts away what the one before has left.
