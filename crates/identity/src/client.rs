@@ -28,6 +28,8 @@ use crate::wire::{CertificateRequest, Usage};
 
 /// How often the trust bundle's file, the serving names and the issuing CA are looked at.
 const LOOK: Duration = Duration::from_secs(30);
+/// The workload's certificate waits so long for the serving one.
+const SERVING: Duration = Duration::from_secs(10);
 /// Where the pod's kubelet and the chart put things.
 const TOKEN: &str = "/var/run/secrets/zen-mesh/token";
 const ROOTS: &str = "/etc/zen-mesh/trust/ca.crt";
@@ -72,6 +74,8 @@ struct Inner {
     /// The certificates in use, by [`Usage`].
     held: [ArcSwapOption<KeyPairAndChain>; 2],
     nudge: Notify,
+    /// The serving certificate was exchanged.
+    exchanged: Notify,
 }
 
 impl fmt::Debug for Inner {
@@ -99,8 +103,9 @@ impl Client {
     /// As [`Client::with_issuer`] by another wall clock, for tests.
     pub fn with_clock(options: Options, issuer: Arc<dyn Issuer>, clock: Clock) -> Self {
         let metrics = Metrics::new(Arc::clone(&clock));
-        let (problem, held, nudge) = (ArcSwapOption::empty(), Default::default(), Notify::new());
-        Self(Arc::new(Inner { issuer, options, clock, metrics, problem, held, nudge }))
+        let (problem, held) = (ArcSwapOption::empty(), Default::default());
+        let (nudge, exchanged) = (Notify::new(), Notify::new());
+        Self(Arc::new(Inner { issuer, options, clock, metrics, problem, held, nudge, exchanged }))
     }
 
     /// For the registry; the names begin with `zen_identity_`.
@@ -211,6 +216,7 @@ impl Client {
         identity: &Identity,
         changed: &watch::Sender<Option<SpiffeId>>,
     ) -> Result<KeyPairAndChain, Error> {
+        self.serving_first(identity).await;
         let renewed = self.issue(Usage::Workload, Some(identity)).await?;
         if let Some(Names::Workload(id)) =
             renewed.names().filter(|names| *names != Names::Workload(identity.id().clone()))
@@ -218,6 +224,27 @@ impl Client {
             changed.send_replace(Some(id));
         }
         Ok(renewed)
+    }
+
+    /// The operator sees by the workload's certificate that this pod has gone over to another issuing CA, and then distrusts
+    /// what came before: by that time nobody may be shown it any more. So the serving certificate is exchanged before, if it
+    /// can be.
+    async fn serving_first(&self, identity: &Identity) {
+        let Ok(who) = self.0.issuer.who(Some(identity)).await else { return };
+        let is_due = || {
+            let held = self.0.held[Usage::Serving as usize].load();
+            held.is_some() && !self.is_from(Usage::Serving, who.issuer.as_deref())
+        };
+        if !is_due() {
+            return;
+        }
+        self.0.nudge.notify_one();
+        let exchanged = async {
+            while is_due() {
+                self.0.exchanged.notified().await;
+            }
+        };
+        let _ = tokio::time::timeout(SERVING, exchanged).await;
     }
 
     /// A new key, and a certificate for it that verifies and says what it should.
@@ -324,6 +351,7 @@ impl Client {
             }
             match self.issue(Usage::Serving, Some(identity)).await.map(|renewed| certificate.replace(&renewed)) {
                 Ok(Ok(())) => {
+                    self.0.exchanged.notify_one();
                     tracing::info!("the serving certificate was exchanged: other names, another issuer, or a rotation");
                 }
                 Ok(Err(reason)) => tracing::warn!(%reason, "failed to use a new serving certificate"),

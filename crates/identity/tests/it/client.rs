@@ -438,3 +438,32 @@ async fn an_issuing_ca_that_is_exchanged_exchanges_the_certificates() {
     assert!(certificate.validity().until > before.1.until, "the serving one");
     renewing.abort();
 }
+
+/// T-04: by the workload's certificate the operator sees that a pod has gone over, and distrusts what was before.
+#[tokio::test(start_paused = true)]
+async fn the_serving_certificate_goes_over_before_the_workloads() {
+    let (pod, other) = (Pod::new(), Script::new());
+    std::fs::write(pod.roots(), format!("{}{}", pod.script.root, other.root)).expect("written");
+    let scripts = [Arc::clone(&pod.script), other];
+    for script in &scripts {
+        script.set(|state| state.who.issuer = Some(script.issuer.fingerprint()));
+    }
+    let swap: Arc<Swap> = Arc::new(Swap(Mutex::new(Arc::clone(&pod.script))));
+    let client = Client::with_clock(pod.options(), Arc::clone(&swap) as Arc<dyn Issuer>, Arc::clone(&pod.clock));
+    let identity = client.obtain().await;
+    let certificate = client.obtain_serving(&identity).await;
+    let renewing = tokio::spawn(async move {
+        tokio::select! {
+            _ = client.keep_fresh(&identity) => {}
+            () = client.keep_fresh_serving(&identity, &certificate) => {}
+        }
+    });
+    // There and back: who looks first is a matter of chance each time.
+    for script in scripts.iter().rev().cycle().take(8) {
+        script.set(|state| state.asked.clear());
+        *swap.0.lock().expect("no panic") = Arc::clone(script);
+        sleep(Duration::from_mins(1)).await;
+        assert_eq!(script.asked(), [(Usage::Serving, true), (Usage::Workload, true)]);
+    }
+    renewing.abort();
+}
