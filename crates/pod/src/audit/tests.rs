@@ -206,8 +206,8 @@ fn beside(folder: &Path, store: &str) -> (Beside, Metrics) {
 async fn a_plane_keeps_its_log_beside_its_work() {
     let folder = tempfile::tempdir().expect("a folder");
     // Nobody listens there.
-    let nobody = std::net::TcpListener::bind((HERE, 0)).expect("bound").local_addr().expect("an address");
-    let (beside, _) = beside(folder.path(), &nobody.to_string());
+    let nobody = zen_testkit::Reserved::loopback();
+    let (beside, _) = beside(folder.path(), &nobody.address().to_string());
     beside.notes().denials("control").denied(&denial("spiffe://m/x", "drain", "ActionNotPermitted"));
     let written = async {
         while !folder.path().exists() || files::expand(&[folder.path().to_owned()]).is_err() {
