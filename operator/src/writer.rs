@@ -209,6 +209,18 @@ impl Writer {
         }
     }
 
+    /// Whether there is this object, of which nothing else is looked at.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Foreign`] when it is not ours, and what the API server says.
+    pub async fn is_there(&self, object: &Object) -> Result<bool, Error> {
+        match self.find(object).await? {
+            Some(there) if !is_ours(there.meta()) => Err(Error::Foreign(object.id().clone())),
+            there => Ok(there.is_some()),
+        }
+    }
+
     /// As [`Writer::delete`], of an object that nothing watches: whether it was there.
     ///
     /// # Errors

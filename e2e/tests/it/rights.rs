@@ -6,6 +6,7 @@
 //! no request: [`zen_e2e::rights::UNSEEN`].
 
 mod audit;
+mod probes;
 pub mod stage;
 pub mod zen_locks;
 
@@ -160,9 +161,6 @@ pub async fn rotation(stage: &Stage) {
         "plan": {"canaryPercent": 100, "probes": 1, "soakSeconds": 0, "patienceSeconds": 3, "intervalSeconds": 1},
     });
     rotated(stage, &request).await;
-    let probes: Api<zen_crds::Webhook> = Api::namespaced(stage.admin(), NAMESPACE);
-    let is_there = async || probes.get_opt(zen_pod::sink::NAME).await.unwrap().is_some();
-    until("what events of probes go through is put away", async || !is_there().await).await;
     let secrets: Api<Secret> = Api::namespaced(stage.admin(), NAMESPACE);
     let next = zen_operator::identity::ISSUER_NEXT;
     until("the new is gone", async || secrets.get_opt(next).await.unwrap().is_none()).await;

@@ -169,23 +169,43 @@ impl Synthetic {
         Ok(secret)
     }
 
-    /// Nothing goes on: nothing of it is left. Whether there was something.
+    /// Nothing goes on: nothing of it is left. Whether there was something. It is tried again where that fails.
+    ///
+    /// # Errors
+    ///
+    /// [`writer::Error::NotLeader`] alone.
     pub(super) async fn put_away<F>(&mut self, parts: &Parts<F>) -> Result<bool, writer::Error> {
         if self.is_away {
             return Ok(false);
         }
-        let mut was_there = false;
-        // The Webhook first: nobody is told that an event was taken that then has no way to go.
-        for object in objects(&parts.namespace, &Secret::new("")) {
-            was_there |= match parts.writer.remove(&object).await {
-                // Somebody else's of this name: a round says so.
-                Err(writer::Error::Foreign(_)) => false,
-                removed => removed?,
-            };
+        self.secret = None;
+        match remove(parts).await {
+            Err(error @ writer::Error::NotLeader(_)) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "failed to put away what the events of probes went through");
+                Ok(false)
+            }
+            Ok(was_there) => {
+                self.is_away = true;
+                Ok(was_there)
+            }
         }
-        (self.secret, self.is_away) = (None, true);
-        Ok(was_there)
     }
+}
+
+/// The Webhook is made first and goes last: where there is none there is nothing, and nothing else has to be looked at.
+async fn remove<F>(parts: &Parts<F>) -> Result<bool, writer::Error> {
+    let [webhook, destination, secret] = objects(&parts.namespace, &Secret::new(""));
+    match parts.writer.is_there(&webhook).await {
+        Ok(true) => {}
+        // One of somebody else: a round says so.
+        Ok(false) | Err(writer::Error::Foreign(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    for object in [secret, destination, webhook] {
+        parts.writer.remove(&object).await?;
+    }
+    Ok(true)
 }
 
 /// Events go through an egress, and the intake presents a certificate that the operator knows.
@@ -198,7 +218,7 @@ fn wants<F>(parts: &Parts<F>) -> bool {
         .is_some_and(|all| all.rotation.synthetic_event && all.egress.replicas > 0 && all.intake.tls_secret.is_empty())
 }
 
-/// Webhook, Destination and Secret, in the order in which they go.
+/// Webhook, Destination and Secret, in the order in which they come.
 fn objects(namespace: &str, secret: &Secret) -> [Object; 3] {
     let webhook = json!({"spec": {
         "verification": {"provider": PRESET, "secrets": [{"secretRef": {"name": sink::NAME, "key": KEY}}]},

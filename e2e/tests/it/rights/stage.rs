@@ -86,6 +86,11 @@ impl Stage {
         stage
     }
 
+    /// With the chart's defaults.
+    pub async fn plain() -> Self {
+        Self::of(&[]).await
+    }
+
     /// A mesh that enrolls clusters.
     pub async fn hub() -> Self {
         let hub = Reserved::loopback();
