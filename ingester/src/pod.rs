@@ -203,13 +203,14 @@ impl Pod {
         let shown = admin::Parts { verdicts, token: zen_model::Secret::new([]), durability: DURABILITY };
         let own = admin::replica(&replica.ingester, shown);
         let changing = drain.routes(Arc::clone(&snapshot)).merge(adopts(&drain, &queue));
-        let routes = reports.routes().merge(notes.administering(&arguments.pod, changing));
+        let shown = intake::Shown::default();
+        let routes = reports.routes().merge(shown.routes()).merge(notes.administering(&arguments.pod, changing));
         let routes = routes.nest(ADMIN, own.clone().layer(require(Action::Peer)));
         let control = ground.serve_control(&identity, routes, notes)?;
 
         // What others see, last: everything behind it is there.
         let mut front =
-            Front { ground: &mut ground, arguments: &arguments, identity: &identity, expiry, serving: None };
+            Front { ground: &mut ground, arguments: &arguments, identity: &identity, expiry, shown, serving: None };
         let replicas = Replicas { own, client: http::Client::new(&identity), peers: around.peers };
         let api = front.api(replicas, signing, notes.clone())?;
         if let Some(listener) = listener {
@@ -269,6 +270,7 @@ struct Front<'a> {
     identity: &'a Identity,
     /// Of a certificate of the user's own.
     expiry: tls_secret::Expiry,
+    shown: intake::Shown,
     /// The certificate of the built-in CA, once somebody needs it.
     serving: Option<watch::Receiver<Followed>>,
 }
@@ -308,7 +310,8 @@ impl Front<'_> {
             self.ground.tasks.spawn("intake's certificate", following);
             certificate
         };
-        let intake = Intake { ingester, listener, certificate, gate, end };
+        let shown = self.shown.clone();
+        let intake = Intake { ingester, listener, certificate, shown, gate, end };
         self.ground.tasks.spawn(part::INTAKE, intake.run());
     }
 

@@ -10,6 +10,8 @@ use zen_model::Timestamp;
 pub const PORT: u16 = 9902;
 /// `GET`: [`ReportQuery`] → [`Report`], [`Action::Report`](crate::Action::Report).
 pub const REPORT: &str = "/v1/report";
+/// `GET` → [`Intake`], [`Action::Report`](crate::Action::Report). Ingesters alone.
+pub const INTAKE: &str = "/v1/intake";
 /// `POST`, `GET`, `DELETE` → [`DrainStatus`], [`Action::Drain`](crate::Action::Drain).
 pub const DRAIN: &str = "/v1/drain";
 /// `POST`: [`AdoptRequest`] → [`Adopted`], [`Action::Adopt`](crate::Action::Adopt).
@@ -84,6 +86,15 @@ pub struct Report {
     /// Objects that this pod no longer has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gone: Vec<ObjectRef>,
+}
+
+/// What an ingester presents to sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Intake {
+    /// SHA-256 of the leaf in DER, hexadecimal; none while there is no certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
 }
 
 /// One object's name.

@@ -158,6 +158,11 @@ impl HotCertificate {
     pub fn validity(&self) -> Validity {
         self.0.load().validity
     }
+
+    /// [`crate::fingerprint`] of the leaf in use.
+    pub fn fingerprint(&self) -> Option<String> {
+        self.0.load().key.cert.first().map(crate::fingerprint)
+    }
 }
 
 impl ResolvesServerCert for HotCertificate {

@@ -21,6 +21,7 @@ mod files;
 mod foreign;
 mod hub;
 mod identity;
+mod pinned;
 mod renew;
 mod scope;
 mod spiffe;
@@ -38,7 +39,7 @@ pub use scope::{Scope, Workload};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use tls::{
     hub_client, intake_server, mtls_client, mtls_client_by, mtls_server, mtls_server_by, named_client,
-    optional_mtls_server, optional_mtls_server_by,
+    optional_mtls_server, optional_mtls_server_by, pinned_client,
 };
 pub use trust::TrustRoots;
 pub use verify::{PeerRefused, Policy, explain, peer_id, refusal_reason};

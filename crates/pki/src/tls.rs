@@ -9,6 +9,7 @@ use rustls::{ClientConfig, ConfigBuilder, ServerConfig};
 
 use crate::certificate::provider;
 use crate::hub::HubVerifier;
+use crate::pinned::PinnedVerifier;
 use crate::verify::{Admits, Policy, SpiffeVerifier};
 use crate::{Error, HotCertificate, Identity, SpiffeId, TrustDomain, TrustRoots};
 
@@ -120,6 +121,17 @@ pub fn hub_client(
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(HubVerifier::new(roots, domain)?));
     Ok(presenting(config, identity))
+}
+
+/// For a server of which somebody who proved himself has said that it presents the leaf of this [`crate::fingerprint`]: that leaf,
+/// and no other, whoever signed it. ALPN is `http/1.1`.
+pub fn pinned_client(fingerprint: &str) -> Result<Arc<ClientConfig>, Error> {
+    let config = ClientConfig::builder_with_provider(Arc::new(provider()))
+        .with_protocol_versions(&[&TLS13])?
+        // See [`PinnedVerifier`]: stricter than the default one in what it takes.
+        .dangerous()
+        .with_custom_certificate_verifier(PinnedVerifier::new(fingerprint));
+    Ok(presenting(config, None))
 }
 
 fn presenting(config: ConfigBuilder<ClientConfig, WantsClientCert>, identity: Option<&Identity>) -> Arc<ClientConfig> {

@@ -4,8 +4,8 @@ mod fleet;
 mod signing;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -53,6 +53,8 @@ struct Stubborn {
     pods: Pods,
     refuses: Arc<AtomicBool>,
     wrong: Arc<AtomicU64>,
+    /// As whom pods were met last.
+    operator: Arc<Mutex<Option<Identity>>>,
     /// Of the probes' events, and the most that egresses were seen to have delivered.
     events: Arc<[AtomicU64; 2]>,
 }
@@ -69,6 +71,9 @@ impl Field for Stubborn {
         if is_probe && self.refuses.load(Ordering::Relaxed) {
             return Err(Unheard::Refused("a test does not take it".to_owned()));
         }
+        if !is_probe {
+            *self.operator.lock().unwrap() = Some(identity.clone());
+        }
         self.pods.greet(pod, identity).await
     }
 
@@ -76,8 +81,11 @@ impl Field for Stubborn {
         self.pods.visit(pod).await
     }
 
-    async fn post(&self, pod: &Pod, event: Sample) -> Result<u16, Unheard> {
-        let answer = self.pods.post(pod, event).await;
+    async fn post(&self, pod: &Pod, event: Sample, _: Option<&Identity>) -> Result<u16, Unheard> {
+        // As to the mesh's own certificate, and as to a user's, in turn.
+        let is_odd = !self.events[0].load(Ordering::Relaxed).is_multiple_of(2);
+        let asked_as = self.operator.lock().unwrap().clone().filter(|_| is_odd);
+        let answer = self.pods.post(pod, event, asked_as.as_ref()).await;
         self.events[0].fetch_add(u64::from(answer == Ok(202)), Ordering::Relaxed);
         answer
     }
@@ -115,7 +123,9 @@ fn operator(client: &kube::Client, refuses: &Arc<AtomicBool>) -> (Service, Arc<[
     let pods = Pods::watch(client.clone(), mesh, 9902, service.bundles());
     let events = Arc::<[AtomicU64; 2]>::default();
     let workloads = Some(Arc::new(Workloads::parse(WORKLOADS).unwrap()));
-    let field = Stubborn { pods, refuses: Arc::clone(refuses), wrong: Arc::default(), events: Arc::clone(&events) };
+    let operator = Arc::default();
+    let (refuses, wrong) = (Arc::clone(refuses), Arc::default());
+    let field = Stubborn { pods, refuses, wrong, operator, events: Arc::clone(&events) };
     let parts = Parts {
         service: service.clone(),
         writer,

@@ -1,11 +1,16 @@
 //! The intake of a pod: the listener, once there is a certificate (W-14).
 
 use std::pin::pin;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::routing::get;
+use axum::{Json, Router};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zen_identity::server::require;
+use zen_identity::{Action, control};
 use zen_pki::{HotCertificate, Identity};
 use zen_pod::Platform;
 use zen_pod::ground::until_said;
@@ -17,11 +22,27 @@ use crate::Ingester;
 /// How often what keeps the certificate away is asked for.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// The certificate of the intake, for whoever wants to know which it is. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shown(Arc<OnceLock<HotCertificate>>);
+
+impl Shown {
+    /// `GET` [`control::INTAKE`].
+    pub(super) fn routes(&self) -> Router {
+        let shown = self.clone();
+        let tell =
+            async move || Json(control::Intake { certificate: shown.0.get().and_then(HotCertificate::fingerprint) });
+        Router::new().route(control::INTAKE, get(tell)).layer(require(Action::Report))
+    }
+}
+
 pub(super) struct Intake {
     pub(super) ingester: Ingester,
     pub(super) listener: TcpListener,
     /// From a Secret or from the built-in CA; later versions are swapped inside it.
     pub(super) certificate: watch::Receiver<Followed>,
+    /// Who is asked which it is.
+    pub(super) shown: Shown,
     /// Open while there is one.
     pub(super) gate: Gate,
     pub(super) end: CancellationToken,
@@ -30,7 +51,7 @@ pub(super) struct Intake {
 impl Intake {
     /// Serves until the end and the drain after it. Connections live on whatever happens to the certificate.
     pub(super) async fn run(self) {
-        let Self { ingester, listener, certificate, gate, end } = self;
+        let Self { ingester, listener, certificate, shown, gate, end } = self;
         let problem = certificate.clone();
         let why = || problem.borrow().problem.clone();
         let mut waiting = pin!(until_said(&gate, first(certificate), why));
@@ -39,6 +60,8 @@ impl Intake {
             () = end.cancelled() => None,
         };
         let Some(certificate) = certificate else { return };
+        // Later ones are swapped inside it.
+        let _ = shown.0.set(certificate.clone());
         match zen_pki::intake_server(&certificate) {
             Ok(tls) => {
                 gate.open();

@@ -60,8 +60,14 @@ pub trait Field: Clone + Send + Sync + 'static {
     fn greet(&self, pod: &Pod, identity: &Identity) -> impl Future<Output = Result<Presented, Unheard>> + Send;
     /// A handshake as a source makes it, where the mesh's own certificate is presented to sources; none where there is none.
     fn visit(&self, pod: &Pod) -> impl Future<Output = Option<Result<Presented, Unheard>>> + Send;
-    /// A source's event at its intake: the status of the answer, whose certificate was verified.
-    fn post(&self, pod: &Pod, event: Sample) -> impl Future<Output = Result<u16, Unheard>> + Send;
+    /// A source's event at its intake: the status of the answer. The intake presents the mesh's own certificate; or what the pod
+    /// says that it is, asked as this workload.
+    fn post(
+        &self,
+        pod: &Pod,
+        event: Sample,
+        asked_as: Option<&Identity>,
+    ) -> impl Future<Output = Result<u16, Unheard>> + Send;
     /// What an egress has counted of such events; none where it does not say.
     fn arrived(&self, pod: &Pod) -> impl Future<Output = Option<Arrived>> + Send;
     /// Requests since the pod began, and how many of them failed; none where it does not say.

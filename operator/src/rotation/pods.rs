@@ -11,12 +11,13 @@ use http_body_util::Full;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::sync::watch;
 use zen_identity::exchange::{self, exchange};
 use zen_identity::http::{self, Peer};
 use zen_identity::server::PeerCertificates;
-use zen_identity::{Component, Mesh};
+use zen_identity::{Component, Mesh, control};
 use zen_pki::{Identity, TrustRoots};
 use zen_rotation::Rate;
 use zen_verify::Sample;
@@ -64,19 +65,33 @@ impl Pods {
         &self,
         address: SocketAddr,
         service: &str,
-        identity: Option<&Identity>,
+        tls: Arc<ClientConfig>,
         request: ::http::request::Builder,
         body: Bytes,
     ) -> Result<::http::Response<Bytes>, Unheard> {
         let away = |error: &dyn ToString| Unheard::Away(error.to_string());
-        let roots = self.roots.borrow().clone().ok_or_else(|| Unheard::Away("no trust bundle yet".to_owned()))?;
-        let tls = TrustRoots::from_pem(&roots).and_then(|roots| zen_pki::named_client(&roots, identity));
-        let tls = tls.map_err(|error| away(&error))?;
         let host = format!("{service}.{}.svc", self.mesh.namespace());
         let name = ServerName::try_from(host.clone()).map_err(|error| away(&error))?;
         let request =
             request.header(::http::header::HOST, host).body(Full::from(body)).map_err(|error| away(&error))?;
         exchange(address, name, tls, request, TIMEOUT, MAX_BODY).await.map_err(|error| unheard(&error))
+    }
+
+    /// Towards who has a certificate of the mesh.
+    fn of_the_mesh(&self, identity: Option<&Identity>) -> Result<Arc<ClientConfig>, Unheard> {
+        let roots = self.roots.borrow().clone().ok_or_else(|| Unheard::Away("no trust bundle yet".to_owned()))?;
+        let tls = TrustRoots::from_pem(&roots).and_then(|roots| zen_pki::named_client(&roots, identity));
+        tls.map_err(|error| Unheard::Away(error.to_string()))
+    }
+
+    /// Towards an intake with a certificate of the user's own: its ingester says which it is.
+    async fn as_it_says(&self, pod: &Pod, identity: &Identity) -> Result<Arc<ClientConfig>, Unheard> {
+        let away = |error: &dyn ToString| Unheard::Away(error.to_string());
+        let client = http::Client::new(identity).with_timeout(TIMEOUT).with_max_body(MAX_BODY);
+        let peer = Peer { address: pod.address, id: self.mesh.id(pod.component).clone() };
+        let told: control::Intake = client.get(&peer, control::INTAKE).await.map_err(|error| away(&error))?;
+        let certificate = told.certificate.ok_or_else(|| away(&"its intake has no certificate"))?;
+        zen_pki::pinned_client(&certificate).map_err(|error| away(&error))
     }
 
     /// What it presents there.
@@ -87,7 +102,7 @@ impl Pods {
         identity: Option<&Identity>,
     ) -> Result<Presented, Unheard> {
         let nowhere = ::http::Request::get(NOWHERE);
-        presented(&self.by_name(address, service, identity, nowhere, Bytes::new()).await?)
+        presented(&self.by_name(address, service, self.of_the_mesh(identity)?, nowhere, Bytes::new()).await?)
     }
 }
 
@@ -113,13 +128,21 @@ impl Field for Pods {
         Some(self.met_by_name(pod.intake?, names::INGESTER, None).await)
     }
 
-    async fn post(&self, pod: &Pod, event: Sample) -> Result<u16, Unheard> {
+    async fn post(&self, pod: &Pod, event: Sample, asked_as: Option<&Identity>) -> Result<u16, Unheard> {
         let Some(intake) = pod.intake else { return Err(Unheard::Away("it has no intake".to_owned())) };
         let request = event
             .headers
             .iter()
             .fold(::http::Request::post(&event.path_and_query), |request, (name, value)| request.header(name, value));
-        Ok(self.by_name(intake, names::INGESTER, None, request, event.body).await?.status().as_u16())
+        let Some(identity) = asked_as else {
+            let tls = self.of_the_mesh(None)?;
+            return Ok(self.by_name(intake, names::INGESTER, tls, request, event.body).await?.status().as_u16());
+        };
+        let tls = self.as_it_says(pod, identity).await?;
+        let answer = self.by_name(intake, names::INGESTER, tls, request, event.body).await;
+        // It is exchanged by others, perhaps just now: nothing of ours failed.
+        let answer = answer.map_err(|error| Unheard::Away(error.to_string()))?;
+        Ok(answer.status().as_u16())
     }
 
     async fn arrived(&self, pod: &Pod) -> Option<Arrived> {

@@ -142,7 +142,9 @@ impl Synthetic {
         self.sent += 1;
         let event = event(&scene.parts.namespace, secret, self.sent, scene.parts.service.now());
         let event = event.map_err(|error| Round::Open(error.to_string()))?;
-        match scene.parts.field.post(pod, event).await {
+        // A certificate of the user's own is of no CA that the operator knows.
+        let own = scene.parts.workloads.borrow().content.as_ref().is_some_and(|all| !all.intake.tls_secret.is_empty());
+        match scene.parts.field.post(pod, event, own.then_some(scene.identity)).await {
             Ok(202) => Ok(()),
             // It may not have seen yet what was made a moment ago.
             Ok(status) => Err(Round::Open(format!("{} answers a signed event with {status}", pod.name))),
@@ -208,14 +210,10 @@ async fn remove<F>(parts: &Parts<F>) -> Result<bool, writer::Error> {
     Ok(true)
 }
 
-/// Events go through an egress, and the intake presents a certificate that the operator knows.
+/// Events go through an egress.
 fn wants<F>(parts: &Parts<F>) -> bool {
-    parts
-        .workloads
-        .borrow()
-        .content
-        .as_ref()
-        .is_some_and(|all| all.rotation.synthetic_event && all.egress.replicas > 0 && all.intake.tls_secret.is_empty())
+    let workloads = parts.workloads.borrow();
+    workloads.content.as_ref().is_some_and(|all| all.rotation.synthetic_event && all.egress.replicas > 0)
 }
 
 /// Webhook, Destination and Secret, in the order in which they come.

@@ -101,8 +101,8 @@ impl Field for Script {
         Some(Ok(Presented { leaf: "intake".to_owned(), issuer: Some(issuer), validity }))
     }
 
-    async fn post(&self, pod: &Pod, event: Sample) -> Result<u16, Unheard> {
-        Ok(self.0.lock().expect("no panic").events.post(pod, &event))
+    async fn post(&self, pod: &Pod, event: Sample, asked_as: Option<&Identity>) -> Result<u16, Unheard> {
+        Ok(self.0.lock().expect("no panic").events.post(pod, &event, asked_as.is_some()))
     }
 
     async fn arrived(&self, pod: &Pod) -> Option<Arrived> {

@@ -549,8 +549,6 @@ fn switches() -> Vec<Row> {
         row(&["podDisruptionBudgets.enabled=false"], "PodDisruptionBudget/zen-operator", "", none()),
         row(&["rotation.syntheticEvent=false"], "workloads", "/rotation/syntheticEvent", json!(false)),
         row(&["rotation.syntheticEvent=false"], "Role/zen-operator", "/rules/26", none()),
-        // Events of probes are posted where the operator knows the certificate.
-        row(&["intake.tlsSecret=\"own\""], "Role/zen-operator", "/rules/26", none()),
         row(&["spread=false"], "workloads", "/spread", json!(false)),
         row(&["spread=false"], OPERATOR, "/spec/template/spec/topologySpreadConstraints", none()),
         row(&["crds.install=false"], "CustomResourceDefinition/webhooks.zen-mesh.io", "", none()),
