@@ -108,7 +108,7 @@ pub async fn ends(stage: &mut Stage, accounts: &[&str], of_tenant: &[Value]) {
 async fn problems(stage: &Stage, accounts: &[&str], of_tenant: &[Value]) -> Vec<String> {
     let mut problems = Vec::new();
     let entries = stage.audit();
-    let built_in = stage.built_in_roles().await;
+    let built_in = [stage.built_in_roles().await, while_probing()].concat();
     for account in accounts {
         let mut ours = rights::granted(stage.rendered(), NAMESPACE, account);
         assert!(!ours.is_empty(), "{account} is granted nothing: are the bindings read?");
@@ -118,6 +118,20 @@ async fn problems(stage: &Stage, accounts: &[&str], of_tenant: &[Value]) -> Vec<
         problems.extend(rights::problems(&entries, &user, &ours, &others));
     }
     problems
+}
+
+/// What the operator grants while something is exchanged: pods use it if they come to it in that time.
+fn while_probing() -> Vec<Value> {
+    let name = json!({"name": "zen-ingester", "namespace": NAMESPACE});
+    let verbs = ["list", "watch"];
+    let rule =
+        json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [zen_pod::sink::NAME], "verbs": verbs});
+    let role = json!({"kind": "Role", "name": "zen-ingester"});
+    let subject = json!({"kind": "ServiceAccount", "name": "zen-ingester", "namespace": NAMESPACE});
+    vec![
+        json!({"kind": "Role", "metadata": name, "rules": [rule]}),
+        json!({"kind": "RoleBinding", "metadata": name, "roleRef": role, "subjects": [subject]}),
+    ]
 }
 
 /// What the operator made for the data plane in the tenant's namespace.
