@@ -193,11 +193,7 @@ impl Pod {
             queue: Arc::clone(&queue),
             readiness: ground.readiness.gate("drain"),
             peers: around.peers.clone(),
-            handover: Arc::new(handover::Sender::new(
-                Arc::clone(&queue),
-                Arc::new(handover::Http::new(&identity)),
-                &arguments.pod.pod_name,
-            )),
+            handover: Arc::new(hands_over(&queue, &identity, &arguments.pod.pod_name)),
         });
         ground.tasks.spawn("drain", drain.clone().run());
         let shown = admin::Parts { verdicts, token: zen_model::Secret::new([]), durability: DURABILITY };
@@ -254,6 +250,11 @@ impl Pod {
         audit.close().await;
         failed.map_or(Ok(()), |what| Err(Error::Part(what)))
     }
+}
+
+/// What is left of a replica that ends goes to its peers.
+fn hands_over(queue: &Arc<dyn Queue>, identity: &Identity, pod: &str) -> handover::Sender {
+    handover::Sender::new(Arc::clone(queue), Arc::new(handover::Http::new(identity)), pod)
 }
 
 /// Where other ingesters hand over what they have left. One that drains itself takes nothing over.

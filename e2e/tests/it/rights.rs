@@ -126,11 +126,11 @@ fn while_probing() -> Vec<Value> {
     let verbs = ["list", "watch"];
     let rule =
         json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": [zen_pod::sink::NAME], "verbs": verbs});
-    let role = json!({"kind": "Role", "name": "zen-ingester"});
+    let granted = json!({"kind": "Role", "name": "zen-ingester"});
     let subject = json!({"kind": "ServiceAccount", "name": "zen-ingester", "namespace": NAMESPACE});
     vec![
         json!({"kind": "Role", "metadata": name, "rules": [rule]}),
-        json!({"kind": "RoleBinding", "metadata": name, "roleRef": role, "subjects": [subject]}),
+        json!({"kind": "RoleBinding", "metadata": name, "roleRef": granted, "subjects": [subject]}),
     ]
 }
 

@@ -161,7 +161,7 @@ impl Synthetic {
         self.is_away = false;
         let mut bytes = zeroize::Zeroizing::new([0; 32]);
         rand::fill(&mut *bytes).map_err(|_| Error::Random)?;
-        let secret = Secret::new(format!("whsec_{}", STANDARD.encode(&*bytes)));
+        let secret = Secret::new(format!("whsec_{}", STANDARD.encode(bytes.as_slice())));
         let owner = parts.workloads.borrow().owner();
         for object in objects(&parts.namespace, &secret) {
             let object = owner.as_ref().map_or_else(|| object.clone(), |owner| object.clone().owned_by(owner));
