@@ -201,9 +201,20 @@ async fn a_member_delivers_what_its_hub_took_in() {
         &["signing", "--cluster", &of_member, "--overlap", "20s"],
         &["root", "--overlap", "20s"],
     ] {
+        let before = probed(hub).await;
         rotated(&pair, &mut stage, what).await;
+        let events = probed(hub).await - before;
+        println!("{events} events of probes went round");
+        // A member's keys have no canary.
+        assert_eq!(events > 0, !what.contains(&"--cluster"), "{what:?}");
     }
     revoked_and_enrolled_anew(&pair, &stage).await;
+}
+
+/// Events in the release namespace: by the mesh's own Webhook, which is there while something is exchanged.
+async fn probed(hub: &Cluster) -> usize {
+    let list = ["get", "webhookevents", "--namespace", NAME, "--output", "name"];
+    hub.kubectl(&list).await.unwrap().lines().count()
 }
 
 /// Everything that is exchanged at the hub is exchanged under load (T-04): no request fails, and what was taken in arrives.
