@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn a_signal_to_the_programs_of_a_name() {
-        // Not HUP, which who runs the tests may ignore. A shell that ends so when, and only when, it gets the signal: which also ends a read, before or after the trap runs.
+        // Not HUP, which who runs the tests may ignore. A shell that ends so when, and only when, it gets the signal: which also
+        // ends a read, before or after the trap runs.
         let script =
             "trap 'exit 7' USR1; echo ready; n=0; while [ $n -lt 9999 ]; do read -r _; n=$((n + 1)); done; exit 1";
         let folder = tempfile::tempdir().expect("a folder");
