@@ -21,8 +21,7 @@ use zen_pod::sink;
 use zen_rotation::Phase;
 use zen_rotation::record::Active;
 use zen_runtime::metrics::value;
-use zen_verify::Sample;
-use zen_verify::{Config, LabelledSecret};
+use zen_verify::{Config, LabelledSecret, Sample};
 
 use super::Parts;
 use super::desk::few;
