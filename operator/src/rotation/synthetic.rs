@@ -55,8 +55,10 @@ pub struct Arrived {
 /// What is kept of it between two rounds.
 #[derive(Debug, Default)]
 pub(super) struct Synthetic {
-    /// What the source signs with, once it was made.
+    /// What the source signs with, from when it was made.
     secret: Option<Secret>,
+    /// Why what events go through is not there.
+    problem: Option<String>,
     /// Whether it is known that nothing is there. A leader that begins does not know.
     is_away: bool,
     /// Each event has a number.
@@ -87,11 +89,15 @@ impl Synthetic {
             return self.put_away(parts).await.map(drop);
         }
         // The rounds of probes say it, and end what goes on when its time is over.
-        let made = self.set_up(parts).await.map(drop);
-        made.or_else(|error| {
-            tracing::warn!(%error, "failed to make what the events of probes go through");
-            Ok(())
-        })
+        self.problem = match self.set_up(parts).await {
+            Ok(()) => None,
+            Err(Error::Write(error @ writer::Error::NotLeader(_))) => return Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "failed to make what the events of probes go through");
+                Some(error.to_string())
+            }
+        };
+        Ok(())
     }
 
     /// One event for each ingester that goes first, and more until each egress that does has delivered one.
@@ -99,9 +105,12 @@ impl Synthetic {
         if !wants(scene.parts) {
             return Round::Passed;
         }
-        let secret = match self.set_up(scene.parts).await {
-            Ok(secret) => secret,
-            Err(error) => return Round::Open(format!("what an event goes through could not be made: {error}")),
+        let secret = match (&self.problem, &self.secret) {
+            (None, Some(secret)) => secret.clone(),
+            (problem, _) => {
+                let problem = problem.as_deref().unwrap_or("not yet");
+                return Round::Open(format!("what an event goes through could not be made: {problem}"));
+            }
         };
         let of = |component| {
             let ready = move |pod: &&Pod| pod.component == component && pod.ready;
@@ -152,22 +161,23 @@ impl Synthetic {
         }
     }
 
-    /// Makes what is not there. The secret is another after each change of the leader, and each time.
-    async fn set_up<F>(&mut self, parts: &Parts<F>) -> Result<Secret, Error> {
-        if let Some(secret) = &self.secret {
-            return Ok(secret.clone());
-        }
+    /// Makes what is not there, again where somebody deleted it. The secret is another after each change of the leader, and for each
+    /// exchange.
+    async fn set_up<F>(&mut self, parts: &Parts<F>) -> Result<(), Error> {
         self.is_away = false;
-        let mut bytes = zeroize::Zeroizing::new([0; 32]);
-        rand::fill(&mut *bytes).map_err(|_| Error::Random)?;
-        let secret = Secret::new(format!("whsec_{}", STANDARD.encode(bytes.as_slice())));
+        let secret = if let Some(secret) = &self.secret {
+            secret.clone()
+        } else {
+            let mut bytes = zeroize::Zeroizing::new([0; 32]);
+            rand::fill(&mut *bytes).map_err(|_| Error::Random)?;
+            self.secret.insert(Secret::new(format!("whsec_{}", STANDARD.encode(bytes.as_slice())))).clone()
+        };
         let owner = parts.workloads.borrow().owner();
         for object in objects(&parts.namespace, &secret) {
             let object = owner.as_ref().map_or_else(|| object.clone(), |owner| object.clone().owned_by(owner));
             parts.writer.apply(&object, None).await?;
         }
-        self.secret = Some(secret.clone());
-        Ok(secret)
+        Ok(())
     }
 
     /// Nothing goes on: nothing of it is left. Whether there was something. It is tried again where that fails.
@@ -179,7 +189,7 @@ impl Synthetic {
         if self.is_away {
             return Ok(false);
         }
-        self.secret = None;
+        (self.secret, self.problem) = (None, None);
         match remove(parts).await {
             Err(error @ writer::Error::NotLeader(_)) => Err(error),
             Err(error) => {

@@ -176,6 +176,26 @@ async fn an_intake_of_the_users_own_takes_events_too() {
     }
 }
 
+/// What somebody deletes meanwhile is made again, with the same secret.
+#[tokio::test(start_paused = true)]
+async fn what_is_deleted_meanwhile_is_made_again() {
+    let mut stage = stage("").await;
+    stage.ask(Action::Start);
+    let mut deleted = None;
+    stage
+        .follow(|stage| {
+            let mut made = stage.made.lock().expect("no panic");
+            if stage.phase() == Some("probing") {
+                deleted = made.remove("Secret").map(|secret| secret["data"].clone());
+            } else if stage.phase() == Some("rolling_out") {
+                assert_eq!(made.get("Secret").map(|secret| secret["data"].clone()), deleted);
+            }
+        })
+        .await;
+    assert!(deleted.is_some());
+    assert_eq!(stage.state().ended[0].reason, RotationReason::RotationFinished);
+}
+
 /// Somebody else's Webhook of this name is left alone, and nothing is exchanged that cannot be probed.
 #[tokio::test(start_paused = true)]
 async fn what_somebody_else_made_is_left_alone() {
