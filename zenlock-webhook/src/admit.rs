@@ -13,6 +13,7 @@ mod mutate;
 mod patch;
 mod reader;
 mod refused;
+mod resources;
 mod validate;
 
 pub use annotations::{Delivery, Wanted};

@@ -14,9 +14,9 @@ use url::Url;
 use zen_deliver::{Resolve, SystemResolver};
 use zen_model::Fault;
 
-use crate::exchange::{self, exchange};
+use crate::exchange::{self, Connection};
 
-/// Where requests go. Each is a connection of its own.
+/// Where requests go.
 pub struct Endpoint {
     host: String,
     port: u16,
@@ -85,10 +85,40 @@ impl Endpoint {
         timeout: Duration,
         max_body: usize,
     ) -> Result<Response<Bytes>, Error> {
+        self.send_over(&mut None, tls, request, timeout, max_body).await
+    }
+
+    /// As [`Self::send`], over the connection that the request before it left in `kept`. A peer may end that one at any time; the
+    /// request is sent again over another then, so it must be one that may arrive twice.
+    pub async fn send_over(
+        &self,
+        kept: &mut Option<Connection>,
+        tls: &Arc<ClientConfig>,
+        request: &Request<Full<Bytes>>,
+        timeout: Duration,
+        max_body: usize,
+    ) -> Result<Response<Bytes>, Error> {
+        let whole = async {
+            if let Some(mut connection) = kept.take()
+                && let Ok(response) = connection.send(request.clone(), max_body).await
+            {
+                return Ok::<_, Error>((connection, response));
+            }
+            let mut connection = self.connect(tls, timeout).await?;
+            let response = connection.send(request.clone(), max_body).await?;
+            Ok((connection, response))
+        };
+        let exchanged = tokio::time::timeout(timeout, whole).await;
+        let (connection, response) = exchanged.map_err(|_| exchange::Error::Timeout(timeout))??;
+        *kept = Some(connection);
+        Ok(response)
+    }
+
+    async fn connect(&self, tls: &Arc<ClientConfig>, timeout: Duration) -> Result<Connection, Error> {
         let mut last = None;
         for address in self.addresses().await? {
             let address = SocketAddr::new(address, self.port);
-            match exchange(address, self.name.clone(), Arc::clone(tls), request.clone(), timeout, max_body).await {
+            match Connection::open(address, self.name.clone(), Arc::clone(tls), timeout).await {
                 Err(error @ exchange::Error::Connect { .. }) => last = Some(error),
                 other => return Ok(other?),
             }

@@ -1,9 +1,9 @@
-//! One HTTP/1.1 request over one new connection, bounded in time and size.
+//! HTTP/1.1 requests over TLS, bounded in time and size.
 
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -90,17 +90,21 @@ impl Drop for AbortOnDrop {
     }
 }
 
-/// Sends one request and reads the whole answer, which has what the peer presented in the handshake as an extension
-/// ([`PeerCertificates`]). The connection ends with it.
-pub async fn exchange(
-    address: SocketAddr,
-    name: ServerName<'static>,
-    tls: Arc<ClientConfig>,
-    request: Request<Full<Bytes>>,
-    timeout: Duration,
-    max_body: usize,
-) -> Result<Response<Bytes>, Error> {
-    let whole = async {
+/// A connection that requests go over one after another; it ends when it is dropped.
+pub struct Connection {
+    sender: http1::SendRequest<Full<Bytes>>,
+    presented: PeerCertificates,
+    _task: AbortOnDrop,
+}
+
+impl Connection {
+    /// Connects, and agrees on TLS.
+    pub async fn open(
+        address: SocketAddr,
+        name: ServerName<'static>,
+        tls: Arc<ClientConfig>,
+        timeout: Duration,
+    ) -> Result<Self, Error> {
         let connect = async {
             let tcp = TcpStream::connect(address).await.map_err(|source| Error::Connect { address, source })?;
             // Requests are one small write: waiting for more of it helps nobody.
@@ -112,16 +116,41 @@ pub async fn exchange(
         let presented = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let presented =
             PeerCertificates(presented.iter().map(|certificate| certificate.clone().into_owned()).collect());
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let _connection = AbortOnDrop(tokio::spawn(async move {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let task = AbortOnDrop(tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection among our own parts broke");
             }
         }));
-        let (mut head, body) = sender.send_request(request).await?.into_parts();
+        Ok(Self { sender, presented, _task: task })
+    }
+
+    /// Sends a request and reads the whole answer, which has what the peer presented in the handshake as an extension
+    /// ([`PeerCertificates`]).
+    pub async fn send(&mut self, request: Request<Full<Bytes>>, max_body: usize) -> Result<Response<Bytes>, Error> {
+        self.sender.ready().await?;
+        let (mut head, body) = self.sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, max_body).collect().await.map_err(|error| Error::Body(error.to_string()))?;
-        head.extensions.insert(presented);
+        head.extensions.insert(self.presented.clone());
         Ok(Response::from_parts(head, body.to_bytes()))
-    };
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("is_closed", &self.sender.is_closed()).finish_non_exhaustive()
+    }
+}
+
+/// Sends one request over a connection of its own.
+pub async fn exchange(
+    address: SocketAddr,
+    name: ServerName<'static>,
+    tls: Arc<ClientConfig>,
+    request: Request<Full<Bytes>>,
+    timeout: Duration,
+    max_body: usize,
+) -> Result<Response<Bytes>, Error> {
+    let whole = async { Connection::open(address, name, tls, timeout).await?.send(request, max_body).await };
     tokio::time::timeout(timeout, whole).await.map_err(|_| Error::Timeout(timeout))?
 }

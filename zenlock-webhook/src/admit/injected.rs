@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::{Value, json};
 
 use super::reader::Reader;
+use super::resources::{self, Share};
 use super::{Settings, Wanted};
 use crate::fetch::{self, Arguments};
 
@@ -20,6 +21,11 @@ const TOKEN: &str = "zen-mesh-token";
 const TOKEN_LIFETIME: u32 = 600;
 /// Two versions of sixteen ZenLocks, and the variables.
 const VOLUME_SIZE: &str = "64Mi";
+
+/// Of the init container: a pod's start waits for it, and what is set aside for it is what the pod's own containers have afterwards.
+const ONCE: Share = Share { request: "100m", limit: "500m", guaranteed: "100m" };
+/// Of the sidecar, which does next to nothing until something changes.
+const FOLLOWING: Share = Share { request: "10m", limit: "200m", guaranteed: "20m" };
 
 /// The names of our volumes in this pod: those that the pod has already get a suffix.
 #[derive(Clone, Debug)]
@@ -95,20 +101,19 @@ pub(super) fn arguments(wanted: &Wanted, settings: &Settings, reader: &Reader) -
 
 /// Our containers, in the order in which they start.
 pub(super) fn containers(
+    spec: &PodSpec,
     wanted: &Wanted,
     settings: &Settings,
     reader: &Reader,
     volumes: &Volumes,
     arguments: &Arguments,
 ) -> Vec<Value> {
-    let container = |name: &str, arguments: &Arguments, cpu: &str| {
-        // Requests and limits are equal, so that a Guaranteed pod stays one.
-        let resources = json!({"cpu": cpu, "memory": "64Mi"});
+    let container = |name: &str, arguments: &Arguments, share: Share| {
         let mut container = json!({
             "name": name,
             "image": settings.image,
             "args": arguments.to_args(),
-            "resources": {"requests": resources, "limits": resources},
+            "resources": resources::of(spec, share),
             "securityContext": reader.security_context(),
             // Why it failed is what kubectl describe shows.
             "terminationMessagePolicy": "FallbackToLogsOnError",
@@ -122,10 +127,10 @@ pub(super) fn containers(
         }
         container
     };
-    let mut containers = vec![container(UNSEAL, arguments, "100m")];
+    let mut containers = vec![container(UNSEAL, arguments, ONCE)];
     if wanted.refresh {
         let arguments = Arguments { watch: true, notify: wanted.notify.clone(), ..arguments.clone() };
-        let mut sidecar = container(REFRESH, &arguments, "10m");
+        let mut sidecar = container(REFRESH, &arguments, FOLLOWING);
         sidecar["restartPolicy"] = "Always".into();
         containers.push(sidecar);
     }

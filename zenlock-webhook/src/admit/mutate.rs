@@ -129,7 +129,7 @@ impl Served<'_> {
         let mut patch = Builder::default();
         self.add_to_containers(&mut patch, &mount, &variables.iter().map(from).collect::<Vec<_>>());
         patch.append("/spec/volumes", self.spec.volumes.is_some(), volumes.in_memory());
-        let ours = injected::containers(self.wanted, self.settings, &reader, &volumes, &arguments);
+        let ours = injected::containers(self.spec, self.wanted, self.settings, &reader, &volumes, &arguments);
         if self.spec.init_containers.is_some() {
             // The last one first: each is put at the front.
             ours.into_iter().rev().for_each(|container| patch.add("/spec/initContainers/0".to_owned(), container));

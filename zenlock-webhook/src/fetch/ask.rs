@@ -11,6 +11,7 @@ use http_body_util::Full;
 use rustls::ClientConfig;
 use zen_identity::client::Resolve;
 use zen_identity::endpoint::{self, Endpoint};
+use zen_identity::exchange::Connection;
 use zen_identity::token;
 use zen_pki::{TrustRoots, named_client};
 
@@ -77,6 +78,8 @@ pub struct Api {
     tls: Arc<ClientConfig>,
     token: PathBuf,
     locks: Vec<String>,
+    /// What the last request went over: a handshake for each is most of what a sidecar's share of a processor would go to.
+    kept: Option<Connection>,
 }
 
 impl Api {
@@ -90,11 +93,11 @@ impl Api {
         let roots = arguments.roots().ok_or_else(|| Error::Arguments("--ca is not PEM in base64".to_owned()))?;
         let tls = named_client(&TrustRoots::from_pem(&roots)?, None)?;
         let (token, locks) = (arguments.token.clone(), arguments.locks.clone());
-        Ok(Self { endpoint: endpoint.map_err(wrong)?, tls, token, locks })
+        Ok(Self { endpoint: endpoint.map_err(wrong)?, tls, token, locks, kept: None })
     }
 
     /// The plaintext.
-    pub async fn unseal(&self) -> Result<Answer, Error> {
+    pub async fn unseal(&mut self) -> Result<Answer, Error> {
         let locks = self.locks.iter().cloned().map(LockRef::Own).collect();
         let body =
             serde_json::to_vec(&Asked { locks, subject: None }).map_err(|error| Error::Answer(error.to_string()))?;
@@ -105,7 +108,7 @@ impl Api {
     }
 
     /// Waits for one that is newer than what this pod has.
-    pub async fn changed(&self, have: &[(String, String)], wait: Duration) -> Result<Vec<String>, Error> {
+    pub async fn changed(&mut self, have: &[(String, String)], wait: Duration) -> Result<Vec<String>, Error> {
         let have: Vec<_> = have.iter().map(|(name, version)| format!("{name}={version}")).collect();
         let poll = Poll { have: have.join(","), wait: wait.as_secs() };
         // Names and versions need no escaping: letters, digits, dots and dashes.
@@ -114,7 +117,13 @@ impl Api {
         read::<Changed>(&response).map(|answer| answer.changed)
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes, timeout: Duration) -> Result<Response<Bytes>, Error> {
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, Error> {
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -123,7 +132,7 @@ impl Api {
             .header(AUTHORIZATION, self.authorization()?)
             .body(Full::new(body))
             .map_err(|error| Error::Arguments(error.to_string()))?;
-        let response = self.endpoint.send(&self.tls, &request, timeout, MAX_BODY).await?;
+        let response = self.endpoint.send_over(&mut self.kept, &self.tls, &request, timeout, MAX_BODY).await?;
         if response.status().is_success() {
             return Ok(response);
         }

@@ -33,14 +33,14 @@ pub enum Error {
 
 /// Runs the program: until the files are there, or with `--watch` until it is ended.
 pub async fn run(arguments: &Arguments, resolver: Option<Arc<dyn Resolve>>) -> Result<(), Error> {
-    let api = Api::new(arguments, resolver)?;
+    let mut api = Api::new(arguments, resolver)?;
     if arguments.watch {
-        return follow(&api, arguments).await;
+        return follow(&mut api, arguments).await;
     }
     let deadline = Instant::now() + arguments.patience();
     let mut pauses = Pauses::default();
     loop {
-        match once(&api, arguments).await {
+        match once(&mut api, arguments).await {
             Ok(_) => {
                 tracing::info!(locks = arguments.locks.join(","), "the files are there");
                 return Ok(());
@@ -60,7 +60,7 @@ struct Have {
     is_new: bool,
 }
 
-async fn once(api: &Api, arguments: &Arguments) -> Result<Have, Error> {
+async fn once(api: &mut Api, arguments: &Arguments) -> Result<Have, Error> {
     let answer = api.unseal().await?;
     let is_new = write::write(&arguments.dir, arguments.mode, &arguments.env, &answer.locks)?;
     let versions = answer.locks.iter().map(|lock| (lock.name.clone(), lock.resource_version.clone()));
@@ -68,7 +68,7 @@ async fn once(api: &Api, arguments: &Arguments) -> Result<Have, Error> {
 }
 
 /// Nothing ends it: the files of the last good version stay while nobody answers, or the ZenLock is gone.
-async fn follow(api: &Api, arguments: &Arguments) -> Result<(), Error> {
+async fn follow(api: &mut Api, arguments: &Arguments) -> Result<(), Error> {
     let mut pauses = Pauses::default();
     let mut have: Option<Vec<(String, String)>> = None;
     loop {

@@ -2,5 +2,6 @@
 
 mod client;
 mod control;
+mod endpoint;
 mod remote;
 mod support;

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use zen_e2e_node::{Cluster, Namespace, PAUSE, until};
 
@@ -203,10 +204,21 @@ impl<'a> Stage<'a> {
 
     /// What all containers of a workload have written.
     pub async fn logs(&self, workload: &str) -> Result<String> {
+        self.logs_with(workload, &[]).await
+    }
+
+    /// The lines of its containers, and when the runtime had each.
+    pub async fn stamped(&self, workload: &str) -> Result<Vec<(Timestamp, String)>> {
+        let logs = self.logs_with(workload, &["--timestamps"]).await?;
+        let lines = logs.lines().filter_map(|line| line.split_once(' '));
+        lines.map(|(at, line)| Ok((at.parse()?, line.to_owned()))).collect()
+    }
+
+    async fn logs_with(&self, workload: &str, more: &[&str]) -> Result<String> {
         let selector = format!("workload={workload}");
         let logs =
             ["logs", "--namespace", &self.namespace.name, "--selector", &selector, "--all-containers", "--tail=-1"];
-        self.cluster.kubectl(&[&logs[..], &["--max-log-requests=50", "--ignore-errors"]].concat()).await
+        self.cluster.kubectl(&[&logs[..], &["--max-log-requests=50", "--ignore-errors"], more].concat()).await
     }
 
     /// Waits until so many containers of a workload have said what they found.
