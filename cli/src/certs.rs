@@ -64,10 +64,11 @@ pub async fn read(api: &Api<ConfigMap>) -> Outcome<Inventory> {
     serde_json::from_str(&text).context("the list of certificates cannot be read")
 }
 
-/// The pods of the mesh, by name.
+/// The pods of the mesh that a rotation takes in turn, by name: the operator's replicas follow when all do.
 pub fn pods(inventory: &Inventory) -> Vec<String> {
     let pods = inventory.certificates.iter().filter(|it| matches!(it.kind, Kind::Workload | Kind::Serving));
-    let mut pods: Vec<_> = pods.filter_map(|it| it.name.strip_prefix("Pod/").map(str::to_owned)).collect();
+    let pods = pods.filter_map(|it| it.name.strip_prefix("Pod/")).filter(|name| !name.starts_with("zen-operator-"));
+    let mut pods: Vec<_> = pods.map(str::to_owned).collect();
     pods.sort();
     pods.dedup();
     pods
@@ -181,6 +182,7 @@ mod tests {
                 certificate(Kind::Root, "ConfigMap/zen-mesh-trust", 3650, Standing::InUse),
                 certificate(Kind::Issuer, "Secret/zen-mesh-issuer", 3, Standing::InUse),
                 certificate(Kind::Workload, "Pod/zen-ingester-0", 1, Standing::Old),
+                certificate(Kind::Serving, "Pod/zen-operator-7d9-x", 1, Standing::InUse),
                 Certificate {
                     fingerprint: String::new(),
                     issuer: Some("fedcba9876543210".to_owned()),
@@ -194,7 +196,7 @@ mod tests {
         assert!(lines[1].contains("root") && lines[1].contains("0123456789ab  "), "{text}");
         assert!(lines[3].contains("expired") && lines[3].contains("old"), "{text}");
         assert!(
-            lines[4].contains("team-a/eu") && lines[4].contains(" -  ") && lines[4].contains("fedcba987654"),
+            lines[5].contains("team-a/eu") && lines[5].contains(" -  ") && lines[5].contains("fedcba987654"),
             "{text}"
         );
         assert!(text.contains("last rotation: issuer, 0 µs ago: ProbeFailed") && !text.contains('\u{1b}'), "{text}");

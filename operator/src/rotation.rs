@@ -14,6 +14,7 @@ mod metrics;
 mod pods;
 mod probe;
 mod rates;
+mod servers;
 mod subject;
 mod synthetic;
 #[cfg(test)]
@@ -23,7 +24,7 @@ mod told;
 use std::time::Duration;
 
 use desk::Desk;
-pub use field::{Field, Pod, Presented, Unheard};
+pub use field::{Field, Pod, Unheard};
 pub use metrics::Metrics;
 pub use pods::Pods;
 pub use synthetic::Arrived;
@@ -57,6 +58,13 @@ pub struct Parts<F> {
     pub field: F,
     /// Figures.
     pub metrics: Metrics,
+}
+
+impl<F> Parts<F> {
+    /// Whether sources see a certificate of the user's own.
+    fn has_own_intake(&self) -> bool {
+        self.workloads.borrow().content.as_ref().is_some_and(|all| !all.intake.tls_secret.is_empty())
+    }
 }
 
 /// Answers requests, begins what is due, and does what goes on, until `shutdown`. To be called by the leader alone.

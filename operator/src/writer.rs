@@ -49,6 +49,7 @@ struct Inner {
     metrics: Metrics,
     memory: Memory,
     events: event::Aggregator,
+    instance: Arc<str>,
     underway: TaskTracker,
 }
 
@@ -74,8 +75,14 @@ pub struct Target {
 impl Writer {
     /// `instance` is the pod's name; events carry it.
     pub fn new(client: Client, leadership: Leadership, instance: &str, metrics: Metrics) -> Self {
-        let (memory, events) = (Memory::default(), event::Aggregator::new(instance));
-        Self(Arc::new(Inner { client, leadership, metrics, memory, events, underway: TaskTracker::new() }))
+        let (memory, events, instance) = (Memory::default(), event::Aggregator::new(instance), instance.into());
+        let underway = TaskTracker::new();
+        Self(Arc::new(Inner { client, leadership, metrics, memory, events, instance, underway }))
+    }
+
+    /// The pod that writes.
+    pub fn instance(&self) -> &str {
+        &self.0.instance
     }
 
     /// Makes an object as `desired` says. `observed` is what a store last saw of it.

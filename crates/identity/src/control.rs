@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zen_model::Timestamp;
+use zen_pki::{Presented, Validity};
 
 /// Port of the control API.
 pub const PORT: u16 = 9902;
@@ -95,6 +96,29 @@ pub struct Intake {
     /// SHA-256 of the leaf in DER, hexadecimal; none while there is no certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The same of what follows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// From when on the leaf is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Intake {
+    /// Of what it presents.
+    pub fn of(presented: Presented) -> Self {
+        let Presented { leaf, issuer, validity } = presented;
+        Self { certificate: Some(leaf), issuer, from: Some(validity.from), until: Some(validity.until) }
+    }
+
+    /// What it presents; none while that is nothing, or is not told as a whole.
+    pub fn presented(self) -> Option<Presented> {
+        let validity = Validity { from: self.from?, until: self.until? };
+        Some(Presented { leaf: self.certificate?, issuer: self.issuer, validity })
+    }
 }
 
 /// One object's name.

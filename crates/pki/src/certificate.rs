@@ -174,6 +174,30 @@ pub fn validity(certificate: &CertificateDer<'_>) -> Result<Validity, Error> {
     Ok(Validity { from: at(validity.not_before.timestamp()), until: at(validity.not_after.timestamp()) })
 }
 
+/// What tells a chain that somebody presents from others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Presented {
+    /// [`fingerprint`] of the leaf.
+    pub leaf: String,
+    /// The same of what follows it: the issuing CA.
+    pub issuer: Option<String>,
+    /// When the leaf may be used.
+    pub validity: Validity,
+}
+
+impl Presented {
+    /// Of a chain, the leaf first.
+    ///
+    /// # Errors
+    ///
+    /// There is no leaf, or it is no certificate.
+    pub fn of(chain: &[CertificateDer<'_>]) -> Result<Self, Error> {
+        let leaf = chain.first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        let issuer = chain.get(1).map(|issuer| fingerprint(issuer));
+        Ok(Self { leaf: fingerprint(leaf), issuer, validity: validity(leaf)? })
+    }
+}
+
 /// Fingerprint and times of each certificate in a PEM text; what cannot be read is left out.
 pub fn certificates(pem: &str) -> Vec<(String, Validity)> {
     let certificates = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);

@@ -14,7 +14,7 @@ use zen_model::Secret;
 use crate::certificate::{at, parse, provider};
 use crate::error::Expected;
 use crate::verify::workload_id;
-use crate::{Error, KeyPairAndChain, SpiffeId, TrustRoots, Validity};
+use crate::{Error, KeyPairAndChain, Presented, SpiffeId, TrustRoots, Validity};
 
 /// The identity of one workload: its certificate and key, and the roots that its peers are checked against. Clones
 /// share it. A swap changes what the next handshake uses; connections that are established stay as they are.
@@ -24,12 +24,12 @@ pub struct Identity(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     id: SpiffeId,
-    presented: ArcSwap<Presented>,
+    held: ArcSwap<Held>,
     trusted: ArcSwap<TrustRoots>,
 }
 
 #[derive(Debug)]
-struct Presented {
+struct Held {
     key: Arc<CertifiedKey>,
     validity: Validity,
 }
@@ -38,9 +38,9 @@ impl Identity {
     /// The certificate must be a workload's: its SPIFFE id is read from it.
     pub fn new(certificate: &KeyPairAndChain, roots: &TrustRoots) -> Result<Self, Error> {
         let id = own_id(certificate)?;
-        let presented = ArcSwap::from_pointee(Presented::of(certificate)?);
+        let held = ArcSwap::from_pointee(Held::of(certificate)?);
         let trusted = ArcSwap::from_pointee(roots.clone());
-        Ok(Self(Arc::new(Shared { id, presented, trusted })))
+        Ok(Self(Arc::new(Shared { id, held, trusted })))
     }
 
     /// Who this is.
@@ -50,7 +50,7 @@ impl Identity {
 
     /// When the certificate in use is good.
     pub fn validity(&self) -> Validity {
-        self.0.presented.load().validity
+        self.0.held.load().validity
     }
 
     /// Presents another certificate from the next handshake on. It must be of the same workload; otherwise the one in
@@ -60,7 +60,7 @@ impl Identity {
         if id != self.0.id {
             return Err(Error::Foreign { id, expected: Expected::Id(self.0.id.clone()) });
         }
-        self.0.presented.store(Arc::new(Presented::of(certificate)?));
+        self.0.held.store(Arc::new(Held::of(certificate)?));
         Ok(())
     }
 
@@ -74,8 +74,13 @@ impl Identity {
         self.0.trusted.load()
     }
 
+    /// What is presented now.
+    pub fn presented(&self) -> Option<Presented> {
+        self.0.held.load().presented()
+    }
+
     fn key(&self) -> Arc<CertifiedKey> {
-        Arc::clone(&self.0.presented.load().key)
+        Arc::clone(&self.0.held.load().key)
     }
 }
 
@@ -87,9 +92,13 @@ fn own_id(certificate: &KeyPairAndChain) -> Result<SpiffeId, Error> {
     })
 }
 
-impl Presented {
+impl Held {
     fn of(certificate: &KeyPairAndChain) -> Result<Self, Error> {
         Ok(Self { key: certificate.certified()?, validity: certificate.validity() })
+    }
+
+    fn presented(&self) -> Option<Presented> {
+        Presented::of(&self.key.cert).ok()
     }
 
     fn of_pem(chain: &str, key: &Secret) -> Result<Self, Error> {
@@ -128,29 +137,29 @@ impl ResolvesClientCert for Identity {
 /// A server certificate without SPIFFE id that can be exchanged while connections live on: the intake's (W-14). Clones
 /// share it.
 #[derive(Clone, Debug)]
-pub struct HotCertificate(Arc<ArcSwap<Presented>>);
+pub struct HotCertificate(Arc<ArcSwap<Held>>);
 
 impl HotCertificate {
     /// Serves this certificate.
     pub fn new(certificate: &KeyPairAndChain) -> Result<Self, Error> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Presented::of(certificate)?))))
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Held::of(certificate)?))))
     }
 
     /// Serves another certificate from the next handshake on.
     pub fn replace(&self, certificate: &KeyPairAndChain) -> Result<(), Error> {
-        self.0.store(Arc::new(Presented::of(certificate)?));
+        self.0.store(Arc::new(Held::of(certificate)?));
         Ok(())
     }
 
     /// Serves a certificate that others made, leaf first, with its key in any of the usual forms (PKCS #8, PKCS #1, SEC 1):
     /// what a `kubernetes.io/tls` Secret holds. Fails when the two do not belong together.
     pub fn from_pem(chain: &str, key: &Secret) -> Result<Self, Error> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(Presented::of_pem(chain, key)?))))
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Held::of_pem(chain, key)?))))
     }
 
     /// As [`HotCertificate::from_pem`] from the next handshake on. The one in use stays when this one cannot be used.
     pub fn replace_pem(&self, chain: &str, key: &Secret) -> Result<(), Error> {
-        self.0.store(Arc::new(Presented::of_pem(chain, key)?));
+        self.0.store(Arc::new(Held::of_pem(chain, key)?));
         Ok(())
     }
 
@@ -159,9 +168,9 @@ impl HotCertificate {
         self.0.load().validity
     }
 
-    /// [`crate::fingerprint`] of the leaf in use.
-    pub fn fingerprint(&self) -> Option<String> {
-        self.0.load().key.cert.first().map(crate::fingerprint)
+    /// What is presented now.
+    pub fn presented(&self) -> Option<Presented> {
+        self.0.load().presented()
     }
 }
 

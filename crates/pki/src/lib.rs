@@ -30,7 +30,7 @@ mod trust;
 mod verify;
 
 pub use ca::{Ca, SignError, Signed};
-pub use certificate::{KeyPairAndChain, Validity, certificates, fingerprint, validity};
+pub use certificate::{KeyPairAndChain, Presented, Validity, certificates, fingerprint, validity};
 pub use csr::{CsrRefused, Names, SigningRequest, issuer_request, signing_request};
 pub use error::Error;
 pub use identity::{HotCertificate, Identity};

@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use zen_identity::Mesh;
 use zen_operator::configuration::Followed;
 use zen_operator::identity::{CA, CA_NEXT, ISSUER, ISSUER_NEXT, Service, Settings};
-use zen_operator::rotation::{self, Arrived, Field, Metrics, Parts, Pod, Pods, Presented, Told, Unheard};
+use zen_operator::rotation::{self, Arrived, Field, Metrics, Parts, Pod, Pods, Told, Unheard};
 use zen_operator::settings::Workloads;
 use zen_operator::{Writer, writer};
-use zen_pki::Identity;
+use zen_pki::{Identity, Presented};
 use zen_rotation::inventory::{self, Inventory};
 use zen_rotation::record::{self, Action, Request, State};
 use zen_rotation::{Plan, Rate, Subject};
@@ -64,6 +64,10 @@ impl Field for Stubborn {
         self.pods.pods()
     }
 
+    fn operators(&self) -> Vec<Pod> {
+        self.pods.operators()
+    }
+
     async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
         // What is shown to pods before anybody uses it is good for minutes.
         let validity = identity.validity();
@@ -79,6 +83,10 @@ impl Field for Stubborn {
 
     async fn visit(&self, pod: &Pod) -> Option<Result<Presented, Unheard>> {
         self.pods.visit(pod).await
+    }
+
+    async fn intake(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
+        self.pods.intake(pod, identity).await
     }
 
     async fn post(&self, pod: &Pod, event: Sample, _: Option<&Identity>) -> Result<u16, Unheard> {
@@ -225,7 +233,8 @@ async fn exchanged_and_taken_back(subject: Subject, refused_from: &str) {
     };
     let in_use = fingerprint(if subject == Subject::Root { CA } else { ISSUER }).await;
     assert_eq!(done.new, Some(in_use), "the new is in the place of the old");
-    assert_eq!(issuers(&config_maps).await, BTreeSet::from([Some(fingerprint(ISSUER).await)]), "every pod presents it");
+    let new = BTreeSet::from([Some(fingerprint(ISSUER).await)]);
+    until("every pod presents it", async || issuers(&config_maps).await == new).await;
     until("it is put away", async || is_gone(ISSUER_NEXT).await && is_gone(CA_NEXT).await).await;
     let [posted, delivered] = events.each_ref().map(|count| count.load(Ordering::Relaxed));
     eprintln!("{posted} events of probes, of which one egress was seen to deliver {delivered}");

@@ -30,8 +30,10 @@ impl Shown {
     /// `GET` [`control::INTAKE`].
     pub(super) fn routes(&self) -> Router {
         let shown = self.clone();
-        let tell =
-            async move || Json(control::Intake { certificate: shown.0.get().and_then(HotCertificate::fingerprint) });
+        let tell = async move || {
+            let presented = shown.0.get().and_then(HotCertificate::presented);
+            Json(presented.map(control::Intake::of).unwrap_or_default())
+        };
         Router::new().route(control::INTAKE, get(tell)).layer(require(Action::Report))
     }
 }

@@ -4,19 +4,32 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use zen_identity::Component;
+use zen_pki::Presented;
 use zen_rotation::Subject;
 use zen_rotation::inventory::{Certificate, Inventory, Kind, Standing};
 use zen_rotation::record::Active;
 
-use super::field::{Pod, Presented};
+use super::field::Pod;
+use super::servers::Servers;
 use crate::enroll::Cluster;
 use crate::identity::{CA, CA_NEXT, ISSUER, ISSUER_NEXT, Next, Service};
 use crate::names;
 
+/// What was met.
+pub(super) struct Met<'a> {
+    pub(super) pods: &'a [Pod],
+    /// By UID.
+    pub(super) presented: &'a HashMap<Arc<str>, Presented>,
+    pub(super) servers: &'a Servers,
+    /// This replica of the operator, and what it presents itself with. Of the others nobody sees that.
+    pub(super) own: (&'a str, Option<Presented>),
+    /// Whether what sources see is the user's own.
+    pub(super) own_intake: bool,
+}
+
 pub(super) fn inventory(
     service: &Service,
-    pods: &[Pod],
-    met: &HashMap<Arc<str>, Presented>,
+    met: &Met<'_>,
     next: &Next,
     clusters: &[Cluster],
     active: Option<&Active>,
@@ -72,28 +85,39 @@ pub(super) fn inventory(
             state,
         });
     }
-    let mut pods: Vec<_> = pods.iter().collect();
-    pods.sort_by(|a, b| a.name.cmp(&b.name));
-    for pod in pods {
-        let Some(met) = met.get(&pod.uid) else { continue };
-        let issuer = met.issuer.as_deref();
-        let state = if issuer.is_some() && issuer == new {
+    let standing = |issuer: Option<&str>| {
+        if issuer.is_some() && issuer == new {
             Standing::Next
         } else if issuer == in_use && (new.is_none() || new == in_use) {
             Standing::InUse
         } else {
             Standing::Old
-        };
-        certificates.push(Certificate {
-            // Of the webhook others see what it serves.
-            kind: if pod.component == Component::ZenLock { Kind::Serving } else { Kind::Workload },
-            name: format!("Pod/{}", pod.name),
-            fingerprint: met.leaf.clone(),
-            issuer: met.issuer.clone(),
-            from: met.validity.from,
-            until: met.validity.until,
-            state,
-        });
-    }
+        }
+    };
+    let workloads = met.pods.iter().filter_map(|pod| {
+        // Of the webhook others see what it serves.
+        let kind = if pod.component == Component::ZenLock { Kind::Serving } else { Kind::Workload };
+        let presented = met.presented.get(&pod.uid)?;
+        Some((&*pod.name, kind, presented, standing(presented.issuer.as_deref())))
+    });
+    let (name, presented) = &met.own;
+    let own = presented.iter().map(|own| (*name, Kind::Workload, own, standing(own.issuer.as_deref())));
+    let servers = met.servers.presented().map(|(pod, presented)| {
+        // Of no issuer that is exchanged here.
+        let is_foreign = pod.component == Component::Ingester && met.own_intake;
+        let state = if is_foreign { Standing::InUse } else { standing(presented.issuer.as_deref()) };
+        (&*pod.name, Kind::Serving, presented, state)
+    });
+    let mut of_pods: Vec<_> = workloads.chain(own).chain(servers).collect();
+    of_pods.sort_by_key(|(pod, kind, ..)| (*pod, *kind));
+    certificates.extend(of_pods.into_iter().map(|(pod, kind, presented, state)| Certificate {
+        kind,
+        name: format!("Pod/{pod}"),
+        fingerprint: presented.leaf.clone(),
+        issuer: presented.issuer.clone(),
+        from: presented.validity.from,
+        until: presented.validity.until,
+        state,
+    }));
     Inventory { certificates }
 }

@@ -8,13 +8,15 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::json;
-use zen_pki::Identity;
+use zen_pki::{Identity, Presented};
 use zen_rotation::record::{self, Active, Answer, Request, State};
 use zen_rotation::{Observed, Phase, Probes, Rate, Step, Subject, Work, decide, inventory, is_raised};
 
 use super::announce::announce;
-use super::field::{Field, Pod, Presented};
+use super::certificates::{self, Met};
+use super::field::{Field, Pod};
 use super::probe::Round;
+use super::servers::Servers;
 use super::subject::{self, Look, Scene};
 use super::synthetic::Synthetic;
 use super::told::Told;
@@ -69,6 +71,7 @@ pub(super) struct Desk<F> {
     state: Option<State>,
     /// What each pod presented last, by UID.
     met: HashMap<Arc<str>, Presented>,
+    servers: Servers,
     /// Who has shown that it trusts the new, by UID.
     took: HashSet<Arc<str>>,
     probes: Probes,
@@ -90,6 +93,7 @@ impl<F: Field> Desk<F> {
             parts,
             state: None,
             met: HashMap::new(),
+            servers: Servers::default(),
             took: HashSet::new(),
             probes: Probes::default(),
             detail: String::new(),
@@ -192,7 +196,7 @@ impl<F: Field> Desk<F> {
             }
         }
         self.meet(identity).await;
-        self.publish(None).await?;
+        self.publish(identity, None).await?;
         let ends = state.next_end().map(|end| end.since(self.parts.service.now()).max(ECHO));
         Ok(ends.unwrap_or(LOOK).min(LOOK))
     }
@@ -208,7 +212,7 @@ impl<F: Field> Desk<F> {
         if active.rotation.subject == Subject::SigningKeys(None) {
             self.hear(&pods).await;
         }
-        self.publish(Some(active)).await?;
+        self.publish(identity, Some(active)).await?;
         let look = self.scene(&pods, identity).look(active).await?;
         let new = look.new.clone().filter(|_| active.rotation.phase == Phase::Planned);
         let observed = self.observe(active, look).await;
@@ -239,6 +243,7 @@ impl<F: Field> Desk<F> {
         let entered = state.entered(phase.clone(), new, &std::mem::take(&mut self.detail), now);
         self.store(&entered).await?;
         (self.probes, self.since) = (Probes::default(), None);
+        self.servers.again();
         self.wrong = self.told.iter().map(|(uid, told)| (Arc::clone(uid), told.wrong)).collect();
         let mut shown = active.clone();
         shown.rotation = shown.rotation.enter(phase, now);
@@ -333,11 +338,12 @@ impl<F: Field> Desk<F> {
     /// Meets every pod; who does not answer is remembered as it was.
     async fn meet(&mut self, identity: &Identity) -> Vec<Pod> {
         let pods = self.parts.field.pods();
+        let field = self.parts.field.clone();
         let met = pods.iter().cloned().map(|pod| {
             let (field, identity) = (self.parts.field.clone(), identity.clone());
             async move { (pod.uid.clone(), field.greet(&pod, &identity).await) }
         });
-        let met = few(met.collect()).await;
+        let (met, ()) = tokio::join!(few(met.collect()), self.servers.meet(&field, identity));
         self.met.retain(|uid, _| pods.iter().any(|pod| pod.uid == *uid));
         for (uid, presented) in met {
             match presented {
@@ -357,10 +363,17 @@ impl<F: Field> Desk<F> {
     }
 
     /// For `kubectl zen certs`.
-    async fn publish(&mut self, active: Option<&Active>) -> Result<(), Error> {
+    async fn publish(&mut self, identity: &Identity, active: Option<&Active>) -> Result<(), Error> {
         let (pods, next) = (self.parts.field.pods(), self.parts.service.next());
         let clusters = self.parts.clusters.borrow().clone().unwrap_or_default();
-        let inventory = super::certificates::inventory(&self.parts.service, &pods, &self.met, &next, &clusters, active);
+        let met = Met {
+            pods: &pods,
+            presented: &self.met,
+            servers: &self.servers,
+            own: (self.parts.writer.instance(), identity.presented()),
+            own_intake: self.parts.has_own_intake(),
+        };
+        let inventory = certificates::inventory(&self.parts.service, &met, &next, &clusters, active);
         if inventory == self.inventory {
             return Ok(());
         }

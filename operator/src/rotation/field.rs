@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use zen_identity::Component;
-use zen_pki::{Identity, Validity};
+use zen_pki::{Identity, Presented};
 use zen_rotation::Rate;
 use zen_verify::Sample;
 
@@ -30,17 +30,6 @@ pub struct Pod {
     pub ready: bool,
 }
 
-/// What a pod presented in a handshake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Presented {
-    /// Fingerprint of the leaf.
-    pub leaf: String,
-    /// Fingerprint of the issuing CA above it.
-    pub issuer: Option<String>,
-    /// When the leaf may be used.
-    pub validity: Validity,
-}
-
 /// Why there was no handshake.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unheard {
@@ -56,10 +45,14 @@ pub enum Unheard {
 pub trait Field: Clone + Send + Sync + 'static {
     /// Those that there are now, but for those that are about to end.
     fn pods(&self) -> Vec<Pod>;
+    /// The replicas of the operator, this one among them: no rotation waits for them.
+    fn operators(&self) -> Vec<Pod>;
     /// A handshake as this workload, checked on both sides, and one answer: only then it is known that the pod took ours.
     fn greet(&self, pod: &Pod, identity: &Identity) -> impl Future<Output = Result<Presented, Unheard>> + Send;
     /// A handshake as a source makes it, where the mesh's own certificate is presented to sources; none where there is none.
     fn visit(&self, pod: &Pod) -> impl Future<Output = Option<Result<Presented, Unheard>>> + Send;
+    /// What it presents to sources, whoever made that, as it says when it is asked as this workload.
+    fn intake(&self, pod: &Pod, identity: &Identity) -> impl Future<Output = Result<Presented, Unheard>> + Send;
     /// A source's event at its intake: the status of the answer. The intake presents the mesh's own certificate; or what the pod
     /// says that it is, asked as this workload.
     fn post(

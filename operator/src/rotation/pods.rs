@@ -12,17 +12,17 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, ResourceExt as _};
 use rustls::ClientConfig;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::sync::watch;
 use zen_identity::exchange::{self, exchange};
 use zen_identity::http::{self, Peer};
 use zen_identity::server::PeerCertificates;
 use zen_identity::{Component, Mesh, control};
-use zen_pki::{Identity, TrustRoots};
+use zen_pki::{Identity, Presented, TrustRoots};
 use zen_rotation::Rate;
 use zen_verify::Sample;
 
-use super::field::{Field, Pod, Presented, Unheard};
+use super::field::{Field, Pod, Unheard};
 use super::rates;
 use super::synthetic::{Arrived, counted};
 use super::told::{Told, told};
@@ -31,11 +31,12 @@ use crate::status::pods::SERVICE_LABEL;
 use crate::watching::Watched;
 
 /// The Services, who stands behind them, and the port at which a pod presents itself where the slice does not name it.
-const SERVICES: [(&str, Component, &str, u16); 4] = [
+const SERVICES: [(&str, Component, &str, u16); 5] = [
     (names::INGESTER_PEERS, Component::Ingester, "control", names::port::CONTROL),
     (names::EGRESS, Component::Egress, "control", names::port::CONTROL),
     (names::AUDIT, Component::Audit, "audit", names::port::AUDIT),
     (names::ZENLOCK, Component::ZenLock, "https", names::port::ZENLOCK),
+    (names::OPERATOR, Component::Operator, "identity", names::port::IDENTITY),
 ];
 /// A path that nobody serves: any answer to it will do.
 const NOWHERE: &str = "/v1/greeting";
@@ -87,11 +88,15 @@ impl Pods {
     /// Towards an intake with a certificate of the user's own: its ingester says which it is.
     async fn as_it_says(&self, pod: &Pod, identity: &Identity) -> Result<Arc<ClientConfig>, Unheard> {
         let away = |error: &dyn ToString| Unheard::Away(error.to_string());
-        let client = http::Client::new(identity).with_timeout(TIMEOUT).with_max_body(MAX_BODY);
-        let peer = Peer { address: pod.address, id: self.mesh.id(pod.component).clone() };
-        let told: control::Intake = client.get(&peer, control::INTAKE).await.map_err(|error| away(&error))?;
+        let told = self.told_of_intake(pod, identity).await?;
         let certificate = told.certificate.ok_or_else(|| away(&"its intake has no certificate"))?;
         zen_pki::pinned_client(&certificate).map_err(|error| away(&error))
+    }
+
+    async fn told_of_intake(&self, pod: &Pod, identity: &Identity) -> Result<control::Intake, Unheard> {
+        let client = http::Client::new(identity).with_timeout(TIMEOUT).with_max_body(MAX_BODY);
+        let peer = Peer { address: pod.address, id: self.mesh.id(pod.component).clone() };
+        client.get(&peer, control::INTAKE).await.map_err(|error| Unheard::Away(error.to_string()))
     }
 
     /// What it presents there.
@@ -108,12 +113,19 @@ impl Pods {
 
 impl Field for Pods {
     fn pods(&self) -> Vec<Pod> {
-        self.known.borrow().clone()
+        self.known.borrow().iter().filter(|pod| pod.component != Component::Operator).cloned().collect()
+    }
+
+    fn operators(&self) -> Vec<Pod> {
+        self.known.borrow().iter().filter(|pod| pod.component == Component::Operator).cloned().collect()
     }
 
     async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
-        if pod.component == Component::ZenLock {
-            return self.met_by_name(pod.address, names::ZENLOCK, Some(identity)).await;
+        match pod.component {
+            Component::ZenLock => return self.met_by_name(pod.address, names::ZENLOCK, Some(identity)).await,
+            // Of its own kind it takes no certificate.
+            Component::Operator => return self.met_by_name(pod.address, names::OPERATOR, None).await,
+            Component::Ingester | Component::Egress | Component::Audit => {}
         }
         let client = http::Client::new(identity).with_timeout(TIMEOUT).with_max_body(MAX_BODY);
         let peer = Peer { address: pod.address, id: self.mesh.id(pod.component).clone() };
@@ -126,6 +138,11 @@ impl Field for Pods {
 
     async fn visit(&self, pod: &Pod) -> Option<Result<Presented, Unheard>> {
         Some(self.met_by_name(pod.intake?, names::INGESTER, None).await)
+    }
+
+    async fn intake(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
+        let told = self.told_of_intake(pod, identity).await?;
+        told.presented().ok_or_else(|| Unheard::Away("its intake has no certificate".to_owned()))
     }
 
     async fn post(&self, pod: &Pod, event: Sample, asked_as: Option<&Identity>) -> Result<u16, Unheard> {
@@ -165,11 +182,7 @@ fn unheard(error: &exchange::Error) -> Unheard {
 
 fn presented(answer: &::http::Response<Bytes>) -> Result<Presented, Unheard> {
     let chain = answer.extensions().get::<PeerCertificates>().map(|presented| Arc::clone(&presented.0));
-    let chain: &[CertificateDer<'static>] = chain.as_deref().unwrap_or_default();
-    let leaf = chain.first().ok_or_else(|| Unheard::Refused("it presented nothing".to_owned()))?;
-    let validity = zen_pki::validity(leaf).map_err(|error| Unheard::Refused(error.to_string()))?;
-    let issuer = chain.get(1).map(|issuer| zen_pki::fingerprint(issuer));
-    Ok(Presented { leaf: zen_pki::fingerprint(leaf), issuer, validity })
+    Presented::of(chain.as_deref().unwrap_or_default()).map_err(|error| Unheard::Refused(error.to_string()))
 }
 
 async fn follow(client: Client, namespace: String, control: u16, tell: watch::Sender<Vec<Pod>>) {
@@ -275,6 +288,7 @@ mod tests {
             (slice("zen-egress", Some(("link", 9444)), false), Some((Component::Egress, 9902))),
             (slice("zen-audit", Some(("audit", 9445)), false), Some((Component::Audit, 9445))),
             (slice("zenlock-webhook", Some(("https", 8443)), false), Some((Component::ZenLock, 8443))),
+            (slice("zen-operator", Some(("identity", 8443)), false), Some((Component::Operator, 8443))),
             (slice("other", None, false), None),
             (slice("zen-egress", None, true), None),
         ] {

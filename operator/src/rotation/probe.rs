@@ -1,9 +1,9 @@
 //! Probes: real handshakes, by which it is told whether the new works.
 
 use zen_model::Timestamp;
-use zen_pki::Identity;
+use zen_pki::{Identity, Presented};
 
-use super::field::{Field, Pod, Presented, Unheard};
+use super::field::{Field, Pod, Unheard};
 
 /// A pod that does not answer is asked so often in a round of probes.
 const TRIES: usize = 3;

@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use zen_model::Timestamp;
-use zen_pki::Identity;
+use zen_pki::{Identity, Presented};
 use zen_rotation::record::{Active, State};
 use zen_rotation::{Member, Newcomers, Subject, Work};
 
 use super::Parts;
 use super::desk::Error;
-use super::field::{Field, Pod, Presented};
+use super::field::{Field, Pod};
 use super::probe::Round;
 use super::told::Told;
 

@@ -151,7 +151,7 @@ impl Synthetic {
         let event = event(&scene.parts.namespace, secret, self.sent, scene.parts.service.now());
         let event = event.map_err(|error| Round::Open(error.to_string()))?;
         // A certificate of the user's own is of no CA that the operator knows.
-        let own = scene.parts.workloads.borrow().content.as_ref().is_some_and(|all| !all.intake.tls_secret.is_empty());
+        let own = scene.parts.has_own_intake();
         match scene.parts.field.post(pod, event, own.then_some(scene.identity)).await {
             Ok(202) => Ok(()),
             // It may not have seen yet what was made a moment ago.

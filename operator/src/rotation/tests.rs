@@ -1,5 +1,6 @@
 //! Whole rotations against a scripted API server, with pods that do what the identity service tells them (T-04).
 
+mod certificates;
 mod intake;
 mod root;
 mod signing;
@@ -16,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 use zen_identity::Component;
 use zen_model::Timestamp;
 use zen_model::reason::RotationReason;
-use zen_pki::{Ca, Identity, Validity};
+use zen_pki::{Ca, Identity, Presented, Validity};
 use zen_rotation::record::{self, Action, Request, State};
 use zen_rotation::{Plan, Rate, Subject};
 use zen_runtime::lease::Leadership;
 use zen_testkit::api_server::{Call, Reply};
 use zen_verify::Sample;
 
-use super::field::{Field, Pod, Presented, Unheard};
+use super::field::{Field, Pod, Unheard};
 use super::{Arrived, Metrics, Parts, Told, run};
 use crate::configuration::Followed;
 use crate::enroll::Cluster as Enrolled;
@@ -74,8 +75,19 @@ impl Field for Script {
         pods.issuers.keys().map(pod).collect()
     }
 
+    fn operators(&self) -> Vec<Pod> {
+        let address = ([127, 0, 0, 1], 1).into();
+        let name: Arc<str> = "zen-operator-0".into();
+        let uid = Arc::clone(&name);
+        vec![Pod { component: Component::Operator, name, uid, address, intake: None, admin: address, ready: true }]
+    }
+
     async fn greet(&self, pod: &Pod, identity: &Identity) -> Result<Presented, Unheard> {
         let pods = self.0.lock().expect("no panic");
+        if pod.component == Component::Operator {
+            let issuer = pods.issuers.values().next().cloned();
+            return Ok(Presented { leaf: "operator".to_owned(), issuer, validity: pods.now });
+        }
         // What is shown to pods before anybody uses it is good for minutes.
         let validity = identity.validity();
         let is_probe = validity.until.since(validity.from) < Duration::from_mins(30);
@@ -99,6 +111,12 @@ impl Field for Script {
         }
         let validity = pods.intakes.get(&*pod.name).copied().unwrap_or(pods.now);
         Some(Ok(Presented { leaf: "intake".to_owned(), issuer: Some(issuer), validity }))
+    }
+
+    async fn intake(&self, pod: &Pod, _: &Identity) -> Result<Presented, Unheard> {
+        let pods = self.0.lock().expect("no panic");
+        let issuer = pods.serves.clone().unwrap_or_else(|| pods.issuers[&*pod.name].clone());
+        Ok(Presented { leaf: format!("intake of {}", pod.name), issuer: Some(issuer), validity: pods.now })
     }
 
     async fn post(&self, pod: &Pod, event: Sample, asked_as: Option<&Identity>) -> Result<u16, Unheard> {

@@ -62,7 +62,7 @@ fn policies_deny_by_default() {
     assert_eq!(operator["policyTypes"], json!(["Ingress", "Egress"]));
     let peer = |plane: &str| json!({"podSelector": {"matchLabels": {"app.kubernetes.io/name": "zen-mesh", "app.kubernetes.io/component": plane}}});
     let planes = json!([peer("egress"), peer("ingester")]);
-    let asking = json!([peer("egress"), peer("ingester"), peer("zenlock-webhook"), peer("audit")]);
+    let asking = json!([peer("egress"), peer("ingester"), peer("zenlock-webhook"), peer("audit"), peer("operator")]);
     let identity = json!({"from": asking, "ports": [{"port": 8443, "protocol": "TCP"}]});
     let metrics = json!({"from": [{"namespaceSelector": {}}], "ports": [{"port": 9901, "protocol": "TCP"}]});
     assert_eq!(operator["ingress"], json!([identity, metrics]));
@@ -70,7 +70,8 @@ fn policies_deny_by_default() {
     assert_eq!(operator["egress"][2], json!({"to": planes, "ports": ports(&[9902, 9901, 8443])}));
     assert_eq!(operator["egress"][3], json!({"to": [peer("zenlock-webhook")], "ports": ports(&[8443])}));
     assert_eq!(operator["egress"][4], json!({"to": [peer("audit")], "ports": ports(&[9445])}));
-    assert_eq!(operator["egress"].as_array().map(Vec::len), Some(5));
+    assert_eq!(operator["egress"].as_array().map(Vec::len), Some(6));
+    assert_eq!(operator["egress"][5], json!({"to": [peer("operator")], "ports": ports(&[8443])}));
     let hooks = &rendering.object("NetworkPolicy/zen-mesh-hooks")["spec"];
     assert_eq!((&hooks["policyTypes"], &hooks["ingress"]), (&json!(["Ingress", "Egress"]), &Value::Null));
 }

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use zen_identity::Component;
 use zen_model::Timestamp;
+use zen_pki::Presented;
 use zen_rotation::record::Active;
 use zen_rotation::{Member, Newcomers, Phase, Which};
 
 use super::super::desk::few;
-use super::super::field::{Field, Pod, Presented, Unheard};
+use super::super::field::{Field, Pod, Unheard};
 use super::super::probe::Round;
 use super::{Look, Scene};
 

@@ -101,7 +101,7 @@ fn kinds(stage: &Stage) -> Vec<&'static str> {
     stage.made.lock().expect("no panic").keys().copied().collect()
 }
 
-async fn stage(more: &str) -> Stage {
+pub(super) async fn stage(more: &str) -> Stage {
     let mut stage = Stage::start().await;
     stage.crash();
     let content = Workloads::parse(&format!("{LEAST}{more}\n")).expect("valid");
