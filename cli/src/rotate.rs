@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use zen_model::reason::RotationReason;
 use zen_model::{ClusterId, Timestamp};
 use zen_rotation::record::{self, Action, Request, State};
-use zen_rotation::{Member, Observed, Phase, Plan, Rotation, Subject, Work, dry_run};
+use zen_rotation::{Half, Member, Observed, Phase, Plan, Rotation, Subject, Work, dry_run};
 
 use crate::certs;
 use crate::cluster::InCluster;
@@ -51,7 +51,7 @@ pub struct Rotate {
     /// Wait until it is over, and fail when it was taken back.
     #[arg(long)]
     wait: bool,
-    /// Of a hundred pods, how many go first; at least one does.
+    /// Of a hundred pods, how many go first; an ingester and an egress at least do.
     #[arg(long, value_name = "PERCENT", default_value_t = Plan::default().canary_percent,
           value_parser = clap::value_parser!(u8).range(1..=100))]
     canary: u8,
@@ -213,8 +213,12 @@ async fn over(api: &Api<ConfigMap>) -> Outcome {
 
 /// The steps as they would be if all went well.
 fn plan(rotation: &Rotation, pods: &[String]) -> String {
-    let member = Member { ready: true, ..Member::default() };
-    let members: BTreeMap<_, _> = pods.iter().map(|pod| (pod.clone(), member)).collect();
+    let member = |pod: &String| {
+        let halves = [("zen-ingester-", Half::Takes), ("zen-egress-", Half::Delivers)];
+        let half = halves.into_iter().find(|(name, _)| pod.starts_with(name)).map(|(_, half)| half);
+        (pod.clone(), Member { half, ready: true, ..Member::default() })
+    };
+    let members: BTreeMap<_, _> = pods.iter().map(member).collect();
     let seen = Observed { now: rotation.started, members, ..Observed::default() };
     let mut table = Table::new(["STEP", "WHAT IS DONE"]);
     for (phase, works) in dry_run(rotation, &seen) {
@@ -267,6 +271,9 @@ mod tests {
         for line in ["2 of 20: zen-ingester-00, zen-ingester-01", "for all 20", "finished"] {
             assert!(text.contains(line), "{line}: {text}");
         }
+        let few = ["zen-audit-0", "zen-egress-a", "zen-egress-b", "zen-ingester-0"].map(str::to_owned);
+        let text = plan(&rotation, &few);
+        assert!(text.contains("2 of 4: zen-egress-a, zen-ingester-0"), "what events go through: {text}");
         assert!(plan(&rotation, &[]).contains("finished"), "also where nobody is");
         let keys = Rotation::new(Subject::SigningKeys(None), Plan::default(), Timestamp(0));
         let text = plan(&keys, &pods);

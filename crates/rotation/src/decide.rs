@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use zen_model::Timestamp;
 use zen_model::reason::RotationReason;
 
-use crate::{Member, Observed, Phase, Rotation};
+use crate::{Half, Member, Observed, Phase, Rotation};
 
 /// The next thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,12 +138,21 @@ impl On<'_> {
         }
     }
 
-    /// The first of all names: who decides again chooses the same.
+    /// One of each half of an event's way that works, so that the events of probes go through the new, and then the first of all names: who
+    /// decides again chooses the same.
     fn canary(self) -> Step {
         let count = self.rotation.plan.canary(self.seen.members.len());
+        let half = |half| self.seen.named(move |member| member.ready && member.half == Some(half)).next();
+        let mut pods: BTreeSet<_> = [Half::Takes, Half::Delivers].into_iter().filter_map(half).cloned().collect();
         let ready = self.seen.named(|member| member.ready);
         let others = self.seen.named(|member| !member.ready);
-        Step::Enter(Phase::Canary { pods: ready.chain(others).take(count).cloned().collect() })
+        for pod in ready.chain(others) {
+            if pods.len() >= count {
+                break;
+            }
+            pods.insert(pod.clone());
+        }
+        Step::Enter(Phase::Canary { pods })
     }
 
     fn probed(self, long_enough: bool, next: Phase) -> Step {

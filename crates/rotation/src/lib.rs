@@ -24,5 +24,5 @@ mod state;
 pub use conditions::{Condition, Stored};
 pub use decide::{Step, Which, Work, decide};
 pub use dry_run::dry_run;
-pub use observed::{Member, Newcomers, Observed, Probes, Rate, is_raised};
+pub use observed::{Half, Member, Newcomers, Observed, Probes, Rate, is_raised};
 pub use state::{Phase, Plan, Rotation, Subject};

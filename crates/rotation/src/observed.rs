@@ -28,9 +28,20 @@ pub struct Observed {
     pub aborted: bool,
 }
 
+/// Which half of an event's way a pod is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// An ingester.
+    Takes,
+    /// An egress.
+    Delivers,
+}
+
 /// A pod, as it reports itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Member {
+    /// What it is for events, if anything.
+    pub half: Option<Half>,
     /// Whether it works.
     pub ready: bool,
     /// What it takes from others.

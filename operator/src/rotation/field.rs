@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use zen_identity::Component;
 use zen_pki::{Identity, Presented};
-use zen_rotation::Rate;
+use zen_rotation::{Half, Rate};
 use zen_verify::Sample;
 
 use super::synthetic::Arrived;
@@ -28,6 +28,17 @@ pub struct Pod {
     pub admin: SocketAddr,
     /// Whether it takes part.
     pub ready: bool,
+}
+
+impl Pod {
+    /// What it is for events.
+    pub(super) fn half(&self) -> Option<Half> {
+        match self.component {
+            Component::Ingester => Some(Half::Takes),
+            Component::Egress => Some(Half::Delivers),
+            Component::Operator | Component::ZenLock | Component::Audit => None,
+        }
+    }
 }
 
 /// Why there was no handshake.

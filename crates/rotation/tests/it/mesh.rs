@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use zen_model::Timestamp;
-use zen_rotation::{Member, Observed, Rotation, Step, Which, Work, decide};
+use zen_rotation::{Half, Member, Newcomers, Observed, Rotation, Step, Which, Work, decide};
 
 /// Something that goes wrong, or just happens.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,10 @@ impl Mesh {
     }
 
     fn comes(&mut self) {
-        let member = Member { ready: true, trusts: self.seen.newcomers.trust, uses_new: self.seen.newcomers.use_new };
+        let Newcomers { trust: trusts, use_new: uses_new } = self.seen.newcomers;
+        // One of each, and of neither.
+        let half = [None, Some(Half::Delivers), Some(Half::Takes)][self.made % 3];
+        let member = Member { half, ready: true, trusts, uses_new };
         self.seen.members.insert(format!("pod-{:03}", self.made), member);
         self.made += 1;
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use zen_model::Timestamp;
 use zen_model::reason::RotationReason as R;
 use zen_rotation::{
-    Member, Newcomers, Observed, Phase, Plan, Probes, Rotation, Step, Subject, Which, Work, decide, dry_run,
+    Half, Member, Newcomers, Observed, Phase, Plan, Probes, Rotation, Step, Subject, Which, Work, decide, dry_run,
 };
 
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
@@ -17,6 +17,7 @@ fn pods(names: &[&str]) -> BTreeSet<String> {
 /// `o` uses the old, `n` the new; in capitals it does not work. `-` trusts the old alone, `+` both, `*` the new alone.
 fn seen(members: &[(&str, &str)], at: u64) -> Observed {
     let member = |text: &str| Member {
+        half: None,
         ready: text.contains(['o', 'n']),
         uses_new: text.contains(['n', 'N']),
         trusts: match text {
@@ -130,6 +131,35 @@ fn until_the_canary_is_shown_to_work() {
         ("it uses the old again", probing(&["a"]), passed(seen(&[("a", "o+")], 60), 3), Step::Enter(canary(&["a"]))),
         ("it works no more", probing(&["a"]), passed(seen(&[("a", "N+")], 60), 3), Step::Enter(canary(&["a"]))),
     ]);
+}
+
+/// What the events of probes go through is among those that go first.
+#[test]
+fn both_halves_of_an_events_way_go_first() {
+    let of = |members: &[(&str, &str)], percent: u8| {
+        let mut seen = seen(members, 0);
+        for (name, member) in &mut seen.members {
+            member.half = match name.as_bytes()[0] {
+                b'e' => Some(Half::Delivers),
+                b'i' => Some(Half::Takes),
+                _ => None,
+            };
+        }
+        let mut rotation = rotation(Phase::Trusting);
+        rotation.plan.canary_percent = percent;
+        decide(&rotation, &seen)
+    };
+    let all = [("a", "o+"), ("e0", "O+"), ("e1", "o+"), ("i0", "o+"), ("i1", "o+"), ("z", "o+")];
+    for (what, members, percent, expected) in [
+        ("a tenth of six, which is one", &all[..], 10, &["e1", "i0"][..]),
+        ("half of them: and the first of all names", &all, 50, &["a", "e1", "i0"]),
+        ("all", &all, 100, &["a", "e0", "e1", "i0", "i1", "z"]),
+        ("ingesters alone", &all[3..5], 10, &["i0"]),
+        ("none of either", &all[..1], 10, &["a"]),
+        ("none that works", &all[..2], 10, &["a"]),
+    ] {
+        assert_eq!(of(members, percent), Step::Enter(Phase::Canary { pods: pods(expected) }), "{what}");
+    }
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub(super) async fn look<F: Field>(scene: &Scene<'_, F>, active: &Active) -> Loo
     };
     let member = |pod: &Pod, met: &Result<Presented, Unheard>| {
         let is_new = met.as_ref().is_ok_and(|met| is_new(met, active));
-        Member { ready: pod.ready, trusts: trust, uses_new: is_new && !is_back }
+        Member { half: pod.half(), ready: pod.ready, trusts: trust, uses_new: is_new && !is_back }
     };
     Look {
         is_made: true,

@@ -41,7 +41,7 @@ pub(super) fn look<F: Field>(scene: &Scene<'_, F>, active: &Active) -> Look {
     };
     let member = |pod: &Pod| {
         let presents = scene.met.get(&pod.uid).and_then(|met| met.issuer.as_deref());
-        Member { ready: pod.ready, trusts: trust, uses_new: new.is_some() && presents == new }
+        Member { half: pod.half(), ready: pod.ready, trusts: trust, uses_new: new.is_some() && presents == new }
     };
     Look {
         is_made: coming.is_some(),

@@ -59,7 +59,7 @@ pub(super) async fn look<F: Field>(scene: &Scene<'_, F>, active: &Active) -> Res
             Which::Both if !took.contains(&pod.uid) => Which::Old,
             which => which,
         };
-        Member { ready: pod.ready, trusts, uses_new: issuer.is_some() && presents == issuer }
+        Member { half: pod.half(), ready: pod.ready, trusts, uses_new: issuer.is_some() && presents == issuer }
     };
     let members = scene.pods.iter().map(|pod| (pod.name.to_string(), member(pod))).collect();
     let clusters = scene.parts.clusters.borrow().clone();
@@ -170,7 +170,7 @@ impl Stands {
 fn lost_look<F: Field>(scene: &Scene<'_, F>, active: &Active, lost: &str) -> Look {
     let new = active.rotation.phase == Phase::Retiring;
     let trust = if new { Which::New } else { Which::Old };
-    let member = |pod: &Pod| Member { ready: pod.ready, trusts: trust, uses_new: new };
+    let member = |pod: &Pod| Member { half: pod.half(), ready: pod.ready, trusts: trust, uses_new: new };
     Look {
         newcomers: Newcomers { trust, use_new: new },
         members: scene.pods.iter().map(|pod| (pod.name.to_string(), member(pod))).collect(),

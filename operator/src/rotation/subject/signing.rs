@@ -55,7 +55,7 @@ pub(super) async fn look<F: Field>(scene: &Scene<'_, F>, active: &Active) -> Res
     };
     let member = |pod: &Pod| {
         let told = told(pod).cloned().unwrap_or_default();
-        Member { ready: pod.ready, trusts: told.trusts(old, new), uses_new: told.signs == Some(new) }
+        Member { half: pod.half(), ready: pod.ready, trusts: told.trusts(old, new), uses_new: told.signs == Some(new) }
     };
     let signers = scene.pods.iter().filter(|pod| pod.component == Component::Ingester);
     Ok(Look {
