@@ -23,9 +23,9 @@ const TOKEN_LIFETIME: u32 = 600;
 const VOLUME_SIZE: &str = "64Mi";
 
 /// Of the init container: a pod's start waits for it, and what is set aside for it is what the pod's own containers have afterwards.
-const ONCE: Share = Share { request: "100m", limit: "500m", guaranteed: "100m" };
+const ONCE: Share = Share { request: "100m", limit: "100m", guaranteed: "100m" };
 /// Of the sidecar, which does next to nothing until something changes.
-const FOLLOWING: Share = Share { request: "10m", limit: "200m", guaranteed: "20m" };
+const FOLLOWING: Share = Share { request: "10m", limit: "100m", guaranteed: "20m" };
 
 /// The names of our volumes in this pod: those that the pod has already get a suffix.
 #[derive(Clone, Debug)]

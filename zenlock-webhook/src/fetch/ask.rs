@@ -117,6 +117,12 @@ impl Api {
         read::<Changed>(&response).map(|answer| answer.changed)
     }
 
+    /// Ends what the last request went over. To be called before a pause: the server has room for so many connections, and the API
+    /// server needs one of them.
+    pub fn hang_up(&mut self) {
+        self.kept = None;
+    }
+
     async fn send(
         &mut self,
         method: Method,

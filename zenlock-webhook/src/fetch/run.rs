@@ -82,6 +82,7 @@ async fn follow(api: &mut Api, arguments: &Arguments) -> Result<(), Error> {
                 pauses = Pauses::default();
                 // The server has no room for one more that waits.
                 if began.elapsed() < NO_ROOM {
+                    api.hang_up();
                     tokio::time::sleep(NO_ROOM.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
                 }
                 continue;
@@ -103,6 +104,7 @@ async fn follow(api: &mut Api, arguments: &Arguments) -> Result<(), Error> {
             }
             Err(error) => {
                 tracing::warn!(%error, "changes cannot be followed; the files stay as they are");
+                api.hang_up();
                 pauses.wait().await;
             }
         }
@@ -118,5 +120,64 @@ impl Pauses {
         let pause = LONGEST_PAUSE.min(PAUSE * 2u32.saturating_pow(self.0));
         self.0 = (self.0 + 1).min(10);
         tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use axum::routing::{get, post};
+    use axum::{Json, Router};
+    use serde_json::json;
+    use tokio::net::TcpListener;
+    use tokio_util::sync::CancellationToken;
+    use zen_identity::client::StaticResolver;
+    use zen_identity::server::{insert_peer, serve_tls_with};
+    use zen_lock::wire::{UNSEAL, WATCH};
+    use zen_pki::{Ca, HotCertificate, intake_server};
+
+    use super::*;
+
+    /// A server that is full lets nobody wait, and whoever it does not let wait keeps nobody out.
+    #[tokio::test]
+    async fn who_is_not_let_wait_hangs_up() {
+        let ca = Ca::ephemeral(&"zen-mesh.local".parse().expect("valid")).expect("a CA");
+        let serving = ca.issue_server(&["localhost".to_owned()], Duration::from_hours(1)).expect("issued");
+        let tls = intake_server(&HotCertificate::new(&serving).expect("usable")).expect("configured");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let (polled, end) = (Arc::new(tokio::sync::Notify::new()), CancellationToken::new());
+        let told = Arc::clone(&polled);
+        let no_news = async move || {
+            told.notify_one();
+            Json(json!({"changed": []}))
+        };
+        let open = json!({"locks": [{"namespace": "a", "name": "db", "resourceVersion": "1", "data": {"k": "dg=="}}]});
+        let router = Router::new().route(UNSEAL, post(async move || Json(open))).route(WATCH, get(no_news));
+        // Room for one.
+        tokio::spawn(serve_tls_with(1, listener, tls, router, end.clone(), insert_peer));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let token = folder.path().join("token");
+        std::fs::write(&token, "token").expect("written");
+        let arguments = Arguments {
+            url: format!("https://localhost:{}", address.port()),
+            ca: Arguments::encode_roots(&ca.certificate_pem()),
+            locks: vec!["db".to_owned()],
+            dir: folder.path().join("volume"),
+            token,
+            watch: true,
+            ..Arguments::standard()
+        };
+        std::fs::create_dir(&arguments.dir).expect("made");
+        let resolver = Arc::new(StaticResolver(HashMap::from([("localhost".to_owned(), vec![address.ip()])])));
+        let (sidecar, names) = (arguments.clone(), Arc::clone(&resolver));
+        let sidecar = tokio::spawn(async move { run(&sidecar, Some(names)).await });
+        polled.notified().await;
+        let mut other = Api::new(&arguments, Some(resolver)).expect("configured");
+        other.unseal().await.expect("there is room for another");
+        sidecar.abort();
+        end.cancel();
     }
 }
