@@ -240,9 +240,9 @@ fn said(subject: &Subject, work: &Work, all: usize) -> String {
     use zen_rotation::Which;
     let (use_, probe) = match subject {
         Subject::SigningKeys(_) => {
-            ("signatures", "what each says of its keys, signatures that were not taken, error rates")
+            ("signatures", "what each says of its keys, signatures that were not taken, signed events, error rates")
         }
-        _ => ("certificates", "handshakes with each, chains and times, error rates"),
+        _ => ("certificates", "handshakes with each, chains and times, signed events, error rates"),
     };
     match work {
         Work::Make => "make the new beside the old".to_owned(),

@@ -163,7 +163,7 @@ mod tests {
         std::fs::write(&token, "token").expect("written");
         let arguments = Arguments {
             url: format!("https://localhost:{}", address.port()),
-            ca: Arguments::encode_roots(&ca.certificate_pem()),
+            ca: Arguments::encode_roots(ca.certificate_pem()),
             locks: vec!["db".to_owned()],
             dir: folder.path().join("volume"),
             token,
