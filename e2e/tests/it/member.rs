@@ -66,14 +66,12 @@ async fn a_member_joins_its_hub_and_its_egress_has_a_members_identity() {
         "spiffe://zen-mesh.local/tenant/team-a/cluster/prod-eu/ns/zen-mesh/sa/zen-egress"
     );
     let secrets: Api<Secret> = Api::namespaced(member.admin(), NAMESPACE);
-    for (name, is_there) in [
-        ("zen-mesh-egress-keys", true),
-        ("zen-mesh-issuer-pending", false),
-        ("zen-mesh-ca", false),
-        ("zen-mesh-root", false),
-        ("zen-mesh-ingester-keys", false),
-    ] {
-        assert_eq!(secrets.get_opt(name).await.unwrap().is_some(), is_there, "{name}");
+    let is_there = async |name: &str| secrets.get_opt(name).await.unwrap().is_some();
+    until("its egress has keys", async || is_there("zen-mesh-egress-keys").await).await;
+    // Once the CA is kept, which is in use from then on.
+    until("the CA's request is put away", async || !is_there("zen-mesh-issuer-pending").await).await;
+    for name in ["zen-mesh-ca", "zen-mesh-root", "zen-mesh-ingester-keys"] {
+        assert!(!is_there(name).await, "{name}");
     }
     until("the member asks its hub by itself", async || status(&enrollments).await["connected"] == true).await;
     until("an egress and no ingester", async || {
